@@ -1,0 +1,40 @@
+/* plan.h - a Plan: a Net compiled for one set of input sizes, one precision and one mode.
+ *
+ * Making a plan: infer shapes, fuse (fuse.c), let each node's kernel choose layouts and emit steps,
+ * plan memory (memory.c), bind pointers. Running it is a loop over a flat list of steps and allocates
+ * nothing. Every value is written once; in-place execution is the memory planner's decision. */
+#ifndef RETORT_BACKEND_PLAN_H
+#define RETORT_BACKEND_PLAN_H
+#include "graph/op.h"
+
+typedef struct Plan Plan;
+typedef enum { BACKEND_CPU, BACKEND_REF } BackendKind;      /* CPU: oneDNN and our kernels */
+typedef struct PlanSpec {
+    BackendKind backend;
+    bool        training;            /* batch statistics and dropout */
+    Node        loss;                /* scalar to differentiate, or NO_NODE: forward only */
+    const Node *outputs; int n_outputs;     /* values to read afterwards (plain float32) */
+    const Node *inputs; const Shape *input_shapes; int n_inputs;   /* sizes that differ from the nominal ones */
+    bool        no_fuse;             /* for tests: fused equals composed */
+} PlanSpec;
+Err  plan_make(Net *net, const PlanSpec *spec, Plan **out);
+void plan_close(Plan *p);
+void plan_bind(Plan *p, Node input, const void *data);      /* borrows; plain layout; before plan_run */
+/* Forward, and with a loss backward: gradients go to net->grads. accumulate: add to them instead of
+ * overwriting. Parameters' backend copies are refreshed when net->version changed. */
+void plan_run(Plan *p, const OpRun *run, bool accumulate);
+const float *plan_value(const Plan *p, Node x);             /* of an output; valid until the next run */
+Shape plan_shape(const Plan *p, Node x);                    /* for this plan's sizes */
+const void *plan_saved(const Plan *p, Node x);              /* the node's saved block (loss statistics); NULL when none */
+
+/* What happened and what it took. */
+typedef enum { STEP_CONV, STEP_REORDER, STEP_NORM, STEP_LOSS, STEP_OTHER, STEP_KIND_COUNT } StepKind;
+typedef struct { size_t arena_bytes, param_bytes, peak_bytes; int n_steps, n_reorders; } PlanStats;
+PlanStats plan_stats(const Plan *p);
+void plan_profile(Plan *p, bool on);                        /* collect times per step */
+typedef struct { const char *node, *what, *impl; StepKind kind; bool backward, weights; double ms, flops, bytes; } StepTime;
+int  plan_step_times(const Plan *p, StepTime *out, int max);   /* of the last profiled run */
+void plan_run_convs(Plan *p);                               /* the convolution primitives alone (bench) */
+void plan_print(const Plan *p, int max_rows);               /* `retort info --plan`: arena, peak, what makes it */
+double plan_macs(const Plan *p);                            /* multiply-adds of the convolutions, padding taps counted */
+#endif

@@ -1,0 +1,9 @@
+/* hash.h - FNV-1a for names, XXH3-128 for contents. */
+#ifndef RETORT_BASE_HASH_H
+#define RETORT_BASE_HASH_H
+#include <stddef.h>
+#include <stdint.h>
+uint64_t hash_fnv1a(const char *s);
+typedef struct { char hex[33]; } Digest;             /* XXH3-128 in hexadecimal */
+Digest hash_digest(const void *data, size_t bytes);
+#endif

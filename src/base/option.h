@@ -1,0 +1,42 @@
+/* option.h - options: every one has one row in one table (name, type, default, unit, help).
+ *
+ * A table describes a struct: each row says where in the struct its value lies. The same table reads
+ * YAML values and key=value overrides, prints --help and the documentation, and dumps a resolved
+ * configuration. Unknown names are errors with the place and the nearest known name. */
+#ifndef RETORT_BASE_OPTION_H
+#define RETORT_BASE_OPTION_H
+#include "base/mem.h"
+
+typedef enum {
+    OPT_BOOL,                        /* bool: true | false */
+    OPT_INT,                         /* int64_t; "auto" is 0 where flags has OPT_AUTO */
+    OPT_F64,                         /* double */
+    OPT_STR,                         /* const char * */
+    OPT_ENUM,                        /* int: index into choices, "xor|or|and" */
+    OPT_SIZE,                        /* int64_t[2]: HxW */
+    OPT_RANGE,                       /* double[2]: [lo, hi] */
+    OPT_TIME,                        /* double seconds: 10min, 60s, 2h, 90 */
+    OPT_EVERY                        /* OptEvery: "2000" steps or "10min" */
+} OptType;
+typedef struct { int64_t steps; double seconds; } OptEvery;
+enum { OPT_RESUME = 1,               /* a resumed run may change it: cannot change the result */
+       OPT_AUTO = 2, OPT_REQUIRED = 4 };
+typedef struct Option {
+    const char *name;                /* "train.lr", or "tau" within a method's table */
+    OptType     type;
+    size_t      offset;              /* in the struct */
+    const char *def;                 /* default, as one would type it */
+    const char *unit;                /* "steps", "px", "" */
+    const char *help;
+    unsigned    flags;
+    const char *choices;             /* OPT_ENUM: "a|b|c" */
+    double      lo, hi;              /* numbers: allowed range, ignored when both 0 */
+} Option;
+
+int   option_count(const Option *table);
+void  option_defaults(const Option *table, void *out, Arena *a);
+/* Set one by name from text; `where` ("a.yaml:12" or "command line") and `prefix` go into the error (E2076). */
+Err   option_set(const Option *table, void *out, Arena *a, const char *prefix, const char *name, const char *value, const char *where);
+char *option_text(const Option *row, const void *in);        /* the value as typed; caller frees */
+void  option_help(const Option *table, const char *prefix);  /* prints rows to stdout */
+#endif

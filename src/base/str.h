@@ -1,0 +1,23 @@
+/* str.h - growing strings, escaping, nearest names, path pieces. Numbers always use '.'. */
+#ifndef RETORT_BASE_STR_H
+#define RETORT_BASE_STR_H
+#include "base/err.h"
+typedef struct { char *s; size_t n, cap; } Str;       /* s is NUL-terminated once anything was added */
+void str_add(Str *s, const char *text);
+void str_addn(Str *s, const char *text, size_t n);
+void str_addf(Str *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void str_free(Str *s);
+void str_escape_terminal(Str *s, const char *bytes);  /* \xNN for all but printable UTF-8 */
+void str_escape_html(Str *s, const char *bytes);
+void str_json(Str *s, const char *bytes);             /* with the quotes; invalid UTF-8 as \u00NN */
+void str_json_number(Str *s, double v);               /* shortest round trip; null when not finite */
+/* Nearest of n names by edit distance, or NULL when none is near (did you mean). */
+const char *str_nearest(const char *word, const char *const *names, int n);
+bool str_starts(const char *s, const char *prefix);
+bool str_ends(const char *s, const char *suffix);
+const char *path_base(const char *path);              /* after the last '/' */
+char *path_join(const char *a, const char *b);        /* caller frees */
+char *path_stem(const char *path);                    /* base without its last suffix; caller frees */
+bool parse_i64(const char *s, int64_t *out);          /* whole string, decimal, locale-free */
+bool parse_f64(const char *s, double *out);
+#endif

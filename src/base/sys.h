@@ -1,0 +1,73 @@
+/* sys.h - the only place that calls the operating system: files, folders, clocks, locks, signals.
+ *
+ * Everything loops over EINTR and short reads and writes. Paths are bytes. Errors name the path. */
+#ifndef RETORT_BASE_SYS_H
+#define RETORT_BASE_SYS_H
+#include "base/err.h"
+
+/* Whole files. `exit_code` picks the family of the error (EXIT_DATA, EXIT_MODEL, ...). */
+typedef struct { uint8_t *data; size_t bytes; } Bytes;        /* data: caller frees with free() */
+Err  sys_read_file(const char *path, size_t max_bytes, int exit_code, Bytes *out); /* regular files only */
+Err  sys_read_at(const char *path, uint64_t offset, void *dst, size_t bytes, int exit_code);
+Err  sys_file_size(const char *path, int exit_code, uint64_t *out);
+bool sys_exists(const char *path);
+bool sys_is_dir(const char *path);
+Err  sys_mkdirs(const char *path);                            /* like mkdir -p; E(6,7) */
+Err  sys_remove(const char *path);
+Err  sys_truncate(const char *path, uint64_t bytes);
+Err  sys_probe_writable(const char *dir);                     /* E6007 / E6009 before any work */
+/* Names in a folder, sorted by bytes, without . and ..; caller frees with sys_free_names. */
+Err  sys_list(const char *dir, int exit_code, char ***names, int *n);
+void sys_free_names(char **names, int n);
+
+/* The one writer of durable files: path.tmp-HOST-PID, (fallocate), write, fsync, verify, rename,
+ * fsync of the folder. Nothing appears at `path` unless commit succeeded. */
+typedef struct DurableFile DurableFile;
+Err  durable_open(const char *path, uint64_t expected_bytes, DurableFile **out);  /* 0: unknown size */
+Err  durable_write(DurableFile *f, const void *data, size_t bytes);
+Err  durable_commit(DurableFile *f, Err (*verify)(const char *tmp_path));  /* closes f; verify may be NULL */
+void durable_abort(DurableFile *f);                           /* closes and unlinks; NULL is fine */
+Err  durable_write_all(const char *path, const void *data, size_t bytes);
+void durable_sweep(const char *dir);                          /* removes stale *.tmp-* of dead processes */
+
+/* Append-only text (log, metrics): opened O_APPEND, one write per line, failures remembered. */
+typedef struct Appender Appender;
+Err  append_open(const char *path, Appender **out);
+Err  append_line(Appender *a, const char *line);              /* adds the newline; Err only reported once */
+uint64_t append_bytes(const Appender *a);                     /* length of the file now */
+Err  append_sync(Appender *a);
+void append_close(Appender *a);
+
+/* One run per folder: flock on DIR/.lock; a second run gets E2010 naming pid and host. */
+typedef struct DirLock DirLock;
+Err  lock_open(const char *dir, DirLock **out);
+void lock_close(DirLock *l);
+
+double   sys_now(void);                 /* seconds, monotonic */
+uint64_t sys_now_ns(void);              /* nanoseconds, monotonic */
+void     sys_wall_time(char out[32]);   /* 2026-01-31T12:00:00Z */
+int      sys_cpus(void);                /* processors this process may use */
+uint64_t sys_mem_available(void);       /* bytes */
+uint64_t sys_peak_rss(void);            /* bytes */
+bool     sys_isatty(int fd);
+const char *sys_hostname(void);
+int      sys_pid(void);
+const char *sys_cache_dir(void);        /* RETORT_CACHE or the user's cache folder + /retort */
+const char *sys_test_data(void);        /* RETORT_TEST_DATA or ../shared beside the checkout */
+
+/* Signals: handlers set a flag; loops poll it. Returns 0 or the signal number. A second one exits. */
+void sys_catch_signals(void);           /* INT, TERM, USR1 -> flag; PIPE, XFSZ, HUP ignored; SEGV -> 139 with a line */
+int  sys_signal_pending(void);
+
+/* Threads (pthreads), for the loader. */
+typedef struct Thread Thread;
+Err  thread_open(Thread **out, void (*fn)(void *), void *arg);   /* E7075 when none can be made */
+void thread_join(Thread *t);                                     /* joins and frees */
+typedef struct Gate Gate;               /* mutex + condition variable in one */
+Gate *gate_open(void);
+void  gate_close(Gate *g);
+void  gate_lock(Gate *g);
+void  gate_unlock(Gate *g);
+void  gate_wait(Gate *g);               /* releases, sleeps, relocks */
+void  gate_wake(Gate *g);               /* wakes all */
+#endif

@@ -1,0 +1,70 @@
+/* data.h - images with labels: data sets, augmentation, and a loader that lends batches.
+ *
+ * A data set is one file and one line in datasets.def. Images are RGB bytes H x W x 3, labels one byte
+ * per pixel in memory (class id or IGNORE_U8); batches carry int32 labels, -1 = ignore. */
+#ifndef RETORT_DATA_H
+#define RETORT_DATA_H
+#include "base/hash.h"
+#include "tensor/tensor.h"
+
+enum { IGNORE_U8 = 255 };
+typedef struct { int h, w; uint8_t *rgb, *label; } Sample;    /* H x W x 3, H x W; caller frees both with sample_free */
+void sample_free(Sample *s);
+
+typedef struct DataOptions {         /* the group `data` of the configuration */
+    const char *kind, *root;         /* "camvid", "scenes"; or short form "camvid:DIR" split by the config reader */
+    int    crop_h, crop_w;           /* 0: the data set's size */
+    double scale_min, scale_max;     /* random scale, steps of 0.1 when scale_step is 0.1; 0: none */
+    double scale_step;
+    double mirror;                   /* probability */
+    int    workers;                  /* loader threads; 0: auto */
+    uint64_t seed;                   /* of the pictures drawn by `scenes` */
+    int    scenes_h, scenes_w, scenes_train, scenes_val, scenes_test;   /* sizes of `scenes`; 0: defaults */
+} DataOptions;
+
+typedef struct Dataset Dataset;
+typedef struct DatasetDef {
+    const char *name, *help;
+    Err  (*open)(Dataset *d, const DataOptions *o, const char *split);   /* fills the public part below */
+    Err  (*read)(Dataset *d, int i, Sample *out);                        /* thread-safe */
+    void (*close)(Dataset *d);
+} DatasetDef;
+struct Dataset {
+    const DatasetDef *def;
+    const char *split;               /* "train", "val", "test" */
+    int    n_classes;                /* without void */
+    const char *const *class_names;  /* [n_classes] */
+    const uint8_t (*palette)[3];     /* [n_classes] RGB */
+    int    n;                        /* samples */
+    const char **names;              /* [n] "0001TP_006690": unique, for logs and outputs */
+    const char **image_paths;        /* [n] or NULL when drawn */
+    const char **label_paths;        /* [n] or NULL */
+    Arena *arena;                    /* holds all of the above */
+    void  *impl;                     /* the data set's own */
+    Sample *cache;                   /* decoded samples when they fit, see dataset_cache; NULL otherwise */
+};
+Err  dataset_open(const DataOptions *o, const char *split, Dataset **out);
+void dataset_close(Dataset *d);
+Err  dataset_read(Dataset *d, int i, Sample *out);            /* a copy the caller frees, from the cache when there */
+const DatasetDef *dataset_find(const char *kind);
+Digest dataset_fingerprint(const Dataset *d);             /* names, sizes: changes are noticed on resume */
+
+/* Augmented batches. Sample number s of a run is image perm(epoch = s / n)[s % n], augmented by draws
+ * keyed (seed, epoch, s): a batch depends on its first sample number alone, so resume is exact. */
+typedef struct Batch {
+    int       n, h, w;
+    uint8_t  *images;                /* N x H x W x 3, RGB 0..255 */
+    int32_t  *labels;                /* N x H x W, -1 = ignore */
+    int32_t  *rects;                 /* N x 4: x, y, w, h of the part covered by the image */
+    uint64_t  first_sample;
+    double    wait_s;                /* how long loader_next waited */
+} Batch;
+typedef struct Loader Loader;
+Err  loader_open(Dataset *d, const DataOptions *o, int batch, uint64_t seed, uint64_t first_sample, Loader **out);
+Err  loader_next(Loader *l, const Batch **out);               /* borrows a batch, in order; an Err of a worker surfaces here */
+void loader_done(Loader *l, const Batch *b);                  /* returns it */
+void loader_close(Loader *l);
+/* The pure function behind it: fill slot i of a batch (tests, maps, preview). */
+Err  augment_sample(const Sample *in, const DataOptions *o, uint64_t seed, uint64_t epoch, uint64_t sample,
+                    int h, int w, uint8_t *image, int32_t *label, int32_t rect[4]);
+#endif

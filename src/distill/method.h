@@ -1,0 +1,36 @@
+/* method.h - task losses and distillation methods.
+ *
+ * The task loss (ce, ohem, rdd) and each entry of distill.losses is a function that adds nodes to the
+ * student's graph and returns a scalar node. A method is one file and one line METHOD(x) in methods.def;
+ * nothing in train/ or cli/ knows a method's name. */
+#ifndef RETORT_DISTILL_METHOD_H
+#define RETORT_DISTILL_METHOD_H
+#include "base/option.h"
+#include "nn/nn.h"
+
+typedef struct KdSite {              /* what a method may use; NO_NODE where absent */
+    Node logits, aux, features;      /* student's, N x K x h x w */
+    Node t_logits, t_aux, t_features;/* teacher's: inputs of the student's net, constant */
+    Node labels;                     /* i32 N x H x W, -1 = ignore */
+    Node stage;                      /* f32 [2]: weights of the TFE and the TSE stage, set per step by the trainer */
+} KdSite;
+enum { KD_LOGITS = 1, KD_FEATURES = 2, KD_LABELS = 4, KD_AUX = 8 };
+
+typedef struct KdMethod {
+    const char   *name;              /* in distill.losses / distill.task, and of the file */
+    const char   *cite;              /* paper and equation number */
+    double        weight;            /* default weight of the term */
+    bool          task;              /* a task loss (ce, ohem, rdd), chosen by distill.task */
+    unsigned      taps;              /* what it needs from both nets */
+    const Option *options;           /* of the opt struct; ends with {0} */
+    size_t        option_bytes;
+    Node (*build)(Net *student, const KdSite *site, const void *opt);   /* scalar loss */
+    /* Statistics of the last run for the log, from plan_saved of the built node: adds "kept.main" etc.; NULL: none */
+    int  (*stats)(const void *saved, const char **names, double *values, int max);
+} KdMethod;
+#define METHOD(name) extern const KdMethod kd_##name;
+#include "distill/methods.def"
+#undef METHOD
+const KdMethod *method_find(const char *name);
+int method_names(const char **out, int max);
+#endif

@@ -1,0 +1,85 @@
+/* op.h - what an op is. One file per op in graph/ops/ (losses: in distill/), one line in ops.def.
+ *
+ * A kernel cannot fail: all checks happen in infer. Reference kernels are plain C over NCHW float32
+ * with double sums; they are the oracle of every backend. */
+#ifndef RETORT_GRAPH_OP_H
+#define RETORT_GRAPH_OP_H
+#include "graph/net.h"
+
+typedef struct OpSite {              /* a node as its op sees it when shapes are inferred */
+    const void  *attr;
+    int          n_src;
+    const Shape *src;
+    const Dtype *src_dtype;
+    int          n_param;
+    const Shape *param;
+} OpSite;
+
+typedef struct OpRun {               /* what varies from run to run */
+    bool     training;               /* batch statistics, dropout active */
+    uint64_t seed;                   /* of the run */
+    uint64_t first_sample;           /* global number of the batch's first sample */
+} OpRun;
+
+/* One execution. Forward overwrites dst and saved. Backward ADDS to dsrc and dparam; the plan zeroes
+ * them first where needed. Entries of dsrc and dparam are NULL where no gradient is wanted; entries of
+ * src and dst are NULL in backward unless `keep` names them. */
+typedef struct OpCall {
+    const void  *attr;
+    int          n_src;
+    const Shape *src_shape;          /* [n_src] */
+    Shape        shape;              /* of dst */
+    const void *const *src;          /* [n_src], plain layout; float32 unless the input is typed */
+    float       *dst;
+    float *const *param;             /* [n_param]; running statistics are updated in place */
+    int64_t *const *param_count;     /* [n_param]; set for PARAM_COUNT entries only */
+    const float *ddst;
+    float *const *dsrc;              /* [n_src] */
+    float *const *dparam;            /* [n_param] */
+    void        *saved;              /* saved_bytes; written by forward, read by backward */
+    void        *scratch;            /* scratch_bytes; meaningless before and after */
+    const OpRun *run;
+    int          node;               /* node id: keys dropout */
+} OpCall;
+
+enum { KEEP_SRC0 = 1, KEEP_SRC1 = 2, KEEP_DST = 256 };   /* KEEP_SRC0 << i */
+
+struct OpDef {
+    const char *name;                /* "conv2d": in dumps, errors, tests */
+    unsigned    keep;                /* what the reference's backward reads */
+    unsigned    shape_only;          /* bit i: of source i only the shape matters */
+    Err    (*infer)(const OpSite *, Shape *dst);         /* the only place that rejects shapes */
+    size_t (*saved_bytes)(const OpSite *, Shape dst);    /* NULL: none */
+    size_t (*scratch_bytes)(const OpSite *, Shape dst);  /* NULL: none */
+    void   (*forward)(const OpCall *);                   /* the reference */
+    void   (*backward)(const OpCall *);                  /* NULL: no gradient flows */
+    void   (*fast_forward)(const OpCall *);              /* same contract, faster; NULL: none. Used by   */
+    void   (*fast_backward)(const OpCall *);             /* every backend but ref; tested against reference */
+};
+
+/* The ops of graph/ops/, declared from the list. */
+#define OP(name) extern const OpDef op_##name;
+#include "graph/ops.def"
+#undef OP
+const OpDef *op_find(const char *name);              /* among those of ops.def; NULL when absent */
+
+/* Attributes, one struct per op that has any. Fields equal PyTorch's; 0 means PyTorch's default. */
+typedef enum { ACT_NONE, ACT_RELU, ACT_RELU6 } Act;
+typedef struct { int out, kh, kw, stride, pad, dilation, groups;  /* square stride, padding, dilation */
+                 bool bias, bn, residual; Act act; float eps; } ConvAttr;
+    /* conv2d: src x [, residual]; params weight [, bias] [, bn weight, bias, mean, var].
+     * bn, residual, act are set only by fusing for inference: dst = act(bn(conv(x)) + residual). */
+typedef struct { float eps, momentum; bool frozen, residual; Act act; } BnAttr;
+    /* batch_norm: src x [, residual]; params weight, bias, mean, var, count. dst = act(bn(x) + residual).
+     * residual and act are set only by fusing. frozen: running statistics even in training. */
+typedef struct { Act act; } ActAttr;                                     /* relu: src x */
+typedef struct { float p; } DropoutAttr;                                 /* dropout: src x */
+typedef struct { int k, stride, pad; } PoolAttr;                         /* max_pool: src x */
+typedef struct { int out_h, out_w; } AdaptiveAttr;                       /* adaptive_avg_pool: src x */
+typedef struct { bool align_corners; int out_h, out_w; } ResizeAttr;     /* resize: src x [, like]; like: only its H x W */
+typedef struct { float mean[3], inv_std[3]; bool bgr; } NormalizeAttr;
+    /* normalize: src u8 images N x H x W x 3 (RGB), i32 rects N x 4 (x, y, w, h of the valid part)
+     * -> float32 N x 3 x H x W; zero outside the rectangle. dst_c = (v - mean_c) * inv_std_c in the order of dst. */
+typedef struct { int n; float weight[NODE_SRC_MAX]; } WeightedSumAttr;   /* weighted_sum: scalars -> scalar */
+/* without attributes: input, add (a + b), concat (channels) */
+#endif

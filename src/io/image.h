@@ -1,0 +1,12 @@
+/* image.h - PNG and JPEG to and from bytes. The kind is told by the content, never by the name. */
+#ifndef RETORT_IO_IMAGE_H
+#define RETORT_IO_IMAGE_H
+#include "base/mem.h"
+typedef struct { int h, w, channels; uint8_t *px; } Image;      /* H x W x channels bytes; caller frees px */
+Err image_read_rgb(const char *path, Image *out);               /* PNG or JPEG -> 3 channels */
+Err image_read_labels(const char *path, Image *out);            /* PNG -> 1 channel of indices, never colour-converted */
+Err image_write_png_rgb(const char *path, const uint8_t *rgb, int h, int w);
+Err image_write_png_palette(const char *path, const uint8_t *index, int h, int w, const uint8_t (*palette)[3], int n);
+Err image_encode_png_rgb(const uint8_t *rgb, int h, int w, uint8_t **out, size_t *bytes);   /* caller frees */
+Err image_size(const char *path, int *h, int *w);               /* from the header alone */
+#endif

@@ -1,0 +1,36 @@
+/* model.h - the networks. One file per architecture, one line in models.def.
+ * Parameter names and shapes equal the PyTorch state_dict's. */
+#ifndef RETORT_MODELS_MODEL_H
+#define RETORT_MODELS_MODEL_H
+#include "nn/nn.h"
+
+typedef struct ModelOptions {        /* the groups `student` and `teacher` of the configuration */
+    const char *model;               /* "deeplabv3_resnet18" */
+    int    classes;
+    double width;                    /* MobileNetV2's multiplier; 0 means 1 */
+    int    output_stride;            /* 8 (default, 0) or 16 */
+    bool   aux;                      /* auxiliary head */
+    const char *norm;                /* name of a normalisation: "bgr-caffe", "rgb-imagenet"; "none": input is float32 N x 3 x H x W already normalised */
+    bool   bn_frozen;
+    bool   dropout_off;
+    bool   frozen;                   /* no parameter is trainable */
+} ModelOptions;
+typedef struct ModelNodes {
+    Node image, rects;               /* inputs: u8 N x H x W x 3 and i32 N x 4; norm none: float image, rects NO_NODE */
+    Node logits, aux, features;      /* N x K x h x w; aux NO_NODE where the network has none */
+} ModelNodes;
+typedef struct ModelDef {
+    const char *name, *help;
+    void (*build)(Net *n, Node x, const ModelOptions *o, ModelNodes *out);   /* x: normalised image */
+} ModelDef;
+typedef struct NormDef { const char *name; float mean[3], std[3]; bool bgr; const char *help; } NormDef;   /* 0..255 scale, in dst's channel order */
+
+/* Build the named network into a fresh Net for nominal images of h x w; net_finish is done, weights are
+ * not set. Unknown names: E2076 with the nearest known one. */
+Err model_open(const ModelOptions *o, int h, int w, Net **net, ModelNodes *nodes);
+const ModelDef *model_find(const char *name);
+const NormDef  *norm_find(const char *name);
+int  model_names(const char **out, int max);
+/* "none" (random), "formula:SEED" or a safetensors file; strict: every tensor must match. */
+Err  model_load_weights(Net *n, const char *weights, uint64_t seed);
+#endif

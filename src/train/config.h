@@ -1,0 +1,44 @@
+/* config.h - the whole configuration: one struct, one table of rows (options.def), one reader.
+ *
+ * Values come from defaults, base files, the file, then key=value arguments; each remembers its origin. */
+#ifndef RETORT_TRAIN_CONFIG_H
+#define RETORT_TRAIN_CONFIG_H
+#include "base/option.h"
+#include "data/data.h"
+#include "distill/method.h"
+#include "models/model.h"
+
+enum { LOSSES_MAX = 8, LR_GROUPS_MAX = 8 };
+typedef struct { const KdMethod *method; double weight; void *opt; char label[32]; } LossTerm;   /* label: "kd", "kd.2" */
+typedef struct Config {
+    const char *out; int64_t seed;
+    DataOptions  data;
+    ModelOptions student, teacher;                   /* teacher.model NULL: none */
+    const char  *student_weights, *teacher_weights;
+    LossTerm     task;                               /* distill.task */
+    double       task_warmup;                        /* rdd: fraction of steps (< 1) or steps (>= 1) */
+    int          task_schedule;                      /* hard | linear */
+    bool         task_compat;                        /* rdd2023: the off-by-one of the switch */
+    LossTerm     losses[LOSSES_MAX]; int n_losses;
+    int64_t steps, batch, accumulate, lr_batch, lr_warmup, threads;
+    int     optimizer;                               /* sgd | adamw */
+    double  lr, momentum, weight_decay, beta1, beta2, adam_eps, schedule_power, clip, ema;
+    bool    nesterov;
+    int     schedule;                                /* poly | constant | cosine */
+    struct { const char *prefix; double factor; } lr_groups[LR_GROUPS_MAX]; int n_lr_groups;
+    OptEvery checkpoint_every; int64_t checkpoint_keep;
+    OptEvery eval_every; const char *eval_split; int64_t eval_images;   /* 0: all */
+    double   report_every_s; int64_t report_images;
+    /* options of single commands */
+    const char *weights, *json, *trace, *split, *image, *mode, *size, *taps; bool plan, probs, print_config, deterministic; int64_t runs;
+    Arena *arena; struct ConfigOrigin *origin;       /* where each value came from */
+} Config;
+
+/* command: only rows that belong to it are accepted. file may be NULL. args: key=value, --x, --x V. */
+Err  config_read(const char *command, const char *file, char *const *args, int n_args, Config **out);
+void config_close(Config *c);
+Err  config_write(const Config *c, const char *path);            /* resolved, each value with its origin as a comment */
+Err  config_check_resume(const Config *c, const char *path);     /* E5xxx listing old -> new of what may not change */
+char *config_text(const Config *c);                              /* the resolved YAML; caller frees */
+void config_help(const char *command);
+#endif
