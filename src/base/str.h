@@ -1,7 +1,11 @@
 /* str.h - growing strings, escaping, nearest names, path pieces. Numbers always use '.'. */
 #ifndef RETORT_BASE_STR_H
 #define RETORT_BASE_STR_H
+#include <stdarg.h>
+
 #include "base/err.h"
+/* vsnprintf in the C locale, whatever the program around us has set; always terminates dst. */
+int str_vformat(char *dst, size_t n, const char *fmt, va_list ap);
 typedef struct { char *s; size_t n, cap; } Str;       /* s is NUL-terminated once anything was added */
 void str_add(Str *s, const char *text);
 void str_addn(Str *s, const char *text, size_t n);

@@ -1,0 +1,16 @@
+/* parallel.c - OpenMP with a static schedule: which thread runs which index depends on n and the
+ * number of threads only. */
+#include "base/parallel.h"
+
+#include <omp.h>
+
+#include "base/sys.h"
+
+void parallel_set_threads(int n) { omp_set_num_threads(n > 0 ? n : sys_cpus()); }
+
+int parallel_threads(void) { return omp_get_max_threads(); }
+
+void parallel_for(int64_t n, void (*fn)(void *arg, int64_t i), void *arg) {
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++) fn(arg, i);
+}
