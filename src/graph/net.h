@@ -24,7 +24,7 @@ typedef struct NetParam {
     const char *name;                /* as in PyTorch's state_dict: "head.block.1.weight" */
     Shape     shape;                 /* PyTorch's order */
     ParamKind kind;
-    int       fan_in, fan_out;       /* per group, kernel area included; 0 where meaningless */
+    int       fan_in, fan_out;       /* inputs of one output; outputs times kernel area; 0 where meaningless */
     bool      fan_out_init;          /* initialise normal(0, 2 / fan_out); otherwise uniform +-1/sqrt(fan_in) */
     bool      trainable;
     int64_t   offset;                /* of values in the value block and of gradients in the gradient block, in floats */
@@ -53,6 +53,8 @@ struct Net {
     Err       err; char *err_msg;    /* sticky builder failure */
     char      scope[256];
     bool      frozen;                /* nothing is trainable (a teacher) */
+    bool      fan_out_init;          /* net_init_rule's present value */
+    struct NameIndex *node_names, *param_names;      /* name -> number, by hash */
 };
 
 Net *net_open(const char *name);
@@ -67,7 +69,10 @@ Node net_add(Net *n, const OpDef *op, const char *name, const void *attr, size_t
 /* Declare a parameter under the present scope ("conv1" + ".weight"); returns its index. */
 int  net_param(Net *n, const char *name, ParamKind kind, Shape shape, int fan_in, int fan_out);
 void net_init_rule(Net *n, bool fan_out);            /* rule for the convolutions declared from here on */
-Err  net_finish(Net *n);                             /* allocates blocks; returns a sticky failure if any */
+/* Allocates the blocks; returns a sticky failure if any. Each parameter starts on 64 bytes, gaps are 0
+ * in both blocks. More nodes and parameters may follow (distillation adapters): call it again, values stay. */
+Err  net_finish(Net *n);
+void net_alias(Net *n, Node x, const char *name);    /* one more name, under the present scope, for a value */
 Node net_find(const Net *n, const char *name);       /* last node of that name; NO_NODE when absent */
 int  net_find_param(const Net *n, const char *name); /* -1 when absent */
 const NetNode *net_node(const Net *n, Node x);
@@ -75,5 +80,6 @@ Shape net_shape(const Net *n, Node x);
 void net_fail(Net *n, Err rc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void net_init_random(Net *n, uint64_t seed);         /* PyTorch's distributions, counter-based */
 void net_init_formula(Net *n, uint64_t seed);        /* weights=formula:SEED, see docs/formats.md */
-int64_t net_count_params(const Net *n);              /* trainable scalars */
+int64_t net_count_params(const Net *n);              /* weights and biases in scalars, frozen or not */
+void net_init_params(Net *n, int first, uint64_t seed);  /* net_init_random of params[first ..] only */
 #endif
