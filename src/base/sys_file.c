@@ -1,0 +1,207 @@
+/* sys_file.c - reading files and folders, making and removing them.
+ *
+ * Files are opened with O_NONBLOCK so that a fifo cannot hang us, then refused by fstat unless they
+ * are regular. Reads loop over EINTR and short counts (NFS). */
+#include "base/sys.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "base/sys_priv.h"
+
+/* Errors of paths we only read: ELOOP is a row of its own, everything else has no row. */
+static Err input_error(int exit_code, const char *path, int error) {
+    if (error == ELOOP) return err_set(E(exit_code, 45), "%s: symbolic links go round in a circle; point them at a file", path);
+    const char *advice = error == ENOENT ? "check the path" : error == EACCES ? "make it readable" : "check the disk and the path";
+    return err_set(E(exit_code, 0), "%s: %s; %s", path, strerror(error), advice);
+}
+
+static const char *kind_name(mode_t mode) {
+    return S_ISDIR(mode) ? "a folder" : S_ISFIFO(mode) ? "a pipe (fifo)" : S_ISSOCK(mode) ? "a socket" : "a device";
+}
+
+/* Open a regular file for reading; its size is as of now. */
+static Err open_regular(const char *path, int exit_code, int *fd, uint64_t *bytes) {
+    int f;
+    do f = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+    while (f < 0 && errno == EINTR);
+    if (f < 0 && errno == ENXIO) return err_set(E(exit_code, 44), "%s: is a socket, not a file; give a regular file", path);
+    if (f < 0) return input_error(exit_code, path, errno);
+    struct stat st;
+    Err rc = OK;
+    if (fstat(f, &st)) rc = input_error(exit_code, path, errno);
+    else if (!S_ISREG(st.st_mode)) rc = err_set(E(exit_code, 44), "%s: is %s, not a file; give a regular file", path, kind_name(st.st_mode));
+    if (rc) {
+        close(f);
+        return rc;
+    }
+    *fd = f, *bytes = (uint64_t)st.st_size;
+    return OK;
+}
+
+/* Read exactly `bytes` at offset; a file that ends before was changed under us. */
+static Err read_exactly(int fd, const char *path, uint64_t offset, void *dst, size_t bytes, int exit_code) {
+    for (size_t done = 0; done < bytes;) {
+        size_t want = bytes - done < 1u << 30 ? bytes - done : 1u << 30;
+        ssize_t n = pread(fd, (uint8_t *)dst + done, want, (off_t)(offset + done));
+        if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+        if (n < 0) return input_error(exit_code, path, errno);
+        if (n == 0)
+            return err_set(E(exit_code, 48), "%s: ends at byte %" PRIu64 ", %zu more expected; it is cut short or was changed while being read",
+                           path, offset + done, bytes - done);
+        done += (size_t)n;
+    }
+    return OK;
+}
+
+Err sys_read_file(const char *path, size_t max_bytes, int exit_code, Bytes *out) {
+    int fd;
+    uint64_t size;
+    *out = (Bytes){0};
+    TRY(open_regular(path, exit_code, &fd, &size));
+    Err rc = OK;
+    uint8_t *data = NULL;
+    if (size > max_bytes) {
+        rc = err_set(E(exit_code, 0), "%s: %" PRIu64 " bytes, more than the limit of %zu; use a smaller file", path, size, max_bytes);
+        goto done;
+    }
+    data = malloc((size_t)size + 1);
+    if (!data) {
+        rc = err_set(E(EXIT_LIMIT, 23), "%s: out of memory, %" PRIu64 " bytes wanted to read it", path, size);
+        goto done;
+    }
+    if ((rc = read_exactly(fd, path, 0, data, (size_t)size, exit_code))) goto done;
+    data[size] = 0;                     /* a text can be used as a string */
+    *out = (Bytes){data, (size_t)size}, data = NULL;
+done:
+    free(data);
+    close(fd);
+    return rc;
+}
+
+Err sys_read_at(const char *path, uint64_t offset, void *dst, size_t bytes, int exit_code) {
+    int fd;
+    uint64_t size;
+    TRY(open_regular(path, exit_code, &fd, &size));
+    Err rc = read_exactly(fd, path, offset, dst, bytes, exit_code);
+    close(fd);
+    return rc;
+}
+
+Err sys_file_size(const char *path, int exit_code, uint64_t *out) {
+    int fd;
+    TRY(open_regular(path, exit_code, &fd, out));
+    close(fd);
+    return OK;
+}
+
+bool sys_exists(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0;
+}
+
+bool sys_is_dir(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* ---- writing side ---------------------------------------------------------------------------- */
+Err sys_output_error(const char *path, int error) {
+    switch (error) {
+    case ENOSPC: return err_set(E(EXIT_OUTPUT, 3), "%s: no space left on the disk; free some, or set out to another disk", path);
+    case EDQUOT: return err_set(E(EXIT_OUTPUT, 6), "%s: the disk quota is used up; free some space or have it raised", path);
+    case EFBIG:  return err_set(E(EXIT_OUTPUT, 6), "%s: the file size limit is reached; raise it (ulimit -f)", path);
+    case EROFS:
+    case EACCES:
+    case EPERM:  return err_set(E(EXIT_OUTPUT, 7), "%s: %s; choose a folder you may write to", path, strerror(error));
+    case ENOTDIR:
+    case EISDIR:
+    case ELOOP:
+    case EEXIST:
+    case ENXIO:  return err_set(E(EXIT_OUTPUT, 9), "%s: %s; choose another path", path, strerror(error));
+    default:     return err_set(E(EXIT_OUTPUT, 5), "%s: %s; check the disk and the path", path, strerror(error));
+    }
+}
+
+Err sys_mkdirs(const char *path) {
+    char *part = xstrdup(path);
+    Err rc = OK;
+    size_t n = strlen(part);
+    for (size_t i = 1; i <= n && !rc; i++) {
+        if (part[i] != '/' && part[i] != 0) continue;
+        part[i] = 0;
+        if (mkdir(part, 0777) && errno != EEXIST && !sys_is_dir(part)) rc = sys_output_error(part, errno == ENOENT ? EACCES : errno);
+        if (i < n) part[i] = '/';
+    }
+    if (!rc && !sys_is_dir(path)) rc = err_set(E(EXIT_OUTPUT, 9), "%s: exists and is not a folder; choose another path", path);
+    free(part);
+    return rc;
+}
+
+Err sys_remove(const char *path) {
+    return remove(path) && errno != ENOENT ? sys_output_error(path, errno) : OK;
+}
+
+Err sys_truncate(const char *path, uint64_t bytes) {
+    int rc;
+    do rc = truncate(path, (off_t)bytes);
+    while (rc && errno == EINTR);
+    return rc ? sys_output_error(path, errno) : OK;
+}
+
+Err sys_probe_writable(const char *dir) {
+    if (sys_exists(dir) && !sys_is_dir(dir)) return err_set(E(EXIT_OUTPUT, 9), "%s: exists and is not a folder; choose another path", dir);
+    char *probe = xprintf("%s/.probe.tmp-%s-%d", dir, sys_hostname(), sys_pid());
+    Err rc = OK;
+    int fd = open(probe, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+    if (fd < 0) {
+        rc = sys_output_error(dir, errno);
+    } else {
+        if (write(fd, "probe", 5) != 5) rc = sys_output_error(dir, errno ? errno : ENOSPC);
+        if (close(fd) && !rc) rc = sys_output_error(dir, errno);
+        unlink(probe);
+    }
+    free(probe);
+    return rc;
+}
+
+/* ---- folders --------------------------------------------------------------------------------- */
+static int compare_names(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+Err sys_list(const char *dir, int exit_code, char ***names, int *n) {
+    *names = NULL, *n = 0;
+    DIR *d = opendir(dir);
+    if (!d) return input_error(exit_code, dir, errno);
+    char **v = NULL;
+    int used = 0, cap = 0;
+    errno = 0;
+    for (struct dirent *e; (e = readdir(d)); errno = 0) {
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
+        GROW(v, used, cap);
+        v[used++] = xstrdup(e->d_name);
+    }
+    int error = errno;
+    closedir(d);
+    if (error) {
+        sys_free_names(v, used);
+        return input_error(exit_code, dir, error);
+    }
+    if (used) qsort(v, (size_t)used, sizeof *v, compare_names);
+    *names = v, *n = used;
+    return OK;
+}
+
+void sys_free_names(char **names, int n) {
+    for (int i = 0; i < n; i++) free(names[i]);
+    free(names);
+}

@@ -1,0 +1,6 @@
+/* sys_priv.h - shared by the files of sys. */
+#ifndef RETORT_BASE_SYS_PRIV_H
+#define RETORT_BASE_SYS_PRIV_H
+#include "base/err.h"
+Err sys_output_error(const char *path, int error);   /* E(6, row) of an errno met while writing path */
+#endif
