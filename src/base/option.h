@@ -16,11 +16,15 @@ typedef enum {
     OPT_SIZE,                        /* int64_t[2]: HxW */
     OPT_RANGE,                       /* double[2]: [lo, hi] */
     OPT_TIME,                        /* double seconds: 10min, 60s, 2h, 90 */
-    OPT_EVERY                        /* OptEvery: "2000" steps or "10min" */
+    OPT_EVERY,                       /* OptEvery: "2000" steps or "10min" */
+    OPT_I32,                         /* int, otherwise as OPT_INT */
+    OPT_SIZE32,                      /* int[2], otherwise as OPT_SIZE */
+    OPT_TYPES
 } OptType;
 typedef struct { int64_t steps; double seconds; } OptEvery;
 enum { OPT_RESUME = 1,               /* a resumed run may change it: cannot change the result */
-       OPT_AUTO = 2, OPT_REQUIRED = 4 };
+       OPT_AUTO = 2,                 /* "auto" or "none" may be given: zero */
+       OPT_REQUIRED = 4 };
 typedef struct Option {
     const char *name;                /* "train.lr", or "tau" within a method's table */
     OptType     type;
@@ -34,6 +38,7 @@ typedef struct Option {
 } Option;
 
 int   option_count(const Option *table);
+const Option *option_find(const Option *table, const char *name);   /* NULL when absent */
 void  option_defaults(const Option *table, void *out, Arena *a);
 /* Set one by name from text; `where` ("a.yaml:12" or "command line") and `prefix` go into the error (E2076). */
 Err   option_set(const Option *table, void *out, Arena *a, const char *prefix, const char *name, const char *value, const char *where);
