@@ -1,0 +1,102 @@
+/* maps.c - pictures of what RDD sees: both networks on whole images, through report/maps.c. */
+#include "cli/maps.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/plan.h"
+#include "base/sys.h"
+#include "io/image.h"
+#include "report/report.h"
+
+/* ---- a network on one image --------------------------------------------------------------------- */
+typedef struct { Plan *plan; Grid main, aux; } NetView;      /* grids borrow from the plan */
+
+static Err view_open(MapNet m, const Sample *s, NetView *out) {
+    *out = (NetView){0};
+    if (!m.net) return OK;
+    const ModelNodes *n = m.nodes;
+    Node inputs[2] = {n->image, n->rects}, outputs[2] = {n->logits, n->aux};
+    Shape shapes[2] = {SHAPE(1, s->h, s->w, 3), SHAPE(1, 4)};
+    int32_t rect[4] = {0, 0, s->w, s->h};
+    PlanSpec spec = {.outputs = outputs, .n_outputs = n->aux.id ? 2 : 1, .inputs = inputs, .input_shapes = shapes, .n_inputs = 2};
+    TRY(plan_make(m.net, &spec, &out->plan));
+    plan_bind(out->plan, n->image, s->rgb);
+    plan_bind(out->plan, n->rects, rect);
+    plan_run(out->plan, &(OpRun){0}, false);
+    Shape d = plan_shape(out->plan, n->logits);
+    out->main = (Grid){(int)d.d[1], (int)d.d[2], (int)d.d[3], plan_value(out->plan, n->logits)};
+    if (n->aux.id) out->aux = out->main, out->aux.logits = plan_value(out->plan, n->aux);
+    return OK;
+}
+
+typedef struct { const char *dir, *name; int h, w; uint8_t *rgb; } PictureOut;
+
+static Err picture_write(const PictureOut *p, const char *kind) {
+    char *file = xprintf("%s/%s.%s.png", p->dir, p->name, kind);
+    Err rc = image_write_png_rgb(file, p->rgb, p->h, p->w);
+    free(file);
+    return rc;
+}
+
+static Err picture_labels(const PictureOut *p, const char *kind, const uint8_t *label, const Dataset *d) {
+    overlay_labels(p->rgb, label, (int64_t)p->h * p->w, d->palette, d->n_classes);
+    return picture_write(p, kind);
+}
+
+static Err maps_of_image(const PictureOut *p, const Dataset *d, const Sample *s, const NetView *student, const NetView *teacher) {
+    int64_t pixels = (int64_t)s->h * s->w;
+    uint8_t *part = xcalloc((size_t)pixels, 1);
+    float *weight = xcalloc((size_t)pixels, sizeof *weight);
+    Err rc = OK;
+    memcpy(p->rgb, s->rgb, (size_t)(3 * pixels));
+    if ((rc = picture_write(p, "image"))) goto done;
+    if ((rc = picture_labels(p, "label", s->label, d))) goto done;
+    if (student->plan) {
+        map_classes(part, student->main, s->h, s->w);
+        if ((rc = picture_labels(p, "student", part, d))) goto done;
+    }
+    if (teacher->plan) {
+        map_classes(part, teacher->main, s->h, s->w);
+        if ((rc = picture_labels(p, "teacher", part, d))) goto done;
+    }
+    if (teacher->plan && teacher->aux.logits) {
+        map_tfe(weight, teacher->main, teacher->aux, s->h, s->w);
+        overlay_heat(p->rgb, weight, 0, 1, pixels);
+        if ((rc = picture_write(p, "tfe"))) goto done;
+    }
+    if (teacher->plan && student->plan && teacher->main.k == student->main.k) {
+        map_tse(part, student->main, teacher->main, s->label, s->h, s->w, 0.0477, 0.7);
+        overlay_parts(p->rgb, part, pixels);
+        rc = picture_write(p, "tse");
+    }
+done:
+    free(part);
+    free(weight);
+    return rc;
+}
+
+Err maps_write(const char *dir, Dataset *d, int n, MapNet student, MapNet teacher) {
+    TRY(sys_mkdirs(dir));
+    for (int i = 0; i < n && i < d->n; i++) {
+        /* Spread over the split: neighbours of a sequence look alike. */
+        int at = (int)((int64_t)i * d->n / (n < d->n ? n : d->n));
+        Sample s = {0};
+        NetView vs = {0}, vt = {0};
+        TRY(dataset_read(d, at, &s));
+        char *name = xstrdup(d->names[at]);
+        for (char *c = name; *c; c++)
+            if (*c == '/') *c = '_';
+        PictureOut p = {dir, name, s.h, s.w, xcalloc((size_t)s.h * (size_t)s.w, 3)};
+        Err rc = view_open(student, &s, &vs);
+        if (!rc) rc = view_open(teacher, &s, &vt);
+        if (!rc) rc = maps_of_image(&p, d, &s, &vs, &vt);
+        plan_close(vs.plan);
+        plan_close(vt.plan);
+        free(name);
+        free(p.rgb);
+        sample_free(&s);
+        if (rc) return rc;
+    }
+    return OK;
+}
