@@ -25,7 +25,10 @@ static void put(const char *dir, const char *name, const char *text) {
 static char *page_of(const char *dir) {
     char *path = path_join(dir, "report.html");
     Bytes b = {0};
-    if (sys_read_file(path, 64 << 20, EXIT_OUTPUT, &b)) { FAIL("no report: %s", err_text()); return xstrdup(""); }
+    if (sys_read_file(path, 64 << 20, EXIT_OUTPUT, &b)) {
+        FAIL("no report: %s", err_text());
+        return xstrdup("");
+    }
     free(path);
     b.data = xrealloc(b.data, b.bytes + 1);
     b.data[b.bytes] = 0;
@@ -73,12 +76,14 @@ TEST(chart_escapes_names_and_marks_the_switch) {
     Series s = {.name = "<b>&\"x"};
     for (int i = 0; i < 5; i++) series_add(&s, i, i == 2 ? NAN : i);
     Str out = {0};
-    chart_lines(&out, &(Chart){.title = "<script>", .series = &s, .n_series = 1, .mark_x = 2, .mark = "a<b"});
+    chart_lines(
+        &out,
+        &(Chart){.title = "<script>", .series = &s, .n_series = 1, .mark_x = 2, .mark = "a<b"});
     EXPECT_HAS(out.s, "&lt;script&gt;");
     EXPECT_HAS(out.s, "a&lt;b");
     EXPECT(!strstr(out.s, "<b>") && !strstr(out.s, "nan"));
     EXPECT_INT(count(out.s, "<circle"), 4);
-    EXPECT_INT(count(out.s, "M"), 2);            /* the gap lifts the pen */
+    EXPECT_INT(count(out.s, "M"), 2); /* the gap lifts the pen */
     str_free(&out);
     series_free(&s);
 }
@@ -119,12 +124,13 @@ TEST(tfe_map_is_one_where_heads_agree) {
     Grid g = {2, 2, 2, main_logits}, a = {2, 2, 2, aux};
     map_tfe(w, g, a, 4, 4);
     for (int i = 0; i < 16; i++) EXPECT_NEAR(w[i], 1, 1e-6);
-    /* Pixel 0: softmax(aux) = (1/2, 1/2), softmax(main) = (e, 1)/(e + 1): KL = ln((e + 1)/2) - 1/2. */
+    /* Pixel 0: softmax(aux) = (1/2, 1/2), softmax(main) = (e, 1)/(e + 1): KL = ln((e + 1)/2) - 1/2.
+     */
     aux[0] = 0;
     map_tfe(w, g, a, 4, 4);
     EXPECT_NEAR(w[0], exp(-(log((exp(1) + 1) / 2) - 0.5)), 1e-6);
     EXPECT_NEAR(w[15], 1, 1e-6);
-    EXPECT_NEAR(w[1], w[0] + (1 - w[0]) / 3, 1e-6);          /* align_corners: a third of the way */
+    EXPECT_NEAR(w[1], w[0] + (1 - w[0]) / 3, 1e-6); /* align_corners: a third of the way */
 }
 
 TEST(tse_parts_tell_who_finds_it_hard) {
@@ -137,7 +143,7 @@ TEST(tse_parts_tell_who_finds_it_hard) {
 }
 
 TEST(tse_keeps_a_share_of_easy_images) {
-    float s[8] = {9, 8, 7, 6}, t[8] = {6, 7, 8, 9};          /* all above theta: the k-th smallest decides */
+    float s[8] = {9, 8, 7, 6}, t[8] = {6, 7, 8, 9}; /* all above theta: the k-th smallest decides */
     uint8_t label[4] = {0}, part[4];
     map_tse(part, (Grid){2, 1, 4, s}, (Grid){2, 1, 4, t}, label, 1, 4, 0.25, 0.7);
     EXPECT_INT(part[3], PART_STUDENT);
@@ -160,12 +166,16 @@ TEST(report_of_an_empty_run_is_written) {
 
 static void write_run(const char *dir) {
     put(dir, "config.yaml", "out: <run>&\n");
-    put(dir, "run.status.json", "{\"state\": \"<done>\", \"step\": 30, \"steps\": 40, \"exit_code\": 0}");
+    put(dir, "run.status.json",
+        "{\"state\": \"<done>\", \"step\": 30, \"steps\": 40, \"exit_code\": 0}");
     put(dir, "metrics.jsonl",
-        "{\"step\": 10, \"lr\": 0.1, \"loss\": {\"total\": 2, \"<kd>\": 1}, \"stage\": \"tfe\", \"kept\": {\"main\": 1}}\n"
-        "{\"step\": 20, \"lr\": 0.05, \"loss\": {\"total\": 1, \"<kd>\": null}, \"stage\": \"tse\", \"kept\": {\"main\": 0.2}}\n"
+        "{\"step\": 10, \"lr\": 0.1, \"loss\": {\"total\": 2, \"<kd>\": 1}, \"stage\": \"tfe\", "
+        "\"kept\": {\"main\": 1}}\n"
+        "{\"step\": 20, \"lr\": 0.05, \"loss\": {\"total\": 1, \"<kd>\": null}, \"stage\": "
+        "\"tse\", \"kept\": {\"main\": 0.2}}\n"
         "{\"step\": 20, \"eval\": {\"miou\": 0.5, \"pixel_accuracy\": 0.75, \"classes\": "
-        "[{\"name\": \"<road>\", \"iou\": 0.5, \"pixels\": 9}, {\"name\": \"sky\", \"iou\": null, \"pixels\": 0}]}}\n"
+        "[{\"name\": \"<road>\", \"iou\": 0.5, \"pixels\": 9}, {\"name\": \"sky\", \"iou\": null, "
+        "\"pixels\": 0}]}}\n"
         "{\"step\": 30, \"lo");
 }
 
@@ -203,7 +213,9 @@ TEST(run_data_reads_numbers) {
 
 TEST(report_survives_damaged_metrics) {
     const char *dir = fresh_dir();
-    put(dir, "metrics.jsonl", "[]\n\n\x01\xff\n{\"step\": \"x\"}\n{\"step\": 1, \"loss\": [1]}\n{\"step\": 2, \"eval\": {\"classes\": [1, null, {}]}}\n{}");
+    put(dir, "metrics.jsonl",
+        "[]\n\n\x01\xff\n{\"step\": \"x\"}\n{\"step\": 1, \"loss\": [1]}\n{\"step\": 2, \"eval\": "
+        "{\"classes\": [1, null, {}]}}\n{}");
     put(dir, "run.status.json", "[1, 2");
     EXPECT_OK(report_write(dir));
     char *page = page_of(dir);
@@ -214,7 +226,8 @@ TEST(report_survives_damaged_metrics) {
 TEST(report_size_is_bounded) {
     const char *dir = fresh_dir();
     Str s = {0};
-    for (int i = 0; i < 100000; i++) str_addf(&s, "{\"step\": %d, \"lr\": 0.1, \"loss\": {\"total\": %d}}\n", i, i % 13);
+    for (int i = 0; i < 100000; i++)
+        str_addf(&s, "{\"step\": %d, \"lr\": 0.1, \"loss\": {\"total\": %d}}\n", i, i % 13);
     put(dir, "metrics.jsonl", s.s);
     str_free(&s);
     EXPECT_OK(report_write(dir));
@@ -244,9 +257,12 @@ TEST(arms_page_has_mean_and_spread) {
     free(text);
 }
 
-TEST_MAIN(T(base64_matches_rfc4648), T(thinned_series_keeps_mean_and_bound), T(thinned_series_skips_gaps),
-          T(chart_escapes_names_and_marks_the_switch), T(chart_of_nothing_says_so), T(chart_of_one_constant_point_is_finite),
-          T(bars_say_absent_for_nan), T(tfe_map_is_one_where_heads_agree), T(tse_parts_tell_who_finds_it_hard),
-          T(tse_keeps_a_share_of_easy_images), T(report_needs_a_folder), T(report_of_an_empty_run_is_written),
-          T(report_shows_the_run_and_escapes_it), T(run_data_reads_numbers), T(report_survives_damaged_metrics),
-          T(report_size_is_bounded), T(arms_page_has_mean_and_spread))
+TEST_MAIN(T(base64_matches_rfc4648), T(thinned_series_keeps_mean_and_bound),
+          T(thinned_series_skips_gaps), T(chart_escapes_names_and_marks_the_switch),
+          T(chart_of_nothing_says_so), T(chart_of_one_constant_point_is_finite),
+          T(bars_say_absent_for_nan), T(tfe_map_is_one_where_heads_agree),
+          T(tse_parts_tell_who_finds_it_hard), T(tse_keeps_a_share_of_easy_images),
+          T(report_needs_a_folder), T(report_of_an_empty_run_is_written),
+          T(report_shows_the_run_and_escapes_it), T(run_data_reads_numbers),
+          T(report_survives_damaged_metrics), T(report_size_is_bounded),
+          T(arms_page_has_mean_and_spread))

@@ -9,8 +9,12 @@
 #include "io/image.h"
 #include "report/report.h"
 
-/* ---- a network on one image --------------------------------------------------------------------- */
-typedef struct { Plan *plan; Grid main, aux; } NetView;      /* grids borrow from the plan */
+/* ---- a network on one image ---------------------------------------------------------------------
+ */
+typedef struct {
+    Plan *plan;
+    Grid main, aux;
+} NetView; /* grids borrow from the plan */
 
 static Err view_open(MapNet m, const Sample *s, NetView *out) {
     *out = (NetView){0};
@@ -19,7 +23,11 @@ static Err view_open(MapNet m, const Sample *s, NetView *out) {
     Node inputs[2] = {n->image, n->rects}, outputs[2] = {n->logits, n->aux};
     Shape shapes[2] = {SHAPE(1, s->h, s->w, 3), SHAPE(1, 4)};
     int32_t rect[4] = {0, 0, s->w, s->h};
-    PlanSpec spec = {.outputs = outputs, .n_outputs = n->aux.id ? 2 : 1, .inputs = inputs, .input_shapes = shapes, .n_inputs = 2};
+    PlanSpec spec = {.outputs = outputs,
+                     .n_outputs = n->aux.id ? 2 : 1,
+                     .inputs = inputs,
+                     .input_shapes = shapes,
+                     .n_inputs = 2};
     TRY(plan_make(m.net, &spec, &out->plan));
     plan_bind(out->plan, n->image, s->rgb);
     plan_bind(out->plan, n->rects, rect);
@@ -30,7 +38,11 @@ static Err view_open(MapNet m, const Sample *s, NetView *out) {
     return OK;
 }
 
-typedef struct { const char *dir, *name; int h, w; uint8_t *rgb; } PictureOut;
+typedef struct {
+    const char *dir, *name;
+    int h, w;
+    uint8_t *rgb;
+} PictureOut;
 
 static Err picture_write(const PictureOut *p, const char *kind) {
     char *file = xprintf("%s/%s.%s.png", p->dir, p->name, kind);
@@ -39,12 +51,14 @@ static Err picture_write(const PictureOut *p, const char *kind) {
     return rc;
 }
 
-static Err picture_labels(const PictureOut *p, const char *kind, const uint8_t *label, const Dataset *d) {
+static Err picture_labels(const PictureOut *p, const char *kind, const uint8_t *label,
+                          const Dataset *d) {
     overlay_labels(p->rgb, label, (int64_t)p->h * p->w, d->palette, d->n_classes);
     return picture_write(p, kind);
 }
 
-static Err maps_of_image(const PictureOut *p, const Dataset *d, const Sample *s, const NetView *student, const NetView *teacher) {
+static Err maps_of_image(const PictureOut *p, const Dataset *d, const Sample *s,
+                         const NetView *student, const NetView *teacher) {
     int64_t pixels = (int64_t)s->h * s->w;
     uint8_t *part = xcalloc((size_t)pixels, 1);
     float *weight = xcalloc((size_t)pixels, sizeof *weight);
