@@ -53,6 +53,8 @@ struct Net {
     Err       err; char *err_msg;    /* sticky builder failure */
     char      scope[256];
     bool      frozen;                /* nothing is trainable (a teacher) */
+    bool      bn_frozen;             /* nn_bn: running statistics even in training */
+    bool      dropout_off;           /* nn_dropout adds nothing */
     bool      fan_out_init;          /* net_init_rule's present value */
     struct NameIndex *node_names, *param_names;      /* name -> number, by hash */
 };

@@ -8,7 +8,7 @@ typedef struct ModelOptions {        /* the groups `student` and `teacher` of th
     const char *model;               /* "deeplabv3_resnet18" */
     int    classes;
     double width;                    /* MobileNetV2's multiplier; 0 means 1 */
-    int    output_stride;            /* 8 (default, 0) or 16 */
+    int    output_stride;            /* 8 (default, 0), 16 or 32 */
     bool   aux;                      /* auxiliary head */
     const char *norm;                /* name of a normalisation: "bgr-caffe", "rgb-imagenet"; "none": input is float32 N x 3 x H x W already normalised */
     bool   bn_frozen;
@@ -33,4 +33,8 @@ const NormDef  *norm_find(const char *name);
 int  model_names(const char **out, int max);
 /* "none" (random), "formula:SEED" or a safetensors file; strict: every tensor must match. */
 Err  model_load_weights(Net *n, const char *weights, uint64_t seed);
+/* The same, but a classifier of another number of classes stays at its random start, with a warning. */
+Err  model_load_start(Net *n, const char *weights, uint64_t seed);
+/* Fill from tensors by name (any reader); where: the file, for the report E4061. Nothing is written on failure. */
+Err  model_load_tensors(Net *n, const TensorList *list, const char *where, bool other_classes);
 #endif

@@ -6,12 +6,12 @@
 
 typedef struct { int out, k, stride, pad, dilation, groups; bool bias; } Conv;
 Node nn_conv(Net *n, Node x, const char *name, Conv c);
-Node nn_bn(Net *n, Node x, const char *name);             /* eps 1e-5, momentum 0.1; net option bn: frozen */
+Node nn_bn(Net *n, Node x, const char *name);             /* eps 1e-5, momentum 0.1; frozen when net->bn_frozen */
 Node nn_relu(Net *n, Node x);
 Node nn_relu6(Net *n, Node x);
 Node nn_add(Net *n, Node a, Node b);
 Node nn_concat(Net *n, const Node *x, int count);         /* along channels */
-Node nn_dropout(Net *n, Node x, float p);
+Node nn_dropout(Net *n, Node x, float p);                 /* x itself when net->dropout_off */
 Node nn_max_pool(Net *n, Node x, int k, int stride, int pad);
 Node nn_adaptive_avg_pool(Net *n, Node x, int out_h, int out_w);
 Node nn_resize_like(Net *n, Node x, Node like, bool align_corners);

@@ -1,0 +1,214 @@
+/* Every network's names and shapes against the dumped state_dicts, its parameters' rules, its taps. */
+#include "base/str.h"
+#include "base/sys.h"
+#include "models/model.h"
+#include "test.h"
+
+static Net *open_model(const char *name, int classes, bool aux, ModelNodes *nodes) {
+    ModelOptions o = {.model = name, .classes = classes, .aux = aux};
+    Net *n = NULL;
+    Err rc = model_open(&o, 65, 129, &n, nodes);
+    if (rc) FAIL("%s: E%d %s", name, rc, err_text());
+    return n;
+}
+static void compare_line(const Net *n, int i, const char *line) {
+    if (i >= n->n_params) {
+        FAIL("line %d of the list, %s, has no parameter", i, line);
+        return;
+    }
+    const NetParam *p = &n->params[i];
+    char ours[512];
+    snprintf(ours, sizeof ours, "%s\t%s\t%s", p->name, shape_text(p->shape).s, p->kind == PARAM_COUNT ? "int64" : "float32");
+    EXPECT_STR(ours, line);
+}
+static void compare_names(const char *model, bool aux) {
+    char path[1024], line[512];
+    snprintf(path, sizeof path, "%s/models/%s.tsv", sys_test_data(), model);
+    FILE *f = fopen(path, "r");
+    if (!f) SKIP("no %s", path);
+    ModelNodes nodes;
+    Net *n = open_model(model, 19, aux, &nodes);
+    int i = 0;
+    while (n && fgets(line, sizeof line, f) && test_failures < 5) {
+        line[strcspn(line, "\n")] = 0;
+        if (*line && *line != '#') compare_line(n, i++, line);
+    }
+    if (n) EXPECT_INT(n->n_params, i);
+    EXPECT(i > 100);
+    fclose(f);
+    net_close(n);
+}
+TEST(deeplabv3_resnet18_names) { compare_names("deeplabv3_resnet18", true); }
+TEST(deeplabv3_resnet50_names) { compare_names("deeplabv3_resnet50", true); }
+TEST(deeplabv3_resnet101_names) { compare_names("deeplabv3_resnet101", true); }
+TEST(deeplabv3_mobilenetv2_names) { compare_names("deeplabv3_mobilenetv2", false); }
+TEST(pspnet_resnet18_names) { compare_names("pspnet_resnet18", true); }
+TEST(pspnet_resnet50_names) { compare_names("pspnet_resnet50", true); }
+TEST(pspnet_resnet101_names) { compare_names("pspnet_resnet101", true); }
+TEST(pspnet_mobilenetv2_names) { compare_names("pspnet_mobilenetv2", false); }
+
+TEST(every_model_opens_at_every_stride) {
+    const char *names[32];
+    const int count = model_names(names, 32);
+    EXPECT(count >= 5);
+    for (int i = 0; i < count; i++)
+        for (int stride = 8; stride <= 32; stride *= 2) {
+            ModelOptions o = {.model = names[i], .classes = 11, .aux = true, .output_stride = stride};
+            ModelNodes at;
+            Net *n;
+            EXPECT_OK(model_open(&o, 360, 480, &n, &at));
+            EXPECT_INT(net_shape(n, at.logits).d[1], 11);
+            EXPECT_INT(net_shape(n, at.logits).d[2], (360 + stride - 1) / stride);
+            EXPECT_INT(net_shape(n, at.logits).d[3], (480 + stride - 1) / stride);
+            EXPECT_INT(net_shape(n, at.aux).d[1], 11);
+            EXPECT_INT(net_find(n, "features").id, at.features.id);
+            EXPECT_INT(net_find(n, "logits").id, at.logits.id);
+            net_close(n);
+        }
+}
+/* Multiply-adds per 360 x 360 image, as published for these networks, padding taps counted. */
+static double giga_macs(const char *model, bool aux) {
+    ModelOptions o = {.model = model, .classes = 11, .aux = aux};
+    ModelNodes at;
+    Net *n;
+    if (model_open(&o, 360, 360, &n, &at)) return -1;
+    double macs = 0;
+    for (int i = 1; i < n->n_nodes; i++) {
+        const NetNode *node = &n->nodes[i];
+        if (node->op != &op_conv2d) continue;
+        const Shape w = n->params[node->param[0]].shape;
+        macs += (double)shape_count(node->shape) * (double)(w.d[1] * w.d[2] * w.d[3]);
+    }
+    net_close(n);
+    return macs / 1e9;
+}
+TEST(multiply_adds_are_the_published) {
+    EXPECT_NEAR(giga_macs("deeplabv3_resnet101", true) / 127.5, 1, 0.0005);    /* given to four digits */
+    EXPECT_NEAR(giga_macs("deeplabv3_resnet18", true) / 32.0, 1, 0.002);       /* given to three */
+    EXPECT_NEAR(giga_macs("deeplabv3_mobilenetv2", false) / 6.6, 1, 0.008);    /* given to two */
+}
+TEST(dilation_of_mobilenetv2_at_stride_8) {
+    static const int DEPTHWISE[18] = {0, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 4, 4, 4};
+    ModelNodes at;
+    Net *n = open_model("deeplabv3_mobilenetv2", 19, false, &at);
+    for (int b = 1; n && b < 18; b++) {
+        char name[64];
+        snprintf(name, sizeof name, "pretrained.net.features.%d.conv.%d", b, b == 1 ? 0 : 3);
+        const ConvAttr *a = net_node(n, net_find(n, name))->attr;
+        EXPECT_INT(a->dilation, DEPTHWISE[b]);
+        EXPECT_INT(a->pad, DEPTHWISE[b]);
+    }
+    net_close(n);
+}
+static int dilation_of(const Net *n, const char *conv) { return ((const ConvAttr *)net_node(n, net_find(n, conv))->attr)->dilation; }
+TEST(dilation_of_resnets_at_stride_8) {
+    ModelNodes at;
+    Net *n = open_model("deeplabv3_resnet18", 19, false, &at);
+    EXPECT_INT(dilation_of(n, "pretrained.layer3.0.conv1"), 1);
+    EXPECT_INT(dilation_of(n, "pretrained.layer3.0.conv2"), 2);
+    EXPECT_INT(dilation_of(n, "pretrained.layer4.0.conv1"), 2);
+    EXPECT_INT(dilation_of(n, "pretrained.layer4.0.conv2"), 4);
+    EXPECT_INT(dilation_of(n, "pretrained.layer4.1.conv1"), 4);
+    net_close(n);
+    n = open_model("deeplabv3_resnet50", 19, false, &at);
+    EXPECT_INT(dilation_of(n, "pretrained.layer3.0.conv2"), 1);
+    EXPECT_INT(dilation_of(n, "pretrained.layer3.1.conv2"), 2);
+    EXPECT_INT(dilation_of(n, "pretrained.layer4.0.conv2"), 2);
+    EXPECT_INT(dilation_of(n, "pretrained.layer4.2.conv2"), 4);
+    net_close(n);
+}
+TEST(width_scales_mobilenetv2) {
+    ModelOptions o = {.model = "deeplabv3_mobilenetv2", .classes = 19, .width = 0.35};
+    ModelNodes at;
+    Net *n;
+    EXPECT_OK(model_open(&o, 65, 65, &n, &at));
+    EXPECT_INT(n->params[net_find_param(n, "pretrained.net.features.0.0.weight")].shape.d[0], 11);     /* int(32 * .35) */
+    EXPECT_INT(n->params[net_find_param(n, "pretrained.net.features.17.conv.6.weight")].shape.d[0], 112);
+    net_close(n);
+}
+TEST(trainable_values_come_first) {
+    ModelNodes at;
+    Net *n = open_model("deeplabv3_resnet18", 11, true, &at);
+    for (int i = 0; i < n->n_params; i++) {
+        const NetParam *p = &n->params[i];
+        if (p->kind == PARAM_COUNT) continue;
+        EXPECT(p->trainable == (p->offset < n->n_trainable));
+        EXPECT(p->data == n->values + p->offset && (p->grad != NULL) == p->trainable);
+    }
+    net_close(n);
+}
+TEST(a_frozen_net_has_no_gradients) {
+    ModelOptions o = {.model = "deeplabv3_resnet18", .classes = 11, .frozen = true};
+    ModelNodes at;
+    Net *n;
+    EXPECT_OK(model_open(&o, 65, 65, &n, &at));
+    EXPECT_INT(n->n_trainable, 0);
+    EXPECT(!net_node(n, at.logits)->needs_grad);
+    EXPECT(net_count_params(n) > 10000000);
+    net_close(n);
+}
+TEST(dropout_off_leaves_no_dropout) {
+    for (int off = 0; off < 2; off++) {
+        ModelOptions o = {.model = "deeplabv3_resnet18", .classes = 11, .aux = true, .dropout_off = off};
+        ModelNodes at;
+        Net *n;
+        EXPECT_OK(model_open(&o, 65, 65, &n, &at));
+        int found = 0;
+        for (int i = 1; i < n->n_nodes; i++) found += n->nodes[i].op == &op_dropout;
+        EXPECT_INT(found, off ? 0 : 3);
+        net_close(n);
+    }
+}
+TEST(a_block_is_found_by_its_name) {
+    ModelNodes at;
+    Net *n = open_model("deeplabv3_resnet18", 11, false, &at);
+    const NetNode *block = net_node(n, net_find(n, "pretrained.layer4.1"));
+    EXPECT(block->op == &op_relu);
+    EXPECT_INT(block->shape.d[1], 512);
+    EXPECT_INT(net_find(n, "pretrained.layer4.7").id, 0);
+    net_close(n);
+}
+TEST(unknown_names_are_refused_with_the_nearest) {
+    Net *n;
+    ModelNodes at;
+    EXPECT_ERR(model_open(&(ModelOptions){.model = "deeplabv3_resnet19", .classes = 2}, 65, 65, &n, &at), E(2, 76));
+    EXPECT_HAS(err_text(), "deeplabv3_resnet1");
+    EXPECT_ERR(model_open(&(ModelOptions){.model = "deeplabv3_resnet18", .classes = 2, .norm = "rgb-imagnet"}, 65, 65, &n, &at), E(2, 76));
+    EXPECT_HAS(err_text(), "rgb-imagenet");
+    EXPECT_ERR(model_open(&(ModelOptions){.model = "deeplabv3_resnet18"}, 65, 65, &n, &at), E(2, 37));
+}
+TEST(formula_weights_are_the_documented) {
+    /* Computed with Python integers from the rule of docs/formats.md. */
+    ModelNodes at;
+    Net *n = open_model("deeplabv3_resnet18", 11, true, &at);
+    EXPECT_OK(model_load_weights(n, "formula:1", 0));
+    const NetParam *w = &n->params[net_find_param(n, "pretrained.conv1.weight")];
+    const NetParam *v = &n->params[net_find_param(n, "pretrained.bn1.running_var")];
+    const NetParam *b = &n->params[net_find_param(n, "head.block.4.bias")];
+    EXPECT(w->data[0] == 0x1.fbfe160000000p-3f && w->data[100] == -0x1.91f5d60000000p-4f);
+    EXPECT(v->data[3] == 0x1.29d99c0000000p+0f);
+    EXPECT(b->data[10] == 0x1.b5bc5a0000000p-5f);
+    net_close(n);
+}
+TEST(random_weights_have_the_stated_spread) {
+    ModelNodes at;
+    Net *n = open_model("deeplabv3_resnet18", 11, true, &at);
+    EXPECT_OK(model_load_weights(n, "none", 7));
+    const NetParam *w = &n->params[net_find_param(n, "pretrained.layer4.1.conv2.weight")];   /* backbone: fan out */
+    const NetParam *h = &n->params[net_find_param(n, "head.block.0.weight")];                /* head: uniform, fan in */
+    double square = 0, largest = 0;
+    for (int64_t i = 0; i < shape_count(w->shape); i++) square += (double)w->data[i] * w->data[i];
+    EXPECT_NEAR(square / (double)shape_count(w->shape) / (2.0 / (9 * 512)), 1, 0.01);        /* 2.4 million draws */
+    for (int64_t i = 0; i < shape_count(h->shape); i++) largest = fmax(largest, fabs(h->data[i]));
+    EXPECT_NEAR(largest * sqrt(9 * 128), 1, 1e-3);
+    EXPECT(largest * sqrt(9 * 128) <= 1);
+    net_close(n);
+}
+TEST_MAIN(T(deeplabv3_resnet18_names), T(deeplabv3_resnet50_names), T(deeplabv3_resnet101_names),
+          T(deeplabv3_mobilenetv2_names), T(pspnet_resnet18_names), T(pspnet_resnet50_names),
+          T(pspnet_resnet101_names), T(pspnet_mobilenetv2_names), T(every_model_opens_at_every_stride),
+          T(multiply_adds_are_the_published), T(dilation_of_mobilenetv2_at_stride_8),
+          T(dilation_of_resnets_at_stride_8), T(width_scales_mobilenetv2), T(trainable_values_come_first),
+          T(a_frozen_net_has_no_gradients), T(dropout_off_leaves_no_dropout), T(a_block_is_found_by_its_name),
+          T(unknown_names_are_refused_with_the_nearest), T(formula_weights_are_the_documented),
+          T(random_weights_have_the_stated_spread))
