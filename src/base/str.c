@@ -70,9 +70,8 @@ void str_free(Str *s) {
 }
 
 /* ---- escaping -------------------------------------------------------------------------------- */
-/* Length of the valid UTF-8 sequence at p (1..4), or 0: overlong forms, surrogates and code points
- * above 10FFFF are invalid. *code is the code point. */
-static int utf8_next(const char *text, uint32_t *code) {
+/* Overlong forms, surrogates and code points above 10FFFF are invalid. */
+int str_utf8_next(const char *text, uint32_t *code) {
     const unsigned char *p = (const unsigned char *)text;
     if (p[0] < 0x80) return *code = p[0], 1;
     int n = p[0] >= 0xf0 && p[0] < 0xf8 ? 4 : p[0] >= 0xe0 ? 3 : p[0] >= 0xc2 ? 2 : 0;
@@ -97,7 +96,7 @@ void str_escape_terminal(Str *s, const char *bytes) {
     str_add(s, "");
     while (*bytes) {
         uint32_t c = 0;
-        int n = utf8_next(bytes, &c);
+        int n = str_utf8_next(bytes, &c);
         if (n && is_printable(c)) {
             str_addn(s, bytes, (size_t)n);
         } else {
@@ -112,7 +111,7 @@ void str_escape_html(Str *s, const char *bytes) {
     str_add(s, "");
     while (*bytes) {
         uint32_t c = 0;
-        int n = utf8_next(bytes, &c);
+        int n = str_utf8_next(bytes, &c);
         if (n && (is_printable(c) || c == '\n' || c == '\t')) {
             const char *entity = c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : c == '"' ? "&quot;" : c == '\'' ? "&#39;" : NULL;
             if (entity) str_add(s, entity);
@@ -129,7 +128,7 @@ void str_json(Str *s, const char *bytes) {
     str_add(s, "\"");
     while (*bytes) {
         uint32_t c = 0;
-        int n = utf8_next(bytes, &c);
+        int n = str_utf8_next(bytes, &c);
         if (c == '"' || c == '\\') str_addf(s, "\\%c", (int)c);
         else if (n && c >= 0x20 && c != 0x7f && c != '<') str_addn(s, bytes, (size_t)n);   /* '<': safe inside <script> too */
         else str_addf(s, "\\u%04x", (unsigned char)*bytes);

@@ -7,8 +7,10 @@ typedef struct SafeFile { TensorList *tensors; MetaPair *meta; int n_meta; } Saf
 /* exit_code: EXIT_MODEL or EXIT_CHECKPOINT. Converts nothing. Caller closes with st_close. */
 Err  st_read(const char *path, int exit_code, SafeFile *out);
 Err  st_parse(const uint8_t *data, size_t bytes, const char *name, int exit_code, SafeFile *out);   /* pure */
-/* Durable write. With digests: an XXH3-128 per tensor is stored under "xxh3.NAME" inside the one metadata
- * entry "digests" and verified by st_verify and st_read. */
+/* Durable write. Metadata entry "digests" is a JSON object: name -> XXH3-128 of the tensor's bytes, and
+ * "__header__" -> that of the header (with these 32 digits as zeros), so any flipped bit is found.
+ * st_read checks digests where there are any; st_verify and EXIT_CHECKPOINT demand them: E(exit, 12).
+ * An entry "digests" among meta is left out. Tensors lie by element size, so all are aligned. */
 Err  st_write(const char *path, const Tensor *t, int n, const MetaPair *meta, int n_meta);
 Err  st_verify(const char *path);
 const char *st_meta(const SafeFile *f, const char *key);        /* NULL when absent */

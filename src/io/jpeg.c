@@ -1,0 +1,109 @@
+/* jpeg.c - JPEG to RGB bytes by libjpeg(-turbo).
+ *
+ * Any warning of the decoder is an error: libjpeg fills what it cannot read with grey, and a network
+ * would learn from that. Progressive files are limited to SCANS_MAX scans (each costs a pass over the
+ * image) and the decoder to MEMORY_MAX. CMYK is refused: its conversion needs a colour profile. */
+#include <stdio.h>
+#include <jpeglib.h>
+#include <jerror.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/image_priv.h"
+
+enum { SCANS_MAX = 100 };
+static const long MEMORY_MAX = 1000L * 1000 * 1000;
+
+typedef struct {
+    struct jpeg_error_mgr    errors;    /* first: libjpeg hands back a pointer to it */
+    struct jpeg_progress_mgr progress;
+    struct jpeg_decompress_struct j;
+    jmp_buf     jump;
+    const char *name;
+    bool        too_many_scans;
+    uint8_t    *px;                     /* decoded rows; owned until moved to the Image */
+} Reader;
+
+static _Noreturn void on_error(j_common_ptr j) { longjmp(((Reader *)j->err)->jump, 1); }
+static void on_message(j_common_ptr j, int level) {
+    if (level < 0) on_error(j);         /* -1 is a warning; 0 and above are traces */
+}
+static void on_progress(j_common_ptr j) {
+    Reader *r = (Reader *)j->err;
+    if (r->j.input_scan_number <= SCANS_MAX) return;
+    r->too_many_scans = true;
+    on_error(j);
+}
+
+static Err decode_error(Reader *r) {
+    char text[JMSG_LENGTH_MAX];
+    int code = r->errors.msg_code;
+    if (r->too_many_scans)
+        return err_set(E(EXIT_DATA, 41), "%s: the JPEG has more than %d scans; save it anew", r->name, SCANS_MAX);
+    if (code == JWRN_JPEG_EOF || code == JERR_INPUT_EOF || code == JERR_INPUT_EMPTY)
+        return err_set(E(EXIT_DATA, 38), "%s: the JPEG is cut short; replace it", r->name);
+    r->errors.format_message((j_common_ptr)&r->j, text);
+    if (code == JERR_OUT_OF_MEMORY || code == JERR_NO_BACKING_STORE)
+        return err_set(E(EXIT_DATA, 41), "%s: decoding the JPEG needs more than %ld bytes; save it smaller", r->name, MEMORY_MAX);
+    if (code == JERR_BAD_PRECISION || code == JERR_EMPTY_IMAGE || code == JERR_SOF_UNSUPPORTED || code == JERR_IMAGE_TOO_BIG)
+        return err_set(E(EXIT_DATA, 41), "%s: this kind of JPEG is not supported (%s); save it anew", r->name, text);
+    return err_set(E(EXIT_DATA, 39), "%s: the JPEG is damaged (%s); replace it", r->name, text);
+}
+
+/* Frame header; checks what can be told from it. */
+static Err read_header(Reader *r, const uint8_t *data, size_t bytes) {
+    if (setjmp(r->jump)) return decode_error(r);
+    jpeg_create_decompress(&r->j);
+    r->j.mem->max_memory_to_use = MEMORY_MAX;
+    r->j.progress = &r->progress;
+    jpeg_mem_src(&r->j, data, (unsigned long)bytes);
+    jpeg_read_header(&r->j, TRUE);
+    TRY(io_image_check_size(r->name, r->j.image_height, r->j.image_width, 41));
+    if (r->j.num_components != 1 && r->j.num_components != 3)
+        return err_set(E(EXIT_DATA, 41), "%s: the JPEG has %d colour components (CMYK?); save it as RGB", r->name, r->j.num_components);
+    return OK;
+}
+
+static Err read_rows(Reader *r) {
+    if (setjmp(r->jump)) return decode_error(r);
+    r->j.out_color_space = JCS_RGB;
+    jpeg_start_decompress(&r->j);
+    size_t stride = (size_t)r->j.output_width * 3;
+    while (r->j.output_scanline < r->j.output_height) {
+        JSAMPROW row = r->px + stride * r->j.output_scanline;
+        jpeg_read_scanlines(&r->j, &row, 1);
+    }
+    jpeg_finish_decompress(&r->j);
+    return OK;
+}
+
+static void open_reader(Reader *r, const char *name) {
+    *r = (Reader){.name = name};
+    r->j.err = jpeg_std_error(&r->errors);
+    r->errors.error_exit = on_error;
+    r->errors.emit_message = on_message;
+    r->progress.progress_monitor = on_progress;
+}
+
+Err io_jpeg_decode(const uint8_t *data, size_t bytes, const char *name, Image *out) {
+    Reader r;
+    open_reader(&r, name);
+    Err rc = read_header(&r, data, bytes);
+    size_t h = r.j.image_height, w = r.j.image_width;
+    if (!rc && !(r.px = malloc(h * w * 3))) rc = err_set(E(EXIT_LIMIT, 23), "%s: out of memory, %zu bytes wanted for its pixels", name, h * w * 3);
+    if (!rc) rc = read_rows(&r);
+    if (!rc) *out = (Image){(int)h, (int)w, 3, r.px}, r.px = NULL;
+    jpeg_destroy_decompress(&r.j);
+    free(r.px);
+    return rc;
+}
+
+Err io_jpeg_size(const uint8_t *data, size_t bytes, const char *name, int *h, int *w) {
+    Reader r;
+    open_reader(&r, name);
+    Err rc = read_header(&r, data, bytes);
+    if (!rc) *h = (int)r.j.image_height, *w = (int)r.j.image_width;
+    jpeg_destroy_decompress(&r.j);
+    return rc;
+}
