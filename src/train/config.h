@@ -28,14 +28,19 @@ typedef struct Config {
     struct { const char *prefix; double factor; } lr_groups[LR_GROUPS_MAX]; int n_lr_groups;
     OptEvery checkpoint_every; int64_t checkpoint_keep;
     OptEvery eval_every; const char *eval_split; int64_t eval_images;   /* 0: all */
-    double   report_every_s; int64_t report_images;
+    double   report_every_s; int64_t report_images, metrics_every;
     /* options of single commands */
-    const char *weights, *json, *trace, *split, *image, *mode, *size, *taps; bool plan, probs, print_config, deterministic; int64_t runs;
+    const char *weights, *json, *trace, *split, *image, *mode, *size, *taps, *loss, *grads; bool plan, probs, print_config, deterministic; int64_t runs;
     Arena *arena; struct ConfigOrigin *origin;       /* where each value came from */
 } Config;
 
-/* command: only rows that belong to it are accepted. file may be NULL. args: key=value, --x, --x V. */
+/* command: only rows that belong to it are accepted in args (a file may hold any). file may be NULL.
+ * args: key=value, --x, --x V; short names (model=, classes=, batch=, ...) for commands but train. */
 Err  config_read(const char *command, const char *file, char *const *args, int n_args, Config **out);
+Err  config_read_text(const char *text, const char *name, Config **out);   /* as config_text wrote it */
+/* Sort a command's arguments: words to pos, options to args. Both arrays hold argc entries. `--x V` takes V
+ * unless x is a switch, so use this before config_read where a command has words of its own. */
+void config_split_args(int argc, char **argv, char **pos, int *n_pos, char **args, int *n_args);
 void config_close(Config *c);
 Err  config_write(const Config *c, const char *path);            /* resolved, each value with its origin as a comment */
 Err  config_check_resume(const Config *c, const char *path);     /* E5xxx listing old -> new of what may not change */

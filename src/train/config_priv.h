@@ -1,0 +1,82 @@
+/* config_priv.h - the configuration's own pieces: the YAML tree, the struct that the table of rows
+ * describes, and what must be remembered to print it with its origins. */
+#ifndef RETORT_TRAIN_CONFIG_PRIV_H
+#define RETORT_TRAIN_CONFIG_PRIV_H
+#include "base/str.h"
+#include "train/config.h"
+
+/* ---- yaml.c: bytes -> tree, with a place for everything; no anchors, depth bounded ---- */
+typedef enum { Y_SCALAR, Y_LIST, Y_MAP } YKind;
+typedef struct YNode {
+    YKind kind;
+    const char *text;                /* scalar */
+    const char *where;               /* "a.yaml:12" */
+    int n, cap;                      /* list and map */
+    struct YNode **item;
+    const char **key;                /* map: unique (duplicates are refused) */
+} YNode;
+/* name: shown in places; lives as long as the arena, like the tree. Empty text: a map of nothing. */
+Err  yaml_parse(const char *text, size_t bytes, const char *name, Arena *a, YNode **out);
+YNode *yaml_scalar(Arena *a, const char *text, const char *where);
+YNode *yaml_get(const YNode *map, const char *key);          /* NULL when absent */
+char *yaml_flow(const YNode *y);                             /* "[a, b]", "{a: 1}"; caller frees */
+void yaml_quote(Str *s, const char *text);                   /* as it must stand in a file */
+
+/* ---- config_table.c ---- */
+enum {                               /* who accepts a row on the command line */
+    IN_TRAIN = 1, IN_EVAL = 2, IN_PREDICT = 4, IN_INFO = 8, IN_RUN = 16, IN_BENCH = 32,
+    IN_CHECK = 64, IN_MAPS = 128, IN_STUDY = 256, IN_EXPORT = 512, IN_LOSS = 1024,
+    IN_ALL = 2047, IN_TRAINING = IN_TRAIN | IN_CHECK | IN_MAPS | IN_STUDY | IN_BENCH,
+    IN_DATA = IN_TRAINING | IN_EVAL | IN_PREDICT, IN_DISTILL = IN_TRAINING | IN_LOSS,
+    IN_MODEL = IN_ALL & ~IN_LOSS, IN_COMMAND = IN_ALL & ~IN_TRAIN, IN_OUT = IN_COMMAND
+};
+typedef struct ModelRaw {
+    const char *model, *weights, *norm;
+    int64_t classes, output_stride;
+    double  width;
+    bool    aux, dropout;
+    int     bn;
+} ModelRaw;
+typedef struct ConfigRaw {           /* what options.def describes; types are those of OptType */
+    const char *out; int64_t seed;
+    struct { const char *kind, *root; int64_t crop[2], scenes_size[2]; double scale[2], scale_step, mirror;
+             int64_t workers, scenes_seed, scenes_train, scenes_val, scenes_test; } data;
+    ModelRaw student, teacher;
+    const char *task_kind; double task_warmup; int task_schedule;
+    int64_t steps, batch, accumulate, lr_batch, lr_warmup, threads;
+    int optimizer, schedule; bool nesterov;
+    double lr, momentum, weight_decay, betas[2], adam_eps, schedule_power, clip, ema, report_every;
+    const char *lr_groups, *eval_split;
+    OptEvery checkpoint_every, eval_every;
+    int64_t checkpoint_keep, eval_images, report_images, metrics_every, runs;
+    const char *weights, *split, *json, *trace, *image, *mode, *size, *taps, *loss, *grads;
+    bool plan, probs, deterministic, print_config;
+} ConfigRaw;
+extern const Option config_rows[];   /* ends with {0} */
+int  config_row_count(void);
+unsigned config_row_commands(int row);
+int  config_row_find(const char *name);                      /* -1 when absent */
+const char *config_later(const char *name);                  /* accepted values, or NULL: not such a row */
+unsigned config_command_bit(const char *command);            /* 0: unknown */
+const char *config_alias(const char *name);                  /* "model" -> "student.model"; else NULL */
+const char *config_nearest(const char *name);
+
+/* ---- what is known of a term's options before its method is resolved, and where each came from ---- */
+typedef struct TermOption { const char *name, *value, *where; } TermOption;
+typedef struct TermSource {
+    const char *name, *where;        /* the method */
+    TermOption *option; int n, cap;  /* malloc'd */
+} TermSource;
+enum { TERM_OVERRIDES_MAX = 64 };
+typedef struct ConfigOrigin {
+    ConfigRaw raw;
+    const char **where;              /* [rows] */
+    TermSource task, loss[LOSSES_MAX];
+    TermOption override[TERM_OVERRIDES_MAX];    /* name: "kd.tau" */
+    int n_override;
+    const char *losses_where;
+} ConfigOrigin;
+Err  config_resolve(Config *c, const char *file);            /* config_resolve.c: raw -> the public fields */
+const TermOption *term_option(const TermSource *t, const char *name);   /* the last one given; NULL: default */
+char *config_row_text(const Config *c, int row);             /* value as typed; caller frees */
+#endif

@@ -1,0 +1,185 @@
+/* config_resolve.c - from the table's raw values to the struct that everybody reads. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/config_priv.h"
+
+static const char *or_null(const char *s) { return s && *s ? s : NULL; }
+
+const TermOption *term_option(const TermSource *t, const char *name) {
+    for (int i = t->n - 1; i >= 0; i--)
+        if (!strcmp(t->option[i].name, name)) return &t->option[i];
+    return NULL;
+}
+
+static Err find_method(const char *name, const char *where, bool task, const KdMethod **out) {
+    const KdMethod *m = method_find(name);
+    if (!m) {
+        const char *names[64];
+        int n = method_names(names, 64);
+        const char *near = str_nearest(name, names, n);
+        return err_set(E(2, 76), "%s: unknown loss %s%s%s; see retort train --help", where, name,
+                       near ? "; did you mean " : "", near ? near : "");
+    }
+    if (task != m->task)
+        return err_set(E(2, 76), "%s: %s is %s; put it into %s", where, name, m->task ? "a task loss" : "not a task loss",
+                       m->task ? "distill.task" : "distill.losses");
+    *out = m;
+    return OK;
+}
+
+/* Defaults, then what was given, in order. */
+static Err resolve_term(Config *c, const TermSource *src, const char *prefix, bool task, LossTerm *t) {
+    const char *where = src->where ? src->where : "default";
+    TRY(find_method(src->name, where, task, &t->method));
+    t->weight = t->method->weight;
+    t->opt = arena_alloc(c->arena, t->method->option_bytes + 1);
+    if (t->method->options) option_defaults(t->method->options, t->opt, c->arena);
+    for (int i = 0; i < src->n; i++) {
+        const TermOption *o = &src->option[i];
+        static const Option none[] = {{0}};
+        if (!strcmp(o->name, "weight")) {
+            if (!parse_f64(o->value, &t->weight) || !isfinite(t->weight))
+                return err_set(E(2, 76), "%s: %sweight=%s is no number", o->where, prefix, o->value);
+            continue;
+        }
+        TRY(option_set(t->method->options ? t->method->options : none, t->opt, c->arena, prefix, o->name, o->value, o->where));
+    }
+    return OK;
+}
+
+static Err apply_override(Config *c, const TermOption *o) {
+    ConfigOrigin *g = c->origin;
+    for (int i = 0; i < c->n_losses; i++) {
+        size_t n = strlen(c->losses[i].label);
+        if (strncmp(o->name, c->losses[i].label, n) || o->name[n] != '.' || strchr(o->name + n + 1, '.')) continue;
+        TermSource *t = &g->loss[i];
+        if (!t->option) t->option = arena_alloc(c->arena, TERM_OVERRIDES_MAX * sizeof *t->option), t->cap = TERM_OVERRIDES_MAX;
+        if (t->n == t->cap) return err_set(E(2, 76), "%s: too many options of %s", o->where, c->losses[i].label);
+        t->option[t->n++] = (TermOption){o->name + n + 1, o->value, o->where};
+        return OK;
+    }
+    return err_set(E(2, 76), "%s: distill.losses.%s: distill.losses holds no such term; add it there", o->where, o->name);
+}
+
+static Err resolve_terms(Config *c) {
+    ConfigOrigin *g = c->origin;
+    int row = config_row_find("distill.task.kind");
+    g->task.name = g->raw.task_kind, g->task.where = g->where[row];
+    TRY(resolve_term(c, &g->task, "distill.task.", true, &c->task));
+    snprintf(c->task.label, sizeof c->task.label, "task");
+    for (int i = 0; i < c->n_losses; i++) {
+        int same = 1;
+        for (int j = 0; j < i; j++) same += !strcmp(g->loss[j].name, g->loss[i].name);
+        if (same == 1) snprintf(c->losses[i].label, sizeof c->losses[i].label, "%.24s", g->loss[i].name);
+        else snprintf(c->losses[i].label, sizeof c->losses[i].label, "%.24s.%d", g->loss[i].name, same);
+    }
+    for (int i = 0; i < g->n_override; i++) TRY(apply_override(c, &g->override[i]));
+    for (int i = 0; i < c->n_losses; i++) {
+        const char *prefix = arena_printf(c->arena, "distill.losses.%s.", c->losses[i].label);
+        TRY(resolve_term(c, &g->loss[i], prefix, false, &c->losses[i]));
+    }
+    c->task_warmup = g->raw.task_warmup;
+    c->task_schedule = g->raw.task_schedule;
+    const TermOption *compat = term_option(&g->task, "compat");
+    c->task_compat = compat && !strcmp(compat->value, "rdd2023");
+    return OK;
+}
+
+static void resolve_model(const ModelRaw *r, ModelOptions *o) {
+    *o = (ModelOptions){.model = or_null(r->model), .classes = (int)r->classes, .width = r->width,
+                        .output_stride = (int)r->output_stride, .aux = r->aux, .norm = or_null(r->norm),
+                        .bn_frozen = r->bn == 1, .dropout_off = !r->dropout};
+}
+
+static void resolve_data(const ConfigRaw *r, DataOptions *d) {
+    *d = (DataOptions){
+        .kind = or_null(r->data.kind), .root = or_null(r->data.root), .crop_h = (int)r->data.crop[0],
+        .crop_w = (int)r->data.crop[1], .scale_min = r->data.scale[0], .scale_max = r->data.scale[1],
+        .scale_step = r->data.scale_step, .mirror = r->data.mirror, .workers = (int)r->data.workers,
+        .seed = (uint64_t)r->data.scenes_seed, .scenes_h = (int)r->data.scenes_size[0],
+        .scenes_w = (int)r->data.scenes_size[1], .scenes_train = (int)r->data.scenes_train,
+        .scenes_val = (int)r->data.scenes_val, .scenes_test = (int)r->data.scenes_test};
+}
+
+static Err resolve_groups(Config *c) {
+    YNode *map;
+    const char *where = c->origin->where[config_row_find("train.lr_groups")];
+    TRY(yaml_parse(c->origin->raw.lr_groups, strlen(c->origin->raw.lr_groups), "train.lr_groups", c->arena, &map));
+    if (map->kind != Y_MAP) return err_set(E(2, 76), "%s: train.lr_groups is a map, as in {head: 10}", where);
+    if (map->n > LR_GROUPS_MAX) return err_set(E(2, 76), "%s: more than %d train.lr_groups", where, LR_GROUPS_MAX);
+    for (int i = 0; i < map->n; i++) {
+        double f;
+        if (map->item[i]->kind != Y_SCALAR || !parse_f64(map->item[i]->text, &f) || !(f >= 0) || !isfinite(f))
+            return err_set(E(2, 76), "%s: train.lr_groups: %s must be a factor >= 0", where, map->key[i]);
+        c->lr_groups[i].prefix = map->key[i];
+        c->lr_groups[i].factor = f;
+    }
+    c->n_lr_groups = map->n;
+    return OK;
+}
+
+static Err check_numbers(const Config *c) {
+    const ConfigRaw *r = &c->origin->raw;
+    const struct { const char *name; double v; } finite[] = {
+        {"train.lr", c->lr}, {"train.clip", c->clip}, {"train.optimizer.weight_decay", c->weight_decay},
+        {"train.schedule.power", c->schedule_power}, {"train.optimizer.eps", c->adam_eps},
+        {"distill.task.warmup", c->task_warmup}, {"data.scale", r->data.scale[0] + r->data.scale[1]}};
+    for (size_t i = 0; i < sizeof finite / sizeof *finite; i++)
+        if (!isfinite(finite[i].v)) return err_set(E(2, 76), "%s must be a finite number", finite[i].name);
+    if (c->momentum >= 1 || c->beta1 >= 1 || c->beta2 >= 1 || c->beta1 < 0 || c->beta2 < 0 || c->ema >= 1)
+        return err_set(E(2, 76), "momentum, betas and train.ema must lie in [0, 1)");
+    if (r->data.scale[0] < 0 || r->data.scale[1] < r->data.scale[0] || r->data.scale[1] > 16)
+        return err_set(E(2, 76), "data.scale must be [from, to] with 0 < from <= to <= 16");
+    const int64_t *sizes[] = {r->data.crop, r->data.scenes_size};
+    for (int i = 0; i < 2; i++)
+        if (sizes[i][0] < 0 || sizes[i][1] < 0 || sizes[i][0] > 65535 || sizes[i][1] > 65535 || !sizes[i][0] != !sizes[i][1])
+            return err_set(E(2, 76), "%s must be HxW of at most 65535 px a side", i ? "data.scenes.size" : "data.crop");
+    int64_t total;
+    if (__builtin_mul_overflow(c->steps, c->batch, &total) || __builtin_mul_overflow(total, c->accumulate, &total))
+        return err_set(E(2, 76), "train.steps x train.batch x train.accumulate is too many images; lower one");
+    return OK;
+}
+
+static void resolve_training(Config *c) {
+    const ConfigRaw *r = &c->origin->raw;
+    c->steps = r->steps, c->batch = r->batch, c->accumulate = r->accumulate;
+    c->lr_batch = r->lr_batch, c->lr_warmup = r->lr_warmup, c->threads = r->threads;
+    c->optimizer = r->optimizer, c->schedule = r->schedule, c->nesterov = r->nesterov;
+    c->lr = r->lr, c->momentum = r->momentum, c->weight_decay = r->weight_decay;
+    c->beta1 = r->betas[0], c->beta2 = r->betas[1], c->adam_eps = r->adam_eps;
+    c->schedule_power = r->schedule_power, c->clip = r->clip, c->ema = r->ema;
+    c->checkpoint_every = r->checkpoint_every, c->checkpoint_keep = r->checkpoint_keep;
+    c->eval_every = r->eval_every, c->eval_split = r->eval_split, c->eval_images = r->eval_images;
+    c->report_every_s = r->report_every, c->report_images = r->report_images, c->metrics_every = r->metrics_every;
+}
+
+Err config_resolve(Config *c, const char *file) {
+    ConfigRaw *r = &c->origin->raw;
+    c->seed = r->seed;
+    if (!or_null(r->out) && file) {
+        char *stem = path_stem(file);
+        r->out = arena_printf(c->arena, "runs/%s", stem);
+        c->origin->where[config_row_find("out")] = "the name of the file";
+        free(stem);
+    }
+    c->out = or_null(r->out);
+    resolve_data(r, &c->data);
+    resolve_model(&r->student, &c->student);
+    resolve_model(&r->teacher, &c->teacher);
+    c->teacher.frozen = c->teacher.dropout_off = true;
+    c->student_weights = or_null(r->weights) ? r->weights : r->student.weights;
+    c->teacher_weights = r->teacher.weights;
+    resolve_training(c);
+    TRY(resolve_terms(c));
+    TRY(resolve_groups(c));
+    TRY(check_numbers(c));
+    c->weights = or_null(r->weights), c->json = or_null(r->json), c->trace = or_null(r->trace);
+    c->split = r->split, c->image = or_null(r->image), c->mode = or_null(r->mode), c->size = or_null(r->size);
+    c->taps = or_null(r->taps), c->loss = or_null(r->loss), c->grads = or_null(r->grads);
+    c->plan = r->plan, c->probs = r->probs, c->print_config = r->print_config;
+    c->deterministic = r->deterministic, c->runs = r->runs;
+    return OK;
+}
