@@ -10,12 +10,23 @@ Err  job_open(const Config *c, int batch, int h, int w, const Dataset *d, Job **
 void job_close(Job *j);
 Net *job_student(Job *j);
 Net *job_teacher(Job *j);                    /* NULL when there is none */
+Plan *job_student_plan(Job *j);
+Plan *job_teacher_plan(Job *j);              /* NULL when there is none or nothing reads it */
 
 typedef struct StepResult { double total, task, aux, terms[LOSSES_MAX], grad_norm, kept_main, kept_aux; } StepResult;
 /* One forward and backward of one micro-batch: teacher, student, losses. stage: {tfe, tse} weights. */
 Err  job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool accumulate, StepResult *out);
 
-Err  train_run(const Config *c);             /* `retort train`: resumes by itself; exit codes as in docs/errors.md */
+typedef struct TrainHooks {                  /* called at report.every and at the end; failures only warn */
+    Err  (*report)(const char *run_dir, void *arg);
+    void  *arg;
+} TrainHooks;
+/* `retort train`: resumes by itself; exit codes as in docs/errors.md. hooks may be NULL. */
+Err  train_run_with(const Config *c, const TrainHooks *hooks);
+Err  train_run(const Config *c);
+/* What MODEL of the command line may be: the name of a network, a run directory, a checkpoint. On success o
+ * and *out_weights (may be NULL or "none") say what to build and load; text lives in a. weights may be NULL. */
+Err  model_source(const char *model, const char *weights, Arena *a, ModelOptions *o, const char **out_weights);
 
 /* Optimiser: one pass over the parameter block. */
 typedef struct Optimizer Optimizer;

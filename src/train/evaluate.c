@@ -1,0 +1,36 @@
+/* evaluate.c - a Net over the whole images of a data set, into one confusion matrix. */
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "train/trainer_priv.h"
+
+static Err evaluate_one(Predictor *p, Dataset *d, int i, Confusion *out) {
+    Sample s = {0};
+    TRY(dataset_read(d, i, &s));
+    int64_t pixels = (int64_t)s.h * s.w;
+    uint8_t *pred = xcalloc((size_t)pixels, 1);
+    int32_t *label = xcalloc((size_t)pixels, sizeof *label);
+    for (int64_t j = 0; j < pixels; j++) label[j] = s.label[j] == IGNORE_U8 ? -1 : s.label[j];
+    Err rc = predictor_run(p, s.rgb, s.h, s.w, pred, NULL);
+    if (!rc) confusion_add(out, label, pred, pixels), out->images++;
+    free(pred), free(label);
+    sample_free(&s);
+    return rc;
+}
+
+Err evaluate(Net *n, const ModelNodes *nodes, Dataset *d, int64_t max_images, Confusion *out) {
+    Predictor *p;
+    TRY(predictor_open(n, nodes, &p));
+    int64_t images = max_images > 0 && max_images < d->n ? max_images : d->n;
+    double start = sys_now();
+    bool shown = false;
+    Err rc = OK;
+    for (int64_t i = 0; i < images && !rc; i++) {
+        int sig = sys_signal_pending();
+        rc = sig ? err_set(128 + sig, "evaluation stopped by signal %d", sig) : evaluate_one(p, d, (int)i, out);
+        if (sys_now() - start > 2) log_progress("evaluating %s %lld/%lld", d->split, (long long)i + 1, (long long)images), shown = true;
+    }
+    if (shown) log_progress_end();
+    predictor_close(p);
+    return rc;
+}

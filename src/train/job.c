@@ -1,0 +1,253 @@
+/* job.c - a student, its teacher and the loss terms as two plans that step together.
+ *
+ * The teacher is a frozen Net of its own with an inference plan. Its outputs (logits, aux, features) are
+ * inputs of the student's Net, so its gradients cannot exist; they are bound by pointer, without a copy.
+ * Only what the loss terms read is asked of the teacher. The total is a weighted sum of the terms, each
+ * of which is kept as an output for the log. Rows 13, 14, 37 of the failure table are told apart here. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "train/trainer_priv.h"
+
+enum { N_TAPS = 3 };                         /* logits, aux, features */
+static const char *const tap_names[N_TAPS] = {"logits", "aux", "features"};
+struct Job {
+    const Config *c;
+    Arena     *arena;
+    Net       *student, *teacher;
+    ModelNodes sn, tn;
+    Node       taught[N_TAPS];               /* inputs of the student's net; NO_NODE where unused */
+    Node       labels, stage, term[1 + LOSSES_MAX], total;
+    Plan      *splan, *tplan;
+    float      stage_value[2];
+    Digest     teacher_digest;
+    bool       has_digest;
+};
+
+static Node tap_of(const ModelNodes *m, int i) { return i == 0 ? m->logits : i == 1 ? m->aux : m->features; }
+
+/* ---- classes ------------------------------------------------------------------------------------- */
+
+static Err resolve_model(const Config *c, const ModelOptions *in, const char *weights, Arena *a, ModelOptions *o, const char **path) {
+    *o = *in;
+    return model_source(in->model, weights, a, o, path);
+}
+
+static Err check_classes(const Config *c, int classes, const char *whose, const ModelOptions *student, const ModelOptions *teacher) {
+    int s = student->classes ? student->classes : classes, t = teacher->classes ? teacher->classes : classes;
+    if (!teacher->model) t = classes;
+    if (s == classes && t == classes) return OK;
+    char with[64] = "";
+    if (teacher->model) snprintf(with, sizeof with, ", the teacher %d", t);
+    return err_set(E(2, 37), "numbers of classes differ: %s has %d, the student %d%s; they must agree", whose, classes, s, with);
+}
+
+Err job_check_classes(const Config *c, const Dataset *d) {
+    Arena *a = arena_open();
+    ModelOptions s, t;
+    const char *path;
+    Err rc = resolve_model(c, &c->student, c->student_weights, a, &s, &path);
+    if (!rc) rc = resolve_model(c, &c->teacher, c->teacher_weights, a, &t, &path);
+    if (!rc) rc = check_classes(c, d->n_classes, d->def->name, &s, &t);
+    arena_close(a);
+    return rc;
+}
+
+/* ---- opening ------------------------------------------------------------------------------------- */
+
+static Err open_nets(Job *j, int classes, int h, int w) {
+    const Config *c = j->c;
+    ModelOptions s, t;
+    const char *sw, *tw;
+    if (!c->student.model) return err_set(E(2, 76), "student.model is not set; give student.model=NAME, see retort info");
+    TRY(resolve_model(c, &c->student, c->student_weights, j->arena, &s, &sw));
+    TRY(resolve_model(c, &c->teacher, c->teacher_weights, j->arena, &t, &tw));
+    TRY(check_classes(c, classes, "the data set", &s, &t));
+    s.classes = t.classes = classes;
+    TRY(model_open(&s, h, w, &j->student, &j->sn));
+    TRY(model_load_start(j->student, sw, (uint64_t)c->seed));
+    if (!t.model) return OK;
+    t.frozen = t.dropout_off = true;
+    TRY(model_open(&t, h, w, &j->teacher, &j->tn));
+    TRY(model_load_weights(j->teacher, tw, (uint64_t)c->seed));
+    if (!tw || !strcmp(tw, "none")) log_warn("the teacher has random weights; give teacher.weights=FILE");
+    j->teacher_digest = hash_digest(j->teacher->values, (size_t)j->teacher->n_values * sizeof(float));
+    j->has_digest = true;
+    Shape a = net_shape(j->student, j->sn.logits), b = net_shape(j->teacher, j->tn.logits);
+    if (a.d[2] != b.d[2] || a.d[3] != b.d[3])
+        return err_set(E(2, 0), "the student's outputs are %lldx%lld and the teacher's %lldx%lld; give both the same output_stride",
+                       (long long)a.d[2], (long long)a.d[3], (long long)b.d[2], (long long)b.d[3]);
+    return OK;
+}
+
+static void add_inputs(Job *j, int h, int w) {
+    Net *n = j->student;
+    int64_t batch = net_shape(n, j->sn.image).d[0];
+    j->labels = net_input(n, "labels", DT_I32, SHAPE(batch, h, w));
+    j->stage = net_input(n, "stage", DT_F32, SHAPE(2));
+    for (int i = 0; j->teacher && i < N_TAPS; i++) {
+        Node x = tap_of(&j->tn, i);
+        char name[32];
+        snprintf(name, sizeof name, "teacher.%s", tap_names[i]);
+        if (x.id) j->taught[i] = net_input(n, name, DT_F32, net_shape(j->teacher, x));
+    }
+}
+
+/* Parameters that a method added (adapters) start at random, as the net's own do. */
+static Err init_added(Job *j, int first) {
+    Net *n = j->student;
+    if (n->n_params == first) return OK;
+    TRY(net_finish(n));
+    net_init_params(n, first, (uint64_t)j->c->seed);
+    return OK;
+}
+
+static Err add_losses(Job *j) {
+    const Config *c = j->c;
+    Net *n = j->student;
+    KdSite site = {.logits = j->sn.logits, .aux = j->sn.aux, .features = j->sn.features, .t_logits = j->taught[0],
+                   .t_aux = j->taught[1], .t_features = j->taught[2], .labels = j->labels, .stage = j->stage};
+    float weight[1 + LOSSES_MAX];
+    const int first = n->n_params;
+    for (int i = 0; i <= c->n_losses; i++) {
+        const LossTerm *t = i ? &c->losses[i - 1] : &c->task;
+        net_enter(n, "loss");
+        char scope[40];
+        snprintf(scope, sizeof scope, "%s", t->label);
+        for (char *p = scope; *p; p++)
+            if (*p == '.') *p = '_';
+        net_enter(n, scope);
+        j->term[i] = t->method->build(n, &site, t->opt);
+        net_leave(n), net_leave(n);
+        weight[i] = (float)t->weight;
+    }
+    j->total = nn_weighted_sum(n, j->term, weight, 1 + c->n_losses);
+    if (n->err) return err_set(n->err, "%s", n->err_msg);
+    return init_added(j, first);
+}
+
+static bool is_read(const Net *n, Node x) {
+    for (int i = 1; i < n->n_nodes; i++)
+        for (int k = 0; k < n->nodes[i].n_src; k++)
+            if (n->nodes[i].src[k] == x.id) return true;
+    return false;
+}
+
+static Err make_teacher_plan(Job *j, int batch, int h, int w) {
+    Node out[N_TAPS], in[] = {j->tn.image, j->tn.rects};
+    Shape shapes[] = {SHAPE(batch, h, w, 3), SHAPE(batch, 4)};
+    int n = 0;
+    for (int i = 0; i < N_TAPS; i++) {
+        if (j->taught[i].id && !is_read(j->student, j->taught[i])) j->taught[i] = NO_NODE;
+        if (j->taught[i].id) out[n++] = tap_of(&j->tn, i);
+    }
+    if (!n) {
+        log_warn("no loss term reads the teacher; it is not run");
+        return OK;
+    }
+    PlanSpec spec = {.outputs = out, .n_outputs = n, .inputs = in, .input_shapes = shapes, .n_inputs = 2};
+    return plan_make(j->teacher, &spec, &j->tplan);
+}
+
+static Err make_student_plan(Job *j, int batch, int h, int w) {
+    Node in[4 + N_TAPS] = {j->sn.image, j->sn.rects, j->labels}, out[2 + LOSSES_MAX];
+    Shape shapes[4 + N_TAPS] = {SHAPE(batch, h, w, 3), SHAPE(batch, 4), SHAPE(batch, h, w)};
+    int n_in = 3, n_out = 0;
+    for (int i = 0; i < N_TAPS; i++) {
+        if (!j->taught[i].id) continue;
+        in[n_in] = j->taught[i];
+        shapes[n_in++] = plan_shape(j->tplan, tap_of(&j->tn, i));
+    }
+    out[n_out++] = j->total;
+    for (int i = 0; i <= j->c->n_losses; i++) out[n_out++] = j->term[i];
+    PlanSpec spec = {.training = true, .loss = j->total, .outputs = out, .n_outputs = n_out,
+                     .inputs = in, .input_shapes = shapes, .n_inputs = n_in};
+    return plan_make(j->student, &spec, &j->splan);
+}
+
+static Err open_parts(Job *j, int batch, int h, int w, const Dataset *d) {
+    int classes = d ? d->n_classes : j->c->student.classes;
+    if (classes <= 0) return err_set(E(2, 76), "the number of classes is not known; give student.classes=N");
+    TRY(open_nets(j, classes, h, w));
+    const Net *nets[] = {j->student, j->teacher};
+    for (int i = 0; i < 2; i++)
+        if (nets[i] && net_node(nets[i], i ? j->tn.image : j->sn.image)->dtype != DT_U8)
+            return err_set(E(2, 76), "%s.norm=none takes no pictures; give rgb-imagenet or bgr-caffe", i ? "teacher" : "student");
+    add_inputs(j, h, w);
+    TRY(add_losses(j));
+    if (j->teacher) TRY(make_teacher_plan(j, batch, h, w));
+    return make_student_plan(j, batch, h, w);
+}
+
+Err job_open(const Config *c, int batch, int h, int w, const Dataset *d, Job **out) {
+    Job *j = xcalloc(1, sizeof *j);
+    j->c = c;
+    j->arena = arena_open();
+    Err rc = open_parts(j, batch, h, w, d);
+    if (rc) return job_close(j), rc;
+    *out = j;
+    return OK;
+}
+
+void job_close(Job *j) {
+    if (!j) return;
+    if (j->splan) plan_close(j->splan);
+    if (j->tplan) plan_close(j->tplan);
+    net_close(j->student);
+    net_close(j->teacher);
+    arena_close(j->arena);
+    free(j);
+}
+
+Net *job_student(Job *j) { return j->student; }
+Net *job_teacher(Job *j) { return j->teacher; }
+Plan *job_student_plan(Job *j) { return j->splan; }
+Plan *job_teacher_plan(Job *j) { return j->tplan; }
+const ModelNodes *job_nodes(const Job *j) { return &j->sn; }
+const char *job_teacher_digest(const Job *j) { return j->has_digest ? j->teacher_digest.hex : ""; }
+
+/* ---- one micro-batch ----------------------------------------------------------------------------- */
+
+static void run_teacher(Job *j, const Batch *b, const OpRun *run) {
+    OpRun quiet = *run;
+    quiet.training = false;
+    plan_bind(j->tplan, j->tn.image, b->images);
+    plan_bind(j->tplan, j->tn.rects, b->rects);
+    plan_run(j->tplan, &quiet, false);
+    for (int i = 0; i < N_TAPS; i++)
+        if (j->taught[i].id) plan_bind(j->splan, j->taught[i], plan_value(j->tplan, tap_of(&j->tn, i)));
+}
+
+static void read_stats(const Job *j, StepResult *out) {
+    enum { STATS_MAX = 16 };
+    const char *name[STATS_MAX];
+    double value[STATS_MAX];
+    const KdMethod *m = j->c->task.method;
+    const void *saved = m->stats ? plan_saved(j->splan, j->term[0]) : NULL;
+    int n = saved ? m->stats(saved, name, value, STATS_MAX) : 0;
+    for (int i = 0; i < n; i++) {
+        if (!strcmp(name[i], "kept.main")) out->kept_main = value[i];
+        if (!strcmp(name[i], "kept.aux")) out->kept_aux = value[i];
+        if (!strcmp(name[i], "aux")) out->aux = value[i];
+    }
+}
+
+Err job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool accumulate, StepResult *out) {
+    OpRun run = {.training = true, .seed = seed, .first_sample = b->first_sample};
+    *out = (StepResult){.kept_main = NAN, .kept_aux = NAN, .aux = NAN, .grad_norm = NAN};
+    if (j->tplan) run_teacher(j, b, &run);
+    memcpy(j->stage_value, stage, sizeof j->stage_value);
+    plan_bind(j->splan, j->sn.image, b->images);
+    plan_bind(j->splan, j->sn.rects, b->rects);
+    plan_bind(j->splan, j->labels, b->labels);
+    if (is_read(j->student, j->stage)) plan_bind(j->splan, j->stage, j->stage_value);
+    plan_run(j->splan, &run, accumulate);
+    out->total = *plan_value(j->splan, j->total);
+    out->task = *plan_value(j->splan, j->term[0]);
+    for (int i = 0; i < j->c->n_losses; i++) out->terms[i] = *plan_value(j->splan, j->term[1 + i]);
+    read_stats(j, out);
+    return OK;
+}

@@ -1,0 +1,30 @@
+/* schedule.c - the learning rate and the stage of the task loss as functions of the step.
+ *
+ * `step` counts the updates done so far, from 0. Warm-up rises linearly to the full rate at step lr_warmup;
+ * poly: lr (1 - step / steps)^power; cosine: lr (1 + cos(pi step / steps)) / 2. */
+#include <math.h>
+
+#include "train/trainer_priv.h"
+
+double optimizer_lr(const Config *c, int64_t step) {
+    double lr = c->lr, t = (double)step / (double)c->steps;
+    if (c->lr_batch > 0) lr *= (double)(c->batch * c->accumulate) / (double)c->lr_batch;
+    if (t > 1) t = 1;
+    if (c->schedule == 0) lr *= pow(1 - t, c->schedule_power);
+    if (c->schedule == 2) lr *= 0.5 * (1 + cos(3.14159265358979323846 * t));
+    if (step < c->lr_warmup) lr *= (double)(step + 1) / (double)c->lr_warmup;
+    return lr;
+}
+
+/* Stage 1 (TFE) for the first warmup steps, then stage 2 (TSE), at once or by a linear cross-fade whose
+ * weight v = (step - steps) / (warmup - steps) falls from 1 to 0. compat rdd2023 counts from 1 and so
+ * runs stage 1 for warmup - 1 steps. */
+void stage_weights(const Config *c, int64_t step, float stage[2]) {
+    double steps = (double)c->steps, at = (double)(step + (c->task_compat ? 1 : 0));
+    double warmup = c->task_warmup < 1 ? floor(c->task_warmup * steps) : c->task_warmup;
+    double v = at < warmup ? 1 : 0;
+    if (c->task_schedule == 1 && at >= warmup && warmup < steps) v = (at - steps) / (warmup - steps);
+    if (v < 0) v = 0;
+    stage[0] = (float)v;
+    stage[1] = (float)(1 - v);
+}

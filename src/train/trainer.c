@@ -1,0 +1,459 @@
+/* trainer.c - `retort train`: from a configuration to a finished run directory, whatever happens between.
+ *
+ * Every step edge is a point from which the run can go on: what was logged up to there is counted in the
+ * checkpoint (metrics.jsonl is cut back to that length on resume), the loader restarts at the sample
+ * number step * accumulate * batch, dropout and augmentation are keyed by sample, and evaluations are
+ * remembered by their step. So a killed run, started again, writes the same bytes as one that was not. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/parallel.h"
+#include "train/trainer_priv.h"
+
+enum { MISSES_MAX = 3 };
+typedef struct Run {
+    const Config *c;
+    const TrainHooks *hooks;
+    DirLock  *lock;
+    Appender *log, *metrics;
+    Dataset  *train, *val;
+    DataOptions data;                /* with the crop decided */
+    Job      *job;
+    Optimizer *opt;
+    Loader   *loader;
+    RunState  s;
+    RunIdentity id;
+    char     *config;
+    Digest    fingerprint;
+    StepResult last;
+    bool      has_last, log_failed, dry;
+    int       misses;                /* checkpoints in a row that could not be written */
+    double    saved_at, status_at, evaluated_at;     /* sys_now() of the last */
+    double    session_start, session_aside;          /* aside: seconds of evaluations and checkpoints */
+    double    stall_s;               /* waited for the loader, this session */
+    int64_t   session_step;
+    double    line_at, line_stall;   /* since the last line of metrics */
+    int64_t   line_step;
+} Run;
+
+/* ---- the run directory --------------------------------------------------------------------------- */
+
+static char *in_run(const Run *r, const char *name) { return path_join(r->c->out, name); }
+
+static Err open_dir(Run *r) {
+    const Config *c = r->c;
+    if (!c->out) return err_set(E(2, 76), "out is not set; give out=DIR");
+    char *checkpoints = in_run(r, "checkpoints"), *log = in_run(r, "log.txt");
+    Err rc = sys_mkdirs(c->out);
+    if (!rc) rc = sys_probe_writable(c->out);
+    if (!rc) rc = lock_open(c->out, &r->lock);
+    if (!rc) rc = sys_mkdirs(checkpoints);
+    if (!rc) rc = sys_probe_writable(checkpoints);
+    if (!rc) durable_sweep(checkpoints), durable_sweep(c->out);
+    if (!rc) rc = append_open(log, &r->log);
+    if (!rc) log_attach(r->log);
+    free(checkpoints), free(log);
+    return rc;
+}
+
+/* metrics.jsonl holds exactly what the state has counted. */
+static Err open_metrics(Run *r) {
+    char *path = in_run(r, "metrics.jsonl");
+    uint64_t bytes = 0;
+    Err rc = OK;
+    if (sys_exists(path)) {
+        rc = sys_file_size(path, EXIT_OUTPUT, &bytes);
+        if (!rc && bytes > r->s.metrics_bytes) rc = sys_truncate(path, r->s.metrics_bytes);
+    }
+    if (!rc && bytes < r->s.metrics_bytes)
+        log_warn("%s: shorter than at the checkpoint; the lines before step %" PRId64 " are lost", path, r->s.step);
+    if (!rc) rc = append_open(path, &r->metrics);
+    free(path);
+    return rc;
+}
+
+static void metrics_line(Run *r, char *line) {           /* takes line */
+    if (append_line(r->metrics, line) && !r->log_failed) {
+        log_warn("%s; training goes on, the log is incomplete", err_text());
+        r->log_failed = true;
+    }
+    free(line);
+}
+
+static double eta_seconds(const Run *r) {
+    const Config *c = r->c;
+    int64_t done = r->s.step - r->session_step, left = c->steps - r->s.step, evals = left > 0;
+    if (!done) return NAN;
+    double per_step = (sys_now() - r->session_start - r->session_aside) / (double)done;
+    if (c->eval_every.steps > 0) evals += (c->steps - 1) / c->eval_every.steps - r->s.step / c->eval_every.steps;
+    double eval = isnan(r->s.eval_seconds) ? 0 : r->s.eval_seconds;
+    return per_step * (double)left + eval * (double)evals;
+}
+
+static void write_status(Run *r, const char *state, int exit_code) {
+    RunStatus st = {.state = state, .step = r->s.step, .steps = r->c->steps, .eval_step = r->s.eval_step, .exit_code = exit_code,
+                    .eta_s = exit_code || strcmp(state, "running") ? 0 : eta_seconds(r), .miou = r->s.last, .best = r->s.best,
+                    .last = r->has_last ? &r->last : NULL, .log_incomplete = r->log_failed};
+    if (status_write(r->c, &st) && !r->log_failed) {
+        log_warn("%s; training goes on", err_text());
+        r->log_failed = true;
+    }
+    r->status_at = sys_now();
+}
+
+static void report(Run *r) {
+    if (r->hooks && r->hooks->report && r->hooks->report(r->c->out, r->hooks->arg)) log_warn("report: %s", err_text());
+}
+
+/* ---- opening ------------------------------------------------------------------------------------- */
+
+static Err open_data(Run *r) {
+    const Config *c = r->c;
+    if (!c->data.kind) return err_set(E(2, 76), "data.kind is not set; give data=camvid:DIR or data=scenes");
+    if (!c->student.model) return err_set(E(2, 76), "student.model is not set; give student.model=NAME, see retort info");
+    TRY(dataset_open(&c->data, "train", &r->train));
+    TRY(dataset_open(&c->data, c->eval_split, &r->val));
+    if (r->train->n_classes != r->val->n_classes) return err_set(E(3, 37), "train and %s have different classes", c->eval_split);
+    TRY(job_check_classes(c, r->train));
+    r->data = c->data;
+    if (!r->data.crop_h) {
+        Sample s = {0};
+        TRY(dataset_read(r->train, 0, &s));
+        r->data.crop_h = s.h, r->data.crop_w = s.w;
+        sample_free(&s);
+    }
+    r->fingerprint = dataset_fingerprint(r->train);
+    return OK;
+}
+
+static Err open_job(Run *r) {
+    const Config *c = r->c;
+    TRY(job_open(c, (int)c->batch, r->data.crop_h, r->data.crop_w, r->train, &r->job));
+    TRY(optimizer_open(c, job_student(r->job), &r->opt));
+    r->config = config_text(c);
+    r->id = (RunIdentity){.config = r->config, .fingerprint = r->fingerprint.hex, .teacher = job_teacher_digest(r->job),
+                          .class_names = r->train->class_names, .n_classes = r->train->n_classes};
+    return OK;
+}
+
+static Err restore(Run *r) {
+    const Config *c = r->c;
+    char *path = in_run(r, "config.yaml"), *newest = checkpoint_newest(c->out);
+    bool found = false;
+    Err rc = newest && sys_exists(path) ? config_check_resume(c, path) : OK;
+    r->s = (RunState){.eval_step = -1, .best_step = -1, .best = NAN, .last = NAN, .eval_seconds = NAN};
+    if (!rc) rc = open_job(r);
+    if (!rc) rc = checkpoint_resume(c->out, job_student(r->job), r->opt, &r->id, &r->s, &found);
+    if (!rc && r->s.step > c->steps)
+        rc = err_set(E(5, 0), "%s: the checkpoint is at step %" PRId64 ", beyond train.steps=%" PRId64, c->out, r->s.step, c->steps);
+    if (!rc) rc = config_write(c, path);
+    if (!rc) rc = open_metrics(r);
+    free(path), free(newest);
+    return rc;
+}
+
+static Err open_loader(Run *r) {
+    const Config *c = r->c;
+    uint64_t first = (uint64_t)r->s.step * (uint64_t)c->accumulate * (uint64_t)c->batch;
+    return loader_open(r->train, &r->data, (int)c->batch, (uint64_t)c->seed, first, &r->loader);
+}
+
+static void announce(const Run *r) {
+    const Config *c = r->c;
+    log_info("%s: %d images to train on, %d to validate on, %d classes; %s, %.2f M parameters%s%s", c->out, r->train->n, r->val->n,
+             r->train->n_classes, c->student.model, (double)net_count_params(job_student(r->job)) / 1e6,
+             c->teacher.model ? "; teacher " : "", c->teacher.model ? c->teacher.model : "");
+    log_info("batch %" PRId64 " x %" PRId64 " of %dx%d, %" PRId64 " steps, seed %" PRId64 ", %d threads; results are the same to the bit for the "
+             "same threads, processor and libraries", c->batch, c->accumulate, r->data.crop_h, r->data.crop_w, c->steps, c->seed, parallel_threads());
+    if (!strcmp(c->student_weights, "none")) log_info("the student starts from random weights");
+    if (c->accumulate > 1) log_info("with train.accumulate the counts of a loss (RDD's fraction) are per micro-batch");
+}
+
+/* ---- evaluation and saving ----------------------------------------------------------------------- */
+
+static void swap_ema(Run *r) {
+    Net *n = job_student(r->job);
+    for (int64_t i = 0; i < n->n_values; i++) {
+        float t = n->values[i];
+        n->values[i] = r->opt->ema[i], r->opt->ema[i] = t;
+    }
+    n->version++;
+}
+
+static double miou_of(const Confusion *m) {
+    Scores s;
+    confusion_scores(m, &s);
+    double v = s.miou;
+    scores_free(&s);
+    return v;
+}
+
+static void keep_best(Run *r, double miou) {             /* the net holds the weights in question */
+    if (isnan(miou) || (!isnan(r->s.best) && miou <= r->s.best)) return;
+    char *path = in_run(r, "best.safetensors");
+    r->s.best = miou, r->s.best_step = r->s.step;
+    if (checkpoint_weights(path, job_student(r->job), &r->s, &r->id)) log_warn("%s; training goes on", err_text());
+    free(path);
+}
+
+static Err evaluate_both(Run *r, Confusion *raw, Confusion *ema) {
+    const Config *c = r->c;
+    Net *n = job_student(r->job);
+    TRY(evaluate(n, job_nodes(r->job), r->val, c->eval_images, raw));
+    double first = miou_of(raw), second = NAN;
+    if (ema) {
+        swap_ema(r);
+        Err rc = evaluate(n, job_nodes(r->job), r->val, c->eval_images, ema);
+        second = miou_of(ema);
+        if (!rc && second > first) keep_best(r, second);
+        swap_ema(r);
+        TRY(rc);
+    }
+    if (!(second > first)) keep_best(r, first);
+    r->s.last = second > first ? second : first;
+    return OK;
+}
+
+static Err run_evaluation(Run *r) {
+    const Config *c = r->c;
+    double start = sys_now();
+    Confusion *raw = confusion_open(r->val->n_classes), *ema = r->opt->ema ? confusion_open(r->val->n_classes) : NULL;
+    Err rc = evaluate_both(r, raw, ema);
+    if (!rc) {
+        double seconds = sys_now() - start;
+        r->s.eval_seconds = seconds;
+        r->s.eval_step = r->s.step;
+        metrics_line(r, metrics_eval_line(r->s.step, raw, ema, seconds));
+        log_info("step %" PRId64 ": mIoU %.2f %% on %s (%" PRId64 " images, %.1f s), best %.2f %% at step %" PRId64, r->s.step,
+                 100 * r->s.last, c->eval_split, raw->images, seconds, 100 * r->s.best, r->s.best_step);
+        r->evaluated_at = sys_now();
+        write_status(r, "running", 0);
+    }
+    confusion_close(raw), confusion_close(ema);
+    r->session_aside += sys_now() - start;
+    return rc;
+}
+
+/* A full or failing disk is no reason to stop at once: warn, train on, try again at the next interval. */
+static Err save(Run *r, bool must) {
+    double start = sys_now();
+    r->s.train_seconds += start - r->saved_at;
+    if (append_sync(r->metrics) && !r->log_failed) log_warn("%s; training goes on, the log is incomplete", err_text()), r->log_failed = true;
+    r->s.metrics_bytes = append_bytes(r->metrics);
+    Err rc = checkpoint_write(r->c->out, job_student(r->job), r->opt, &r->s, &r->id, r->c->checkpoint_keep);
+    r->saved_at = sys_now();
+    r->session_aside += r->saved_at - start;
+    if (!rc) return r->misses = 0, OK;
+    if (must || ++r->misses >= MISSES_MAX) return err_wrap(E(6, 3), "the checkpoint of step %" PRId64 " could not be written", r->s.step);
+    log_warn("checkpoint of step %" PRId64 " not written: %s; training goes on, next try at the next interval (%d of %d)", r->s.step,
+             err_text(), r->misses, MISSES_MAX);
+    return OK;
+}
+
+/* ---- steps --------------------------------------------------------------------------------------- */
+
+static Err not_finite(const Run *r, const Batch *b, const StepResult *x, const char *what) {
+    Str s = {0};
+    for (int i = 0; i < r->c->n_losses; i++) str_addf(&s, ", %s %g", r->c->losses[i].label, x->terms[i]);
+    Err rc = err_set(E(8, 62), "step %" PRId64 ": %s is not finite (task %g%s; samples %" PRIu64 " to %" PRIu64 "); nothing was updated; "
+                     "lower train.lr, set train.clip, or look at these samples", r->s.step + 1, what, x->task, s.n ? s.s : "",
+                     b->first_sample, b->first_sample + (uint64_t)b->n - 1);
+    str_free(&s);
+    return rc;
+}
+
+static bool finite_result(const Run *r, const StepResult *x) {
+    bool good = isfinite(x->total) && isfinite(x->task);
+    for (int i = 0; i < r->c->n_losses; i++) good = good && isfinite(x->terms[i]);
+    return good;
+}
+
+/* Run both stages once on the first batch, so that a bad option fails now and not at the switch. The
+ * running statistics and counts are put back; weights are not touched. */
+static Err dry_run(Run *r, const Batch *b) {
+    Net *n = job_student(r->job);
+    const size_t rest = (size_t)(n->n_values - n->n_trainable);
+    float *stats = xcalloc(rest + 1, sizeof *stats);
+    int64_t *counts = xcalloc((size_t)n->n_params + 1, sizeof *counts);
+    memcpy(stats, n->values + n->n_trainable, rest * sizeof *stats);
+    for (int k = 0; k < n->n_params; k++) counts[k] = n->params[k].count;
+    Err rc = OK;
+    for (int i = 0; i < 2 && !rc; i++) {
+        const float stage[2] = {i == 0, i == 1};
+        StepResult x;
+        rc = job_step(r->job, b, (uint64_t)r->c->seed, stage, false, &x);
+        if (!rc && !finite_result(r, &x)) rc = not_finite(r, b, &x, "the loss");
+    }
+    memcpy(n->values + n->n_trainable, stats, rest * sizeof *stats);
+    for (int k = 0; k < n->n_params; k++) n->params[k].count = counts[k];
+    n->version++;
+    free(stats), free(counts);
+    r->dry = true;
+    return rc;
+}
+
+static void add_result(StepResult *sum, const StepResult *x, double share, int n_losses) {
+    sum->total += share * x->total, sum->task += share * x->task, sum->aux += share * x->aux;
+    sum->kept_main += share * x->kept_main, sum->kept_aux += share * x->kept_aux;
+    for (int i = 0; i < n_losses; i++) sum->terms[i] += share * x->terms[i];
+}
+
+static Err micro_batch(Run *r, const float stage[2], bool accumulate, StepResult *sum, bool update) {
+    const Config *c = r->c;
+    const Batch *b;
+    StepResult x;
+    TRY(loader_next(r->loader, &b));
+    r->stall_s += b->wait_s, r->line_stall += b->wait_s;
+    Err rc = r->s.step == 0 && !r->dry ? dry_run(r, b) : OK;
+    if (!rc) rc = job_step(r->job, b, (uint64_t)c->seed, stage, accumulate, &x);
+    if (!rc && !finite_result(r, &x)) rc = not_finite(r, b, &x, "the loss");
+    if (!rc) add_result(sum, &x, 1.0 / (double)c->accumulate, c->n_losses);
+    if (!rc && update) {
+        sum->grad_norm = optimizer_step(r->opt, r->s.step);
+        if (isnan(sum->grad_norm)) rc = not_finite(r, b, &x, "the gradient");
+    }
+    loader_done(r->loader, b);
+    return rc;
+}
+
+static void show_progress(const Run *r) {
+    const Config *c = r->c;
+    Str s = {0};
+    for (int i = 0; i < c->n_losses; i++) str_addf(&s, ", %s %.4g", c->losses[i].label, r->last.terms[i]);
+    double spent = sys_now() - r->session_start - r->session_aside, eta = eta_seconds(r);
+    double rate = (double)((r->s.step - r->session_step) * c->batch * c->accumulate) / spent;
+    log_progress("step %" PRId64 "/%" PRId64 "  loss %.4f (task %.4g%s)  %.1f images/s, %.0f %% waiting for data  %d:%02d:%02d left", r->s.step,
+                 c->steps, r->last.total, r->last.task, s.n ? s.s : "", rate, 100 * r->stall_s / spent, (int)(eta / 3600),
+                 (int)(eta / 60) % 60, (int)eta % 60);
+    str_free(&s);
+}
+
+static void log_metrics(Run *r, const float stage[2], double lr) {
+    const Config *c = r->c;
+    double now = sys_now(), span = now - r->line_at;
+    int64_t images = (r->s.step - r->line_step) * c->batch * c->accumulate;
+    double epoch = (double)r->s.step * (double)(c->batch * c->accumulate) / (double)r->train->n;
+    metrics_line(r, metrics_train_line(c, r->s.step, epoch, lr, &r->last, stage, (double)images / span, r->line_stall / span));
+    r->line_at = now, r->line_stall = 0, r->line_step = r->s.step;
+}
+
+static Err one_step(Run *r) {
+    const Config *c = r->c;
+    float stage[2];
+    StepResult sum = {0};
+    stage_weights(c, r->s.step, stage);
+    double lr = optimizer_lr(c, r->s.step);
+    for (int64_t a = 0; a < c->accumulate; a++) TRY(micro_batch(r, stage, a > 0, &sum, a + 1 == c->accumulate));
+    r->s.step++;
+    r->last = sum, r->has_last = true;
+    if (r->s.step % c->metrics_every == 0 || r->s.step == c->steps || r->s.step == 1) log_metrics(r, stage, lr);
+    show_progress(r);
+    return OK;
+}
+
+static bool evaluation_due(const Run *r) {
+    const OptEvery *e = &r->c->eval_every;
+    if (r->s.step == 0 || r->s.eval_step == r->s.step) return false;
+    if (r->s.step == r->c->steps) return true;
+    return e->steps > 0 ? r->s.step % e->steps == 0 : e->seconds > 0 && sys_now() - r->evaluated_at >= e->seconds;
+}
+
+static bool save_due(const Run *r) {
+    const OptEvery *e = &r->c->checkpoint_every;
+    if (r->s.step == r->c->steps) return true;
+    return e->steps > 0 ? r->s.step % e->steps == 0 : sys_now() - r->saved_at >= (e->seconds > 0 ? e->seconds : 600);
+}
+
+static Err stop_for_signal(Run *r, int sig) {
+    log_progress_end();
+    TRY(save(r, true));
+    log_info("stopped by signal %d after step %" PRId64 "; everything is saved: the same command goes on from here", sig, r->s.step);
+    return err_set(128 + sig, "stopped by signal %d", sig);
+}
+
+/* Everything that happens between two steps. An evaluation cut short by a signal is done again on resume. */
+static Err step_edge(Run *r) {
+    int sig = sys_signal_pending();
+    if (sig) return stop_for_signal(r, sig);
+    if (evaluation_due(r)) {
+        log_progress_end();
+        Err rc = run_evaluation(r);
+        if (rc >= 128 && rc < 1000) return stop_for_signal(r, rc - 128);
+        TRY(rc);
+    }
+    if (sys_now() - r->status_at >= r->c->report_every_s) write_status(r, "running", 0), report(r);
+    return OK;
+}
+
+static Err loop(Run *r) {
+    const Config *c = r->c;
+    r->session_start = r->saved_at = r->evaluated_at = r->line_at = sys_now();
+    r->session_step = r->line_step = r->s.step;
+    write_status(r, "running", 0);
+    TRY(step_edge(r));
+    while (r->s.step < c->steps) {
+        TRY(one_step(r));
+        TRY(step_edge(r));
+        if (save_due(r)) TRY(save(r, r->s.step == c->steps));
+    }
+    log_progress_end();
+    return OK;
+}
+
+static Err finish(Run *r) {
+    char *path = in_run(r, "last.safetensors");
+    Err rc = checkpoint_weights(path, job_student(r->job), &r->s, &r->id);
+    free(path);
+    if (rc) return rc;
+    write_status(r, "done", 0);
+    report(r);
+    log_info("done: %" PRId64 " steps, mIoU %.2f %% (best %.2f %% at step %" PRId64 "); weights in %s/best.safetensors and last.safetensors",
+             r->s.step, 100 * r->s.last, 100 * r->s.best, r->s.best_step, r->c->out);
+    return OK;
+}
+
+static void close_run(Run *r) {
+    loader_close(r->loader);
+    optimizer_close(r->opt);
+    job_close(r->job);
+    dataset_close(r->train), dataset_close(r->val);
+    append_close(r->metrics);
+    log_attach(NULL);
+    append_close(r->log);
+    lock_close(r->lock);
+    free(r->config);
+}
+
+static Err run_all(Run *r) {
+    TRY(open_data(r));
+    TRY(restore(r));
+    announce(r);
+    TRY(open_loader(r));
+    TRY(loop(r));
+    return finish(r);
+}
+
+Err train_run_with(const Config *c, const TrainHooks *hooks) {
+    Run r = {.c = c, .hooks = hooks};
+    sys_catch_signals();
+    parallel_set_threads((int)c->threads);
+    Err rc = open_dir(&r);
+    if (!rc) {
+        rc = run_all(&r);
+        if (rc) {
+            char *text = xstrdup(err_text());        /* writing the status may set another */
+            log_progress_end();
+            write_status(&r, rc >= 128 && rc < 1000 ? "stopped" : "failed", err_exit_code(rc));
+            err_set(rc, "%s", text);
+            free(text);
+        }
+    }
+    close_run(&r);
+    return rc;
+}
+
+Err train_run(const Config *c) { return train_run_with(c, NULL); }

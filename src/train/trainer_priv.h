@@ -1,0 +1,65 @@
+/* trainer_priv.h - what the files of the training loop share. */
+#ifndef RETORT_TRAIN_TRAINER_PRIV_H
+#define RETORT_TRAIN_TRAINER_PRIV_H
+#include "base/str.h"
+#include "base/sys.h"
+#include "io/safetensors.h"
+#include "train/trainer.h"
+
+/* Momentum and averages lie in blocks shaped like the net's value block, so that a parameter's state
+ * is at the parameter's offset. */
+typedef struct OptChunk { int64_t offset, n; double factor; } OptChunk;   /* factor: of the learning rate */
+struct Optimizer {
+    const Config *c;
+    Net      *net;
+    float    *m, *v;                 /* n_trainable floats: SGD's buffer or Adam's first moment; Adam's second */
+    float    *ema;                   /* n_values floats; NULL: off */
+    OptChunk *chunk; int n_chunks;   /* the trainable block, cut by parameters */
+    double   *sum;                   /* [n_chunks] squares, added in order */
+};
+
+/* What a run must remember beside tensors; all of it is in a checkpoint's metadata. */
+typedef struct RunState {
+    int64_t  step;                   /* updates done */
+    int64_t  eval_step;              /* the last step that was evaluated; -1: none */
+    int64_t  best_step;
+    double   best, last;             /* mIoU; NaN: none yet */
+    uint64_t metrics_bytes;          /* length of metrics.jsonl at this step */
+    double   eval_seconds;           /* what one evaluation takes; 0: not known */
+    double   train_seconds;          /* spent in steps, over all sessions */
+} RunState;
+typedef struct RunIdentity {         /* what may not change under a resumed run */
+    const char *config;              /* resolved text */
+    const char *fingerprint;         /* of the training data */
+    const char *teacher;             /* digest of its weights; "" without a teacher */
+    const char *const *class_names; int n_classes;
+} RunIdentity;
+
+/* checkpoint.c. dir: the run directory. */
+Err  checkpoint_write(const char *dir, Net *n, const Optimizer *o, const RunState *s, const RunIdentity *id, int64_t keep);
+/* Newest good one, or *found = false when there is none at all. Bad ones are named and passed over. */
+Err  checkpoint_resume(const char *dir, Net *n, Optimizer *o, const RunIdentity *id, RunState *s, bool *found);
+Err  checkpoint_weights(const char *path, Net *n, const RunState *s, const RunIdentity *id);   /* weights alone */
+char *checkpoint_newest(const char *dir);            /* path of the newest by number; caller frees; NULL: none */
+
+/* metrics.c */
+char *metrics_train_line(const Config *c, int64_t step, double epoch, double lr, const StepResult *r,
+                         const float stage[2], double images_per_s, double stall);
+char *metrics_eval_line(int64_t step, const Confusion *m, const Confusion *ema, double seconds);
+typedef struct RunStatus {
+    const char *state;               /* running | done | stopped | failed */
+    int64_t step, steps, eval_step;
+    int exit_code;
+    double eta_s, miou, best;
+    const StepResult *last;          /* NULL: none yet */
+    bool log_incomplete;
+} RunStatus;
+Err  status_write(const Config *c, const RunStatus *s);
+
+/* job.c */
+const char *job_teacher_digest(const Job *j);        /* "" without a teacher */
+const ModelNodes *job_nodes(const Job *j);
+Err  job_check_classes(const Config *c, const Dataset *d);   /* E2037 before any image is read */
+/* schedule.c */
+void stage_weights(const Config *c, int64_t step, float stage[2]);   /* step: updates done so far */
+#endif
