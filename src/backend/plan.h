@@ -15,6 +15,7 @@ typedef struct PlanSpec {
     Node        loss;                /* scalar to differentiate, or NO_NODE: forward only */
     const Node *outputs; int n_outputs;     /* values to read afterwards (plain float32) */
     const Node *inputs; const Shape *input_shapes; int n_inputs;   /* sizes that differ from the nominal ones */
+    const Node *wanted; int n_wanted;       /* inputs whose gradient is wanted beside the parameters' */
     bool        no_fuse;             /* for tests: fused equals composed */
 } PlanSpec;
 Err  plan_make(Net *net, const PlanSpec *spec, Plan **out);
@@ -24,6 +25,7 @@ void plan_bind(Plan *p, Node input, const void *data);      /* borrows; plain la
  * overwriting. Parameters' backend copies are refreshed when net->version changed. */
 void plan_run(Plan *p, const OpRun *run, bool accumulate);
 const float *plan_value(const Plan *p, Node x);             /* of an output; valid until the next run */
+const float *plan_gradient(const Plan *p, Node x);          /* of an input in spec.wanted; NULL: none flowed */
 Shape plan_shape(const Plan *p, Node x);                    /* for this plan's sizes */
 const void *plan_saved(const Plan *p, Node x);              /* the node's saved block (loss statistics); NULL when none */
 

@@ -1,0 +1,207 @@
+/* conv.c - convolutions by oneDNN: forward, data gradient, weight gradient.
+ *
+ * oneDNN chooses the layouts; plan_src and plan_grad insert a reorder where a producer chose another.
+ * Weights are copied into the primitive's layout by the parameter steps, so a frozen network pays once.
+ * For inference batch norm is folded into that copy:
+ *     w' = w * g / sqrt(var + eps)     b' = (b - mean) * g / sqrt(var + eps) + beta
+ * Weight gradients come out in oneDNN's layout and are reordered into (or added to) the net's block. */
+#include <math.h>
+#include <string.h>
+
+#include "backend/cpu/dnn.h"
+
+typedef struct { DnnPrim *prim, *alternative; ValueId value[DNN_ARG_COUNT]; ValueId residual; int *first; bool overwrite; } PrimStep;
+
+static void run_prim_with(const Step *s, const PrimStep *ps, DnnPrim *prim) {
+    void *ptr[DNN_ARG_COUNT];
+    for (int i = 0; i < DNN_ARG_COUNT; i++) ptr[i] = step_ptr(s, ps->value[i]);
+    dnn_run(prim, ptr);
+}
+static void run_prim(const Step *s) {
+    const PrimStep *ps = s->state;
+    if (ps->residual && step_ptr(s, ps->residual) != step_ptr(s, ps->value[DNN_DST]))
+        memcpy(step_ptr(s, ps->value[DNN_DST]), step_ptr(s, ps->residual), s->plan->values[ps->residual].bytes);
+    run_prim_with(s, ps, ps->prim);
+}
+/* Into a gradient that lives in the net: overwrite first, add afterwards or when accumulating. */
+static void run_gradient_reorder(const Step *s) {
+    const PrimStep *ps = s->state;
+    run_prim_with(s, ps, ps->overwrite && !s->plan->accumulate ? ps->prim : ps->alternative);
+}
+
+static PrimStep *new_prim_step(Plan *p, DnnPrim *prim) {
+    PrimStep *ps = arena_alloc(p->arena, sizeof *ps);
+    ps->prim = prim;
+    ps->value[DNN_SCRATCH] = plan_new_bytes(p, "scratch", dnn_prim_scratch(prim));
+    return ps;
+}
+
+/* Emit the step of a primitive whose values are set: what it reads and writes follows from `writes`. */
+static Step *emit_prim(Plan *p, int node, const char *what, PrimStep *ps, DnnArg writes, DnnArg writes_too, StepKind kind) {
+    Step *s = plan_step(p, node, what, run_prim, ps);
+    s->kind = kind, s->impl = dnn_prim_impl(ps->prim);
+    for (int i = 0; i < DNN_ARG_COUNT; i++) {
+        if (!ps->value[i]) continue;
+        if (i == (int)writes || i == (int)writes_too || i == DNN_SCRATCH) step_writes(s, ps->value[i]);
+        else step_reads(s, ps->value[i]);
+    }
+    return s;
+}
+
+Err cpu_reorder_step(Plan *p, ValueId from, ValueId to, int node) {
+    const Value a = p->values[from], b = p->values[to];
+    DnnPrim *prim = dnn_reorder(p, dnn_md_activation(p, a.shape, a.dtype, (int)a.layout), dnn_md_activation(p, b.shape, b.dtype, (int)b.layout), false);
+    PrimStep *ps = new_prim_step(p, prim);
+    ps->value[DNN_SRC] = from, ps->value[DNN_DST] = to;
+    emit_prim(p, node, "reorder", ps, DNN_DST, DNN_DST, STEP_REORDER);
+    return OK;
+}
+
+/* ---- weights --------------------------------------------------------------------------------------- */
+
+typedef struct { const float *w, *bias, *bn[4]; float *folded_w, *folded_b; int64_t out, per_out; float eps; ValueId fw, fb; } Fold;
+
+static void run_fold(const Step *s) {
+    const Fold *f = s->state;
+    float *w = step_ptr(s, f->fw), *b = step_ptr(s, f->fb);
+    for (int64_t o = 0; o < f->out; o++) {
+        double scale = f->bn[0] ? f->bn[0][o] / sqrt((double)f->bn[3][o] + f->eps) : 1.0;
+        double shift = f->bn[0] ? f->bn[1][o] - f->bn[2][o] * scale : 0.0;
+        for (int64_t i = 0; w && i < f->per_out; i++) w[o * f->per_out + i] = (float)(f->w[o * f->per_out + i] * scale);
+        b[o] = (float)((f->bias ? f->bias[o] : 0.0) * scale + shift);
+    }
+}
+
+/* Copy of the weights in layout `md`, made by the parameter steps; plain weights may come folded. */
+static ValueId weights_copy(Plan *p, int node, ValueId plain, Shape shape, int groups, const DnnMd *md) {
+    DnnMd *from = dnn_md_weights(p, shape, groups, DT_F32, false);
+    if (dnn_md_equal(from, md)) return plain;
+    PrimStep *ps = new_prim_step(p, dnn_reorder(p, from, md, false));
+    ps->value[DNN_SRC] = plain, ps->value[DNN_DST] = plan_own_value(p, "weights", dnn_md_bytes(md));
+    if (ps->value[DNN_SCRATCH]) p->values[ps->value[DNN_SCRATCH]].place = VALUE_OWN;
+    p->emitting_params = true;
+    Step *s = emit_prim(p, node, "weights reorder", ps, DNN_DST, DNN_DST, STEP_REORDER);
+    s->weights = true;
+    p->emitting_params = false;
+    return ps->value[DNN_DST];
+}
+
+typedef struct { ValueId weights, bias; } PlainWeights;
+
+static PlainWeights plain_weights(Plan *p, const PlanNode *n, int id, const ConvAttr *a) {
+    NetParam *w = &p->net->params[n->param[0]];
+    NetParam *b = a->bias ? &p->net->params[n->param[1]] : NULL;
+    PlainWeights out = {plan_bound_value(p, w->name, w->shape, DT_F32, w->data), b ? plan_bound_value(p, b->name, b->shape, DT_F32, b->data) : 0};
+    if (!a->bn) return out;
+    Fold *f = arena_alloc(p->arena, sizeof *f);
+    *f = (Fold){.w = w->data, .bias = b ? b->data : NULL, .out = w->shape.d[0], .per_out = shape_count(w->shape) / w->shape.d[0], .eps = a->eps};
+    for (int i = 0; i < 4; i++) f->bn[i] = p->net->params[n->param[1 + a->bias + i]].data;
+    out.weights = f->fw = plan_own_value(p, w->name, (size_t)shape_count(w->shape) * sizeof(float));
+    out.bias = f->fb = plan_own_value(p, w->name, (size_t)f->out * sizeof(float));
+    p->emitting_params = true;
+    Step *s = plan_step(p, id, "fold batch norm", run_fold, f);
+    s->weights = true;
+    step_writes(s, f->fw), step_writes(s, f->fb);
+    p->emitting_params = false;
+    return out;
+}
+
+/* ---- passes ---------------------------------------------------------------------------------------- */
+
+static DnnConv describe(const Plan *p, const PlanNode *n, const ConvAttr *a, DnnPass pass) {
+    return (DnnConv){.src = p->nodes[n->src[0]].shape, .weights = p->net->params[n->param[0]].shape, .dst = n->shape,
+                     .stride = a->stride, .pad = a->pad, .dilation = a->dilation, .groups = a->groups, .src_layout = -1, .dst_layout = -1,
+                     .bias = a->bias || a->bn, .inference = !p->spec.training && !p->spec.loss.id, .residual = a->residual, .act = a->act, .pass = pass};
+}
+
+/* Create a primitive whose activations lie in layouts of ours: freely chosen, else channels last, else plain. */
+static Err create_conv(Plan *p, DnnConv c, DnnPrim **prim, Layout *src, Layout *dst) {
+    for (int fallback = -1; fallback <= LAYOUT_LAST; fallback++) {
+        c.src_layout = c.dst_layout = fallback < 0 ? -1 : LAYOUT_LAST - fallback;
+        TRY(dnn_conv(p, &c, prim));
+        if (dnn_md_layout(dnn_prim_md(*prim, DNN_SRC), src) && dnn_md_layout(dnn_prim_md(*prim, DNN_DST), dst)) return OK;
+    }
+    return err_set(E(EXIT_BUG, 0), "no usable layout for a convolution of %s", shape_text(c.src).s);
+}
+
+static double conv_flops(const DnnConv *c) {
+    return 2.0 * (double)shape_count(c->dst) * (double)(shape_count(c->weights) / c->weights.d[0]);
+}
+
+static Err conv_forward(Plan *p, PlanNode *n, int id) {
+    const ConvAttr *a = n->attr;
+    DnnConv c = describe(p, n, a, DNN_FORWARD);
+    DnnPrim *prim;
+    Layout src, dst;
+    TRY(create_conv(p, c, &prim, &src, &dst));
+    PlainWeights w = plain_weights(p, n, id, a);
+    PrimStep *ps = new_prim_step(p, prim);
+    ps->value[DNN_WEIGHTS] = weights_copy(p, id, w.weights, c.weights, c.groups, dnn_prim_md(prim, DNN_WEIGHTS));
+    ps->value[DNN_BIAS] = w.bias;
+    ps->value[DNN_SRC] = plan_src(p, n->src[0], src);
+    if (a->residual) ps->residual = plan_src(p, n->src[1], dst);
+    ps->value[DNN_DST] = plan_dst(p, id, dst);
+    Step *s = emit_prim(p, id, "forward", ps, DNN_DST, DNN_DST, STEP_CONV);
+    s->flops = conv_flops(&c);
+    if (a->residual) step_reads(s, ps->residual), s->in_place_src = ps->residual, s->in_place_dst = ps->value[DNN_DST];
+    return OK;
+}
+
+static Err data_gradient(Plan *p, PlanNode *n, int id) {
+    DnnConv c = describe(p, n, n->attr, DNN_BACKWARD_DATA);
+    c.bias = false;
+    DnnPrim *prim;
+    Layout src, dst;
+    TRY(create_conv(p, c, &prim, &src, &dst));
+    NetParam *w = &p->net->params[n->param[0]];
+    ValueId plain = plan_bound_value(p, w->name, w->shape, DT_F32, w->data);
+    PrimStep *ps = new_prim_step(p, prim);
+    ps->value[DNN_WEIGHTS] = weights_copy(p, id, plain, c.weights, c.groups, dnn_prim_md(prim, DNN_WEIGHTS));
+    ps->value[DNN_DST] = plan_grad(p, id, dst);
+    ps->value[DNN_SRC] = plan_new_value(p, p->net->nodes[id].name, c.src, DT_F32, src);
+    Step *s = emit_prim(p, id, "backward data", ps, DNN_SRC, DNN_SRC, STEP_CONV);
+    s->flops = conv_flops(&c);
+    plan_add_grad(p, n->src[0], ps->value[DNN_SRC]);
+    return OK;
+}
+
+/* gradient block of a parameter += or = the value a primitive left in layout md */
+static void store_gradient(Plan *p, int id, int param, ValueId from, const DnnMd *md, const DnnMd *plain) {
+    NetParam *w = &p->net->params[param];
+    PrimStep *ps = new_prim_step(p, dnn_reorder(p, md, plain, false));
+    ps->alternative = dnn_reorder(p, md, plain, true);
+    size_t scratch = dnn_prim_scratch(ps->alternative);
+    if (scratch > dnn_prim_scratch(ps->prim)) ps->value[DNN_SCRATCH] = plan_new_bytes(p, "scratch", scratch);
+    ps->value[DNN_SRC] = from;
+    ps->value[DNN_DST] = plan_bound_value(p, w->name, w->shape, DT_F32, w->grad);
+    ps->overwrite = plan_param_first(p, param);
+    Step *s = emit_prim(p, id, "store gradient", ps, DNN_DST, DNN_DST, STEP_REORDER);
+    s->fn = run_gradient_reorder;
+}
+
+static Err weight_gradient(Plan *p, PlanNode *n, int id) {
+    const ConvAttr *a = n->attr;
+    DnnConv c = describe(p, n, a, DNN_BACKWARD_WEIGHTS);
+    DnnPrim *prim;
+    Layout src, dst;
+    TRY(create_conv(p, c, &prim, &src, &dst));
+    PrimStep *ps = new_prim_step(p, prim);
+    ps->value[DNN_SRC] = plan_src(p, n->src[0], src);
+    ps->value[DNN_DST] = plan_grad(p, id, dst);
+    ps->value[DNN_WEIGHTS] = plan_new_bytes(p, "weight gradient", dnn_md_bytes(dnn_prim_md(prim, DNN_WEIGHTS)));
+    if (a->bias) ps->value[DNN_BIAS] = plan_new_bytes(p, "bias gradient", (size_t)c.weights.d[0] * sizeof(float));
+    Step *s = emit_prim(p, id, "backward weights", ps, DNN_WEIGHTS, DNN_BIAS, STEP_CONV);
+    s->flops = conv_flops(&c);
+    store_gradient(p, id, n->param[0], ps->value[DNN_WEIGHTS], dnn_prim_md(prim, DNN_WEIGHTS), dnn_md_weights(p, c.weights, c.groups, DT_F32, false));
+    if (a->bias) store_gradient(p, id, n->param[1], ps->value[DNN_BIAS], dnn_md_vector(p, c.weights.d[0]), dnn_md_vector(p, c.weights.d[0]));
+    return OK;
+}
+
+static Err conv_backward(Plan *p, PlanNode *n, int id) {
+    if (p->net->params[n->param[0]].trainable) TRY(weight_gradient(p, n, id));
+    if (plan_wants_grad(p, n->src[0])) TRY(data_gradient(p, n, id));
+    return OK;
+}
+
+static bool conv_accepts(const Plan *p, const PlanNode *n) { return n->shape.rank == 4; }
+const Kernel cpu_conv = {&op_conv2d, conv_accepts, conv_forward, conv_backward};

@@ -1,0 +1,133 @@
+/* emit.c - what kernels call while a plan is made: values, layouts, gradients, steps. */
+#include "backend/plan_priv.h"
+
+#include <string.h>
+
+static ValueId new_value(Plan *p, Value v) {
+    if (p->n_values == 0) p->n_values = 1;                /* id 0 is no value */
+    while (p->n_values >= p->cap_values) {
+        p->cap_values = p->cap_values ? 2 * p->cap_values : 256;
+        p->values = xrealloc(p->values, (size_t)p->cap_values * sizeof *p->values);
+    }
+    v.first = v.last = -1;
+    v.root = p->n_values;
+    p->values[p->n_values] = v;
+    return p->n_values++;
+}
+
+ValueId plan_new_value(Plan *p, const char *name, Shape s, Dtype t, Layout l) {
+    if (s.rank != 4) l = LAYOUT_PLAIN;
+    return new_value(p, (Value){.name = name, .shape = s, .dtype = t, .layout = l, .bytes = layout_bytes(l, s, t)});
+}
+
+ValueId plan_new_bytes(Plan *p, const char *name, size_t bytes) {
+    if (bytes == 0) return 0;
+    return new_value(p, (Value){.name = name, .shape = SHAPE((int64_t)bytes), .dtype = DT_U8, .bytes = bytes});
+}
+
+ValueId plan_bound_value(Plan *p, const char *name, Shape s, Dtype t, void *ptr) {
+    return new_value(p, (Value){.name = name, .shape = s, .dtype = t, .place = VALUE_BOUND, .ptr = ptr,
+                                .bytes = layout_bytes(LAYOUT_PLAIN, s, t)});
+}
+
+ValueId plan_own_value(Plan *p, const char *name, size_t bytes) {
+    ValueId v = plan_new_bytes(p, name, bytes ? bytes : 1);
+    p->values[v].place = VALUE_OWN;
+    return v;
+}
+
+int plan_resolve(const Plan *p, int node) {
+    while (p->nodes[node].same_as) node = p->nodes[node].same_as;
+    return node;
+}
+
+Layout plan_layout(const Plan *p, int node) {
+    return p->values[p->nodes[plan_resolve(p, node)].value].layout;
+}
+
+bool plan_wants_grad(const Plan *p, int node) { return p->nodes[plan_resolve(p, node)].wants_grad; }
+
+ValueId plan_dst(Plan *p, int id, Layout l) {
+    PlanNode *n = &p->nodes[id];
+    n->value = plan_new_value(p, p->net->nodes[id].name, n->shape, DT_F32, l);
+    n->as[p->values[n->value].layout] = n->value;
+    return n->value;
+}
+
+static ValueId reordered(Plan *p, int node, ValueId v, Layout want) {
+    if (p->values[v].layout == want || p->values[v].shape.rank != 4) return v;
+    ValueId to = plan_new_value(p, p->values[v].name, p->values[v].shape, p->values[v].dtype, want);
+    CHECK(cpu_reorder_step(p, v, to, node) == OK);
+    p->n_reorders++;
+    return to;
+}
+
+/* In backward a copy made there is not offered to later readers twice: its life would grow. */
+ValueId plan_src(Plan *p, int node, Layout want) {
+    int id = plan_resolve(p, node);
+    PlanNode *n = &p->nodes[id];
+    CHECK(n->value);
+    if (n->shape.rank != 4) want = LAYOUT_PLAIN;
+    if (n->as[want]) return n->as[want];
+    return n->as[want] = reordered(p, id, n->value, want);
+}
+
+void plan_add_grad(Plan *p, int node, ValueId g) {
+    PlanNode *n = &p->nodes[plan_resolve(p, node)];
+    if (!n->wants_grad || !g) return;
+    CHECK(n->n_grad < GRAD_MAX);
+    n->grad[n->n_grad++] = g;
+}
+
+/* Contributions are summed in the order they came: later consumers first, a fixed order. */
+ValueId plan_grad(Plan *p, int node, Layout want) {
+    int id = plan_resolve(p, node);
+    PlanNode *n = &p->nodes[id];
+    if (n->n_grad == 0) return 0;
+    ValueId sum = reordered(p, id, n->grad[0], want);
+    for (int i = 1; i < n->n_grad; i++) {
+        ValueId b = reordered(p, id, n->grad[i], want);
+        Value *v = &p->values[sum];
+        ValueId dst = plan_new_value(p, v->name, v->shape, v->dtype, v->layout);
+        cpu_sum_step(p, id, sum, b, dst);
+        sum = dst;
+    }
+    n->grad[0] = sum, n->n_grad = 1;
+    return sum;
+}
+
+Step *plan_step(Plan *p, int node, const char *what, void (*fn)(const Step *), void *state) {
+    Step s = {.fn = fn, .plan = p, .state = state, .node = node, .what = what, .impl = "retort", .kind = STEP_OTHER,
+              .backward = p->emitting_backward};
+    if (p->emitting_params) {
+        GROW(p->param_steps, p->n_param_steps, p->cap_param_steps);
+        p->param_steps[p->n_param_steps] = s;
+        return &p->param_steps[p->n_param_steps++];
+    }
+    GROW(p->steps, p->n_steps, p->cap_steps);
+    p->steps[p->n_steps] = s;
+    return &p->steps[p->n_steps++];
+}
+
+void step_reads(Step *s, ValueId v) {
+    if (!v) return;
+    CHECK(s->n_read < STEP_IO_MAX);
+    s->read[s->n_read++] = v;
+    if (!s->plan->emitting_params) s->plan->values[v].last = s->plan->n_steps - 1;
+}
+
+void step_writes(Step *s, ValueId v) {
+    if (!v) return;
+    CHECK(s->n_write < STEP_IO_MAX);
+    s->write[s->n_write++] = v;
+    Value *value = &s->plan->values[v];
+    if (s->plan->emitting_params) return;
+    if (value->first < 0) value->first = s->plan->n_steps - 1;
+    if (value->last < s->plan->n_steps - 1) value->last = s->plan->n_steps - 1;
+}
+
+bool plan_param_first(Plan *p, int param) {
+    bool first = !p->param_written[param];
+    p->param_written[param] = true;
+    return first;
+}
