@@ -78,8 +78,10 @@ static dnnl_data_type_t data_type(Dtype t) {
     }
 }
 
-static DnnMd *md_by_tag(Plan *p, int rank, const int64_t *dims, Dtype t, dnnl_format_tag_t tag) {
+static DnnMd *md_by_tag(Plan *p, int rank, const int64_t *sizes, Dtype t, dnnl_format_tag_t tag) {
     DnnMd *m = new_md(p);
+    dnnl_dims_t dims = {0};
+    memcpy(dims, sizes, (size_t)rank * sizeof *sizes);
 #if DNNL_VERSION_MAJOR >= 3
     DNN(dnnl_memory_desc_create_with_tag(&m->h, rank, dims, data_type(t), tag));
 #else
@@ -103,8 +105,9 @@ DnnMd *dnn_md_vector(Plan *p, int64_t n) { return md_by_tag(p, 1, &n, DT_F32, dn
 size_t dnn_md_bytes(const DnnMd *m) { return dnnl_memory_desc_get_size(m->h); }
 bool dnn_md_equal(const DnnMd *a, const DnnMd *b) { return dnnl_memory_desc_equal(a->h, b->h); }
 
-static Shape md_shape(const DnnMd *m, Dtype *t) {
-    Shape s = {.rank = 4};
+typedef struct { dnnl_dims_t d; } MdDims;
+static MdDims md_dims(const DnnMd *m, Dtype *t) {
+    MdDims s = {{0}};
     int ndims = 0;
     dnnl_data_type_t type;
 #if DNNL_VERSION_MAJOR >= 3
@@ -125,7 +128,7 @@ static Shape md_shape(const DnnMd *m, Dtype *t) {
 bool dnn_md_layout(const DnnMd *m, Layout *out) {
     static const dnnl_format_tag_t tag[] = {dnnl_nchw, dnnl_nhwc, dnnl_nChw8c, dnnl_nChw16c};
     Dtype t;
-    Shape s = md_shape(m, &t);
+    MdDims s = md_dims(m, &t);
     for (int l = LAYOUT_C16; l >= LAYOUT_PLAIN; l--) {
 #if DNNL_VERSION_MAJOR >= 3
         dnnl_memory_desc_t other;
@@ -203,7 +206,7 @@ static dnnl_primitive_attr_t attributes(bool sum, Act act) {
     return attr;
 }
 
-typedef struct { DnnMd *src, *weights, *bias, *dst; int64_t stride[2], pad[2], dilation[2]; } ConvMds;
+typedef struct { DnnMd *src, *weights, *bias, *dst; dnnl_dims_t stride, pad, dilation; } ConvMds;
 
 static ConvMds conv_mds(Plan *p, const DnnConv *c) {
     return (ConvMds){dnn_md_activation(p, c->src, DT_F32, c->src_layout), dnn_md_weights(p, c->weights, c->groups, DT_F32, true),
