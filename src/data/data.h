@@ -41,11 +41,17 @@ struct Dataset {
     const char **label_paths;        /* [n] or NULL */
     Arena *arena;                    /* holds all of the above */
     void  *impl;                     /* the data set's own */
-    Sample *cache;                   /* decoded samples when they fit, see dataset_cache; NULL otherwise */
+    const char *recipe;              /* drawn data sets: all their pictures depend on, for the fingerprint; else NULL */
+    Sample *cache;                   /* [n] decoded samples, filled as they are read; rgb NULL: not there */
+    uint64_t cache_left;             /* bytes the cache may still take: 1/4 of free memory at open */
+    struct Gate *gate;               /* guards cache and cache_left */
 };
 Err  dataset_open(const DataOptions *o, const char *split, Dataset **out);
 void dataset_close(Dataset *d);
 Err  dataset_read(Dataset *d, int i, Sample *out);            /* a copy the caller frees, from the cache when there */
+/* Lends sample i from the cache until dataset_close, or, where it does not fit, reads it into *own (which
+ * starts zeroed and which the caller frees with sample_free in both cases). Thread-safe. */
+Err  dataset_borrow(Dataset *d, int i, Sample *own, const Sample **out);
 const DatasetDef *dataset_find(const char *kind);
 Digest dataset_fingerprint(const Dataset *d);             /* names, sizes: changes are noticed on resume */
 
