@@ -20,9 +20,15 @@ float grain(uint32_t seed, int x, int y) {
     return (float)(h >> 8) * (1.0f / 16777216.0f);
 }
 
+int floor_int(float x) {
+    int i = (int)x;
+    return (float)i > x ? i - 1 : i;
+}
+float wrap(float x, float period) { return x - period * (float)floor_int(x / period); }
+
 float noise(uint32_t seed, float x, float y) {
-    float fx = floorf(x), fy = floorf(y), tx = x - fx, ty = y - fy;
-    int ix = (int)fx, iy = (int)fy;
+    int ix = floor_int(x), iy = floor_int(y);
+    float tx = x - (float)ix, ty = y - (float)iy;
     tx = tx * tx * (3 - 2 * tx), ty = ty * ty * (3 - 2 * ty);
     float a = grain(seed, ix, iy), b = grain(seed, ix + 1, iy);
     float c = grain(seed, ix, iy + 1), d = grain(seed, ix + 1, iy + 1);
@@ -32,8 +38,9 @@ float noise(uint32_t seed, float x, float y) {
 float scene_x(const Scene *s, float X, float Z) { return s->cx + s->focal * X / Z; }
 float scene_y(const Scene *s, float Y, float Z) { return s->horizon - s->focal * (Y - s->cam) / Z; }
 
+bool visible(const Scene *s, int x, int y, float z) { return z <= s->depth[y * s->w + x]; }
+
 void paint(Scene *s, int x, int y, float z, uint8_t label, Rgb c) {
-    if (x < 0 || y < 0 || x >= s->w || y >= s->h) return;
     int p = y * s->w + x;
     if (z > s->depth[p]) return;
     s->depth[p] = z;
@@ -83,6 +90,7 @@ void paint_leaves(Scene *s, Brush b, float X, float Y, float rx, float ry) {
     for (int y = cy.lo; y < cy.hi; y++)
         for (int x = cx.lo; x < cx.hi; x++) {
             float u = ((float)x + 0.5f - mx) / (rx * px), v = ((float)y + 0.5f - my) / (ry * px);
+            if (u * u + v * v > 1.35f || !visible(s, x, y, b.z)) continue;
             float clump = noise(s->seed, (float)x * scale + X * 7, (float)y * scale + Y * 5);
             float leaf = grain(s->seed + 1, x, y);
             if (u * u + v * v > 0.45f + 0.75f * clump + 0.15f * leaf) continue;
@@ -118,7 +126,7 @@ void paint_wall(Scene *s, uint8_t label, float X, const float z[2], const float 
         float Z = fminf(fmaxf(s->focal * X / off, near), z[1]);
         Range ry = range_of(scene_y(s, y[1], Z), scene_y(s, y[0], Z), s->h);
         for (int py = ry.lo; py < ry.hi; py++)
-            paint(s, x, py, Z, label, f(ctx, Z, s->cam - ((float)py + 0.5f - s->horizon) * Z / s->focal));
+            if (visible(s, x, py, Z)) paint(s, x, py, Z, label, f(ctx, Z, s->cam - ((float)py + 0.5f - s->horizon) * Z / s->focal));
     }
 }
 
@@ -129,7 +137,7 @@ void paint_front(Scene *s, uint8_t label, float Z, const float x[2], const float
     Range ry = range_of(scene_y(s, y[1], Z), scene_y(s, y[0], Z), s->h);
     for (int py = ry.lo; py < ry.hi; py++)
         for (int px = rx.lo; px < rx.hi; px++)
-            paint(s, px, py, Z, label, f(ctx, ((float)px + 0.5f - s->cx) * Z / s->focal,
+            if (visible(s, px, py, Z)) paint(s, px, py, Z, label, f(ctx, ((float)px + 0.5f - s->cx) * Z / s->focal,
                                          s->cam - ((float)py + 0.5f - s->horizon) * Z / s->focal));
 }
 
@@ -153,11 +161,19 @@ static Rgb average(const Scene *s, int x, int y) {
 
 typedef struct { float gain, gamma, tint_r, tint_b, vignette, noise, blur; } Lens;
 
+/* Half of what would bring the mean to middle grey: dark pictures stay darker, but readable. */
+static float exposure(const Scene *s) {
+    double sum = 0;
+    int n = s->h * s->w;
+    for (int p = 0; p < n; p += 7) sum += (double)(s->rgb[p].r + s->rgb[p].g + s->rgb[p].b);
+    return sqrtf(0.42f / fmaxf((float)(sum * 7 / (3.0 * n)), 0.05f));
+}
+
 static Lens lens_draw(Scene *s) {
     Dice *d = &s->dice;
-    Lens l = {.gain = dice_in(d, 0.8f, 1.2f), .gamma = dice_in(d, 0.8f, 1.25f), .tint_r = dice_in(d, 0.93f, 1.07f),
+    Lens l = {.gain = exposure(s) * dice_in(d, 0.85f, 1.2f), .gamma = dice_in(d, 0.85f, 1.2f), .tint_r = dice_in(d, 0.93f, 1.07f),
               .tint_b = dice_in(d, 0.9f, 1.1f), .vignette = dice_in(d, 0, 0.35f), .blur = dice_in(d, 0, 0.35f)};
-    l.noise = dice_in(d, 0.008f, 0.03f) * (1 + 1.3f * s->dark);
+    l.noise = dice_in(d, 0.006f, 0.022f) * (1 + 0.8f * s->dark);
     return l;
 }
 

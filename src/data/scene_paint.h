@@ -2,7 +2,8 @@
  *
  * World: metres, X right of the camera, Y up from the ground, Z ahead. A canvas has twice the picture's
  * size each way; scene_develop averages 2 x 2 for colour and lets them vote for the label. Everything is
- * tested against the depth buffer, so the order of painting does not matter (fences, seen through, come last). */
+ * tested against the depth buffer, so the order of painting does not matter, but the near comes first since
+ * hidden pixels are not shaded, and fences, seen through, come last. */
 #ifndef RETORT_DATA_SCENE_PAINT_H
 #define RETORT_DATA_SCENE_PAINT_H
 #include "base/rng.h"
@@ -17,10 +18,13 @@ bool  dice_chance(Dice *d, double p);
 Rgb   rgb_mix(Rgb a, Rgb b, float t);
 Rgb   rgb_scale(Rgb a, float t);
 float grain(uint32_t seed, int x, int y);            /* white noise, [0, 1) */
+int   floor_int(float x);
+float wrap(float x, float period);                   /* x modulo period, in [0, period) */
 float noise(uint32_t seed, float x, float y);        /* smooth noise, [0, 1) */
 
 typedef struct { float x, z, rx, rz; } Shadow;       /* an ellipse on the ground */
 enum { SHADOWS_MAX = 128 };
+#define SKY_Z 1e9f                   /* depth where nothing was painted */
 typedef struct Scene {
     int      h, w;                   /* of the canvas: twice the picture's */
     Rgb     *rgb;                    /* h x w */
@@ -45,7 +49,8 @@ float scene_y(const Scene *s, float Y, float Z);
  * painted, the colour behind stays. */
 typedef Rgb (*Surface)(const void *ctx, float u, float v);
 typedef struct { uint8_t label; Rgb rgb; float z, rough; } Brush;    /* rough: amplitude of its grain */
-void paint(Scene *s, int x, int y, float z, uint8_t label, Rgb c);   /* one canvas pixel, with haze */
+bool visible(const Scene *s, int x, int y, float z);
+void paint(Scene *s, int x, int y, float z, uint8_t label, Rgb c);   /* one pixel of the canvas, with haze */
 void paint_box(Scene *s, Brush b, float X0, float X1, float Y0, float Y1);   /* facing the camera; at least 1 px */
 void paint_disc(Scene *s, Brush b, float X, float Y, float rx, float ry);
 void paint_line(Scene *s, Brush b, const float from[2], const float to[2], float width);
@@ -69,7 +74,7 @@ void scene_fence_front(Scene *s, float x0, float x1, float Z);
 /* scene_street.c */
 void scene_light(Scene *s);
 void scene_plan(Scene *s);           /* camera, road, crossing */
-void scene_sky(Scene *s);
-void scene_ground(Scene *s);         /* after all shadows are known */
 void scene_buildings(Scene *s);
+void scene_ground(Scene *s);         /* after all shadows are known */
+void scene_sky(Scene *s);            /* wherever nothing was painted */
 #endif

@@ -47,14 +47,13 @@ void scene_sky(Scene *s) {
     Rgb cloud = rgb_mix(s->haze, (Rgb){1, 1, 1}, 0.35f);
     for (int y = 0; y < s->h; y++)
         for (int x = 0; x < s->w; x++) {
+            if (s->depth[y * s->w + x] < SKY_Z) continue;
             float t = fminf(fmaxf((float)y / s->horizon, 0), 1), u = (float)x / stretch, v = (float)y * 2.2f / stretch;
             float puff = 0.6f * noise(seed, u, v) + 0.3f * noise(seed + 1, 2.3f * u, 2.3f * v) + 0.1f * noise(seed + 2, 6 * u, 6 * v);
             Rgb c = rgb_mix(s->sky_top, s->haze, t * t);
             c = rgb_mix(c, cloud, fminf(fmaxf((puff - 0.75f + 0.5f * cover) * 3, 0), 0.9f));
-            int p = y * s->w + x;
-            s->rgb[p] = c;
-            s->depth[p] = 1e9f;
-            s->label[p] = CLASS_SKY;
+            s->rgb[y * s->w + x] = c;            /* has its own haze */
+            s->label[y * s->w + x] = CLASS_SKY;
         }
 }
 
@@ -82,10 +81,10 @@ static Ground ground_draw(Scene *s) {
 
 static bool marked(const Scene *s, const Ground *g, float X, float Z, bool crossing) {
     float near_crossing = s->cross_z0 - Z;
-    if (g->crossing_stripes && near_crossing > 0.8f && near_crossing < 3.6f) return fmodf(X + 100, 1.1f) < 0.5f;
+    if (g->crossing_stripes && near_crossing > 0.8f && near_crossing < 3.6f) return wrap(X, 1.1f) < 0.5f;
     if (crossing || (near_crossing > 0 && near_crossing < 4)) return false;
-    float lane = fmodf(X - 1.6f + 100 * g->lane, g->lane);
-    if (lane < 0.14f && X > s->road_l + 1 && X < s->road_r - 1) return fmodf(Z, 2.2f * g->dash) < g->dash;
+    float lane = wrap(X - 1.6f, g->lane);
+    if (lane < 0.14f && X > s->road_l + 1 && X < s->road_r - 1) return wrap(Z, 2.2f * g->dash) < g->dash;
     return g->line_edge && (fabsf(X - s->road_l - 0.4f) < 0.07f || fabsf(X - s->road_r + 0.4f) < 0.07f);
 }
 
@@ -100,7 +99,7 @@ static Rgb road_colour(const Scene *s, const Ground *g, float X, float Z, bool c
 static Rgb walk_colour(const Scene *s, const Ground *g, float X, float Z) {
     float n = noise(s->seed + 24, X * 2.1f, Z * 0.9f);
     Rgb c = rgb_scale(g->walk, 0.9f + 0.2f * n);
-    bool joint = fmodf(X + 100, g->slab) < 0.05f || fmodf(Z, g->slab) < 0.07f;
+    bool joint = wrap(X, g->slab) < 0.05f || wrap(Z, g->slab) < 0.07f;
     if (joint && Z < 22) c = rgb_scale(c, 0.8f);
     float kerb = fminf(fabsf(X - s->road_l), fabsf(X - s->road_r));
     if (kerb < 0.16f) c = rgb_mix(c, (Rgb){0.62f, 0.62f, 0.6f}, 0.6f);
@@ -127,6 +126,7 @@ void scene_ground(Scene *s) {
         float Z = s->focal * s->cam / below;
         bool crossing = Z > s->cross_z0 && Z < s->cross_z1;
         for (int x = 0; x < s->w; x++) {
+            if (!visible(s, x, y, Z)) continue;
             float X = ((float)x + 0.5f - s->cx) * Z / s->focal;
             bool road = crossing || (X > s->road_l && X < s->road_r);
             bool verge = !road && g.green && (X < s->front_l || X > s->front_r);
@@ -159,24 +159,24 @@ static Rgb window_colour(const Facade *f, int i, int j, float u, float v) {
 }
 
 static Rgb shop_colour(const Facade *f, float u, float v) {
-    float at = fmodf(u + 1000, 4.3f);
+    float at = wrap(u, 4.3f);
     if (v > f->foot - 0.55f) return f->awning;
     if (f->posters && at > 3.1f && v > 0.7f && v < 2.1f)                         /* advertisements: not sign symbols */
-        return (Rgb){0.5f + 0.5f * grain(f->seed + 3, (int)(u / 4.3f), 1), 0.3f + 0.5f * grain(f->seed + 4, (int)(u / 4.3f), 2), 0.4f};
+        return (Rgb){0.5f + 0.5f * grain(f->seed + 3, floor_int(u / 4.3f), 1), 0.3f + 0.5f * grain(f->seed + 4, floor_int(u / 4.3f), 2), 0.4f};
     if (at < 0.3f || v < 0.5f) return rgb_scale(f->wall, 0.7f);
     return rgb_mix(f->glass, f->awning, 0.25f * noise(f->seed + 5, u * 2, v * 2));
 }
 
 static Rgb facade_at(const void *ctx, float u, float v) {
     const Facade *f = ctx;
-    float bricks = grain(f->seed + 1, (int)floorf(u * 4), (int)floorf(v * 9)) - 0.5f;
+    float bricks = grain(f->seed + 1, floor_int(u * 4), floor_int(v * 9)) - 0.5f;
     Rgb c = rgb_scale(f->wall, 1 + f->brick * bricks + 0.16f * (noise(f->seed + 2, u * 0.7f, v * 0.5f) - 0.5f));
     if (v < f->foot) {
         if (f->shop) c = shop_colour(f, u, v);
     } else if (v < f->height - 0.5f) {
-        float gu = (u + f->offset) / f->cell, gv = (v - f->foot) / f->storey, fu = gu - floorf(gu), fv = gv - floorf(gv);
+        float gu = (u + f->offset) / f->cell, gv = (v - f->foot) / f->storey, fu = wrap(gu, 1), fv = wrap(gv, 1);
         float mu = (fu - 0.5f) / f->win_w + 0.5f, mv = (fv - 0.5f) / f->win_h + 0.5f;
-        if (mu > 0 && mu < 1 && mv > 0 && mv < 1) c = window_colour(f, (int)floorf(gu), (int)floorf(gv), mu, mv);
+        if (mu > 0 && mu < 1 && mv > 0 && mv < 1) c = window_colour(f, floor_int(gu), floor_int(gv), mu, mv);
     } else {
         c = rgb_scale(c, 0.8f);                                                  /* cornice */
     }
@@ -255,7 +255,7 @@ static void backdrop(Scene *s) {
 }
 
 void scene_buildings(Scene *s) {
-    backdrop(s);
     side_of_street(s, s->front_l);
     side_of_street(s, s->front_r);
+    backdrop(s);
 }

@@ -71,7 +71,7 @@ void scene_car(Scene *s, float X, float Z, bool oncoming) {
     for (int i = slices; i >= 0; i--) {
         float along = (float)i / (float)slices, t = oncoming ? 1 - along : along, top = car_top(c, t);
         Brush b = brush(CLASS_CAR, i ? side : rgb_scale(paintwork, 0.5f + 0.5f * s->shade), Z + along * c->length);
-        bool cabin = top > c->glass + 0.15f && t > c->t0 - 0.08f && t < c->t1 + 0.08f, pillar = fmodf(t * 9, 3) < 0.3f;
+        bool cabin = top > c->glass + 0.15f && t > c->t0 - 0.08f && t < c->t1 + 0.08f, pillar = wrap(t * 9, 3) < 0.3f;
         paint_box(s, b, X - half, X + half, 0.28f, fminf(top, c->glass));
         if (top > c->glass) {
             if (cabin && !pillar && i) b.rgb = (Rgb){0.12f, 0.14f, 0.16f};
@@ -100,7 +100,7 @@ void scene_car_crossing(Scene *s, float X, float Z) {
         Brush b = brush(CLASS_CAR, rgb_scale(paintwork, 0.6f + 0.4f * s->shade), Z);
         paint_box(s, b, x0, x1, 0.28f, top);
         b.z -= 0.01f;
-        if (t > c->t0 && t < c->t1 && fmodf(t * 9, 3) > 0.3f) {
+        if (t > c->t0 && t < c->t1 && wrap(t * 9, 3) > 0.3f) {
             b.rgb = rgb_mix((Rgb){0.1f, 0.12f, 0.14f}, s->haze, 0.15f);
             paint_box(s, b, x0, x1, c->glass, c->roof - 0.1f);
         }
@@ -249,10 +249,10 @@ void scene_sign(Scene *s, float X, float Z) {
 typedef struct { int kind; Rgb rgb; float pitch, height; uint32_t seed; } FenceLook;
 static Rgb fence_at(const void *ctx, float u, float v) {
     const FenceLook *f = ctx;
-    float at = fmodf(u + 1000, f->pitch) / f->pitch;
+    float at = wrap(u, f->pitch) / f->pitch;
     Rgb hole = {-1, 0, 0};
     if (f->kind == 0) return at < 0.35f || v > f->height - 0.12f || fabsf(v - 0.15f) < 0.06f ? f->rgb : hole;      /* bars */
-    if (f->kind == 1) return fmodf(u * 3 + v * 3 + 1000, 0.5f) < 0.14f || fmodf(u * 3 - v * 3 + 1000, 0.5f) < 0.14f || at < 0.06f ? f->rgb : hole;
+    if (f->kind == 1) return wrap(u * 3 + v * 3, 0.5f) < 0.14f || wrap(u * 3 - v * 3, 0.5f) < 0.14f || at < 0.06f ? f->rgb : hole;
     if (f->kind == 2) return rgb_scale(f->rgb, at < 0.08f ? 0.6f : 0.9f + 0.2f * grain(f->seed, (int)(u / f->pitch), 0));  /* planks */
     return fabsf(v - f->height * 0.85f) < 0.13f || fabsf(v - f->height * 0.45f) < 0.13f || at < 0.05f ? f->rgb : hole;     /* guard rail */
 }

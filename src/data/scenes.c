@@ -106,6 +106,7 @@ static Scene scene_open(const Scenes *o, int i) {
     s.rgb = xcalloc(pixels, sizeof *s.rgb);
     s.depth = xcalloc(pixels, sizeof *s.depth);
     s.label = xcalloc(pixels, sizeof *s.label);
+    for (size_t p = 0; p < pixels; p++) s.depth[p] = SKY_Z;
     s.seed = rng_u32(&s.dice.rng, s.dice.i++);
     return s;
 }
@@ -116,12 +117,12 @@ static Err scenes_read(Dataset *d, int i, Sample *out) {
     Scene s = scene_open(o, i);
     scene_light(&s);
     scene_plan(&s);
-    scene_sky(&s);
-    scene_buildings(&s);
-    furniture(&s);
-    traffic(&s);
     people(&s);
+    traffic(&s);
+    furniture(&s);
+    scene_buildings(&s);
     scene_ground(&s);                /* knows all shadows now; the depth buffer keeps it beneath things */
+    scene_sky(&s);
     fences(&s);
     *out = (Sample){o->h, o->w, xcalloc(pixels, 3), xcalloc(pixels, 1)};
     scene_develop(&s, out);
