@@ -106,13 +106,19 @@ static Rgb walk_colour(const Scene *s, const Ground *g, float X, float Z) {
     return c;
 }
 
-static float ground_shade(const Scene *s, const Ground *g, float X, float Z) {
+/* The shadows that reach the row at distance Z; rows are cut by few of them. */
+typedef struct { Shadow v[SHADOWS_MAX]; int n; } RowShadows;
+static void row_shadows(const Scene *s, float Z, RowShadows *row) {
+    row->n = 0;
+    for (int i = 0; i < s->n_shadows; i++)
+        if (fabsf(Z - s->shadow[i].z) < s->shadow[i].rz) row->v[row->n++] = s->shadow[i];
+}
+
+static float ground_shade(const Scene *s, const Ground *g, const RowShadows *row, float X, float Z) {
     float lit = X < g->shadow_l + 0.5f * noise(s->seed + 25, Z * 0.2f, 0) || X > g->shadow_r ? s->shade : 1;
-    for (int i = 0; i < s->n_shadows; i++) {
-        const Shadow *e = &s->shadow[i];
-        float dz = (Z - e->z) / e->rz;
-        if (dz * dz >= 1) continue;
-        float dx = (X - e->x) / e->rx, r = dx * dx + dz * dz;
+    for (int i = 0; i < row->n; i++) {
+        const Shadow *e = &row->v[i];
+        float dz = (Z - e->z) / e->rz, dx = (X - e->x) / e->rx, r = dx * dx + dz * dz;
         if (r < 1) lit *= r < 0.5f ? 0.55f : 0.55f + 0.9f * (r - 0.5f);
     }
     return lit < 0.3f ? 0.3f : lit;
@@ -125,6 +131,8 @@ void scene_ground(Scene *s) {
         if (below < 0.3f) continue;
         float Z = s->focal * s->cam / below;
         bool crossing = Z > s->cross_z0 && Z < s->cross_z1;
+        RowShadows shadows;
+        row_shadows(s, Z, &shadows);
         for (int x = 0; x < s->w; x++) {
             if (!visible(s, x, y, Z)) continue;
             float X = ((float)x + 0.5f - s->cx) * Z / s->focal;
@@ -133,7 +141,7 @@ void scene_ground(Scene *s) {
             uint8_t label = road ? CLASS_ROAD : verge ? CLASS_TREE : CLASS_PAVEMENT;
             Rgb c = road ? road_colour(s, &g, X, Z, crossing) : verge ? g.verge : walk_colour(s, &g, X, Z);
             float speck = 1 + 0.14f * (grain(s->seed + 26, x, y) - 0.5f);
-            c = rgb_scale(c, speck * ground_shade(s, &g, X, Z));
+            c = rgb_scale(c, speck * ground_shade(s, &g, &shadows, X, Z));
             paint(s, x, y, Z, label, (Rgb){c.r * s->light.r, c.g * s->light.g, c.b * s->light.b});
         }
     }
