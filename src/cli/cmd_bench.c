@@ -1,0 +1,358 @@
+/* cmd_bench.c - `retort bench step|loss|loader`: times as JSON, medians, ratios within one run.
+ *
+ *   step    one training step beside the time of its bare convolutions, measured between the steps
+ *   loss    forward and backward of the task losses and of kd, both heads, on random logits
+ *   loader  images per second of one core: read, scale, crop, mirror */
+#include <dnnl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cpu.h"
+#include "base/parallel.h"
+#include "base/rng.h"
+#include "base/str.h"
+#include "base/sys.h"
+#include "cli/open_model.h"
+#include "train/trainer.h"
+
+static int compare_doubles(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *v, int n) {
+    qsort(v, (size_t)n, sizeof *v, compare_doubles);
+    return n ? n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2 : NAN;
+}
+
+/* ---- JSON ----------------------------------------------------------------------------------------- */
+static void json_key(Str *s, const char *key) {
+    str_add(s, s->n ? ", " : "{");
+    str_json(s, key);
+    str_add(s, ": ");
+}
+static void json_number(Str *s, const char *key, double v) { json_key(s, key), str_json_number(s, v); }
+static void json_text(Str *s, const char *key, const char *v) { json_key(s, key), str_json(s, v); }
+
+/* What was measured on. */
+static void json_machine(Str *s) {
+    const dnnl_version_t *v = dnnl_version();
+    char text[48];
+    snprintf(text, sizeof text, "%d.%d.%d", v->major, v->minor, v->patch);
+    json_number(s, "threads", parallel_threads());
+    json_text(s, "onednn", text);
+    json_text(s, "isa", cpu_level_name(cpu_level()));
+    json_text(s, "version", RETORT_VERSION);
+}
+
+/* To stdout and, with json=, to a file. */
+static Err json_put(Str *s, const Config *c) {
+    str_add(s, "}\n");
+    fputs(s->s, stdout);
+    Err rc = c->json && *c->json ? durable_write_all(c->json, s->s, s->n) : OK;
+    str_free(s);
+    return rc;
+}
+
+/* ---- a batch of noise in blocks ------------------------------------------------------------------- */
+static void batch_make(Batch *b, int n, int h, int w, int classes) {
+    int64_t pixels = (int64_t)n * h * w;
+    Rng r = rng_stream(1, RNG_SCENES, 0, 0);
+    *b = (Batch){.n = n, .h = h, .w = w};
+    b->images = xcalloc((size_t)pixels, 3);
+    b->labels = xcalloc((size_t)pixels, sizeof *b->labels);
+    b->rects = xcalloc((size_t)n * 4, sizeof *b->rects);
+    for (int64_t i = 0; i < 3 * pixels; i++) b->images[i] = (uint8_t)rng_below(&r, (uint64_t)i, 256);
+    for (int64_t i = 0; i < pixels; i++) {
+        int64_t block = i / ((int64_t)w * 24) * 64 + i % w / 24;         /* squares of 24, one in 16 void */
+        uint32_t draw = rng_below(&r, (uint64_t)block, (uint32_t)classes * 16);
+        b->labels[i] = draw % 16 ? (int32_t)(draw / 16) : -1;
+    }
+    for (int i = 0; i < n; i++) b->rects[4 * i + 2] = w, b->rects[4 * i + 3] = h;
+}
+
+static void batch_free(Batch *b) {
+    free(b->images);
+    free(b->labels);
+    free(b->rects);
+}
+
+/* ---- step ------------------------------------------------------------------------------------------ */
+typedef enum { PART_STEP, PART_TEACHER, PART_FORWARD, PART_LOSS, PART_BACKWARD, PART_OPTIMIZER, PART_OTHER, PART_BARE, PARTS } Part;
+static const char *const part_names[PARTS] = {"step", "teacher", "forward", "loss", "backward", "optimizer", "other", "bare_convs"};
+enum { STEPS_MAX = 1000, TIMES_MAX = 8192, WARM_STEPS = 2 };
+
+typedef struct Bench {
+    const Config *c;
+    Job       *job;
+    Optimizer *optimizer;
+    Batch      batch;
+    StepTime  *times;                /* [TIMES_MAX] */
+    double     ms[PARTS][STEPS_MAX];
+} Bench;
+
+static double plan_ms(Bench *b, Plan *p, double *loss, double *backward) {
+    double forward = 0;
+    int n = p ? plan_step_times(p, b->times, TIMES_MAX) : 0;
+    for (int i = 0; i < n; i++) {
+        const StepTime *t = &b->times[i];
+        *(t->kind == STEP_LOSS ? loss : t->backward ? backward : &forward) += t->ms;
+    }
+    return forward;
+}
+
+static Err bench_one(Bench *b, int step, double out[PARTS]) {
+    const float stage[2] = {0, 1};                       /* TSE: the dearer stage, and the longer one */
+    StepResult result;
+    double start = sys_now(), middle, loss = 0, backward = 0, none = 0;
+    TRY(job_step(b->job, &b->batch, 1, stage, false, &result));
+    middle = sys_now();
+    optimizer_step(b->optimizer, step);
+    double end = sys_now();
+    out[PART_STEP] = 1e3 * (end - start);
+    out[PART_OPTIMIZER] = 1e3 * (end - middle);
+    out[PART_TEACHER] = plan_ms(b, job_teacher_plan(b->job), &none, &none);
+    out[PART_FORWARD] = plan_ms(b, job_student_plan(b->job), &loss, &backward);
+    out[PART_LOSS] = loss, out[PART_BACKWARD] = backward;
+    out[PART_OTHER] = out[PART_STEP];
+    for (int p = PART_TEACHER; p < PART_OTHER; p++) out[PART_OTHER] -= out[p];
+    start = sys_now();
+    if (job_teacher_plan(b->job)) plan_run_convs(job_teacher_plan(b->job));
+    plan_run_convs(job_student_plan(b->job));
+    out[PART_BARE] = 1e3 * (sys_now() - start);
+    return OK;
+}
+
+typedef struct { StepTime t; double lost_ms; } TraceRow;
+
+static int compare_lost(const void *a, const void *b) {
+    double x = ((const TraceRow *)a)->lost_ms, y = ((const TraceRow *)b)->lost_ms;
+    return (x < y) - (x > y);
+}
+
+/* One line per primitive, the most time lost first. Its limit: the best arithmetic and memory rates that
+ * any step of this same run reached. */
+static Err write_trace(Bench *b, const char *path) {
+    int n = 0;
+    double flop_rate = 1, byte_rate = 1;                 /* per ms */
+    if (job_teacher_plan(b->job)) n = plan_step_times(job_teacher_plan(b->job), b->times, TIMES_MAX);
+    n += plan_step_times(job_student_plan(b->job), b->times + n, TIMES_MAX - n);
+    TraceRow *rows = xcalloc((size_t)n + 1, sizeof *rows);
+    for (int i = 0; i < n; i++) {
+        rows[i].t = b->times[i];
+        if (b->times[i].ms < 0.05) continue;             /* too short for a rate */
+        flop_rate = fmax(flop_rate, b->times[i].flops / b->times[i].ms);
+        byte_rate = fmax(byte_rate, b->times[i].bytes / b->times[i].ms);
+    }
+    for (int i = 0; i < n; i++) rows[i].lost_ms = rows[i].t.ms - fmax(rows[i].t.flops / flop_rate, rows[i].t.bytes / byte_rate);
+    qsort(rows, (size_t)n, sizeof *rows, compare_lost);
+    Str s = {0};
+    str_add(&s, "lost_ms\tms\tGFLOP/s\tGB/s\tpass\tkind\tlayer\timplementation\n");
+    for (int i = 0; i < n; i++) {
+        const StepTime *t = &rows[i].t;
+        double rate = t->ms > 0 ? 1e-6 / t->ms : 0;
+        str_addf(&s, "%.3f\t%.3f\t%.1f\t%.1f\t%s\t%s\t%s\t%s\n", rows[i].lost_ms, t->ms, t->flops * rate, t->bytes * rate,
+                 t->weights ? "weights" : t->backward ? "backward" : "forward", t->what ? t->what : "", t->node ? t->node : "", t->impl ? t->impl : "");
+    }
+    Err rc = durable_write_all(path, s.s, s.n);
+    str_free(&s);
+    free(rows);
+    return rc;
+}
+
+static Err report_step(Bench *b, int steps, double first_s) {
+    Str s = {0};
+    double m[PARTS];
+    size_t arena = plan_stats(job_student_plan(b->job)).arena_bytes;
+    if (job_teacher_plan(b->job)) arena += plan_stats(job_teacher_plan(b->job)).arena_bytes;
+    json_text(&s, "model", b->c->student.model);
+    if (b->c->teacher.model) json_text(&s, "teacher_model", b->c->teacher.model);
+    json_number(&s, "batch", b->batch.n);
+    json_number(&s, "height", b->batch.h);
+    json_number(&s, "width", b->batch.w);
+    json_number(&s, "steps", steps);
+    for (int p = 0; p < PARTS; p++) json_number(&s, part_names[p], m[p] = median(b->ms[p], steps));
+    json_number(&s, "ratio", m[PART_STEP] / m[PART_BARE]);
+    json_number(&s, "peak_rss_mb", (double)sys_peak_rss() / 1e6);
+    json_number(&s, "arena_mb", (double)arena / 1e6);
+    json_number(&s, "first_step_s", first_s);
+    json_machine(&s);
+    return json_put(&s, b->c);
+}
+
+static Err bench_steps(Bench *b, int steps, double start) {
+    double first_s = 0, out[PARTS];
+    for (int i = -WARM_STEPS; i < steps; i++) {
+        TRY(bench_one(b, i + WARM_STEPS, out));
+        if (i == -WARM_STEPS) {
+            first_s = sys_now() - start - out[PART_BARE] / 1e3;
+            plan_profile(job_student_plan(b->job), true);
+            if (job_teacher_plan(b->job)) plan_profile(job_teacher_plan(b->job), true);
+        }
+        for (int p = 0; p < PARTS && i >= 0; p++) b->ms[p][i] = out[p];
+        int signal = sys_signal_pending();
+        if (signal) return err_set(E(128 + signal, 0), "bench: stopped by signal %d", signal);
+    }
+    if (b->c->trace && *b->c->trace) TRY(write_trace(b, b->c->trace));
+    return report_step(b, steps, first_s);
+}
+
+static Err bench_step(Config *c, int h, int w) {
+    Bench *b = xcalloc(1, sizeof *b);
+    double start = sys_now();
+    int steps = c->steps > STEPS_MAX ? 20 : (int)c->steps;           /* the configuration's default is a whole training */
+    if (!c->student.classes) c->student.classes = 11;
+    if (!c->teacher.classes) c->teacher.classes = c->student.classes;
+    b->c = c;
+    b->times = xcalloc(TIMES_MAX, sizeof *b->times);
+    batch_make(&b->batch, (int)c->batch, h, w, c->student.classes);
+    Err rc = job_open(c, (int)c->batch, h, w, NULL, &b->job);
+    if (!rc) rc = optimizer_open(c, job_student(b->job), &b->optimizer);
+    if (!rc) rc = bench_steps(b, steps, start);
+    if (b->optimizer) optimizer_close(b->optimizer);
+    if (b->job) job_close(b->job);
+    batch_free(&b->batch);
+    free(b->times);
+    free(b);
+    return rc;
+}
+
+/* ---- loss ------------------------------------------------------------------------------------------ */
+typedef struct { const char *key, *method; float stage[2]; } LossRow;
+static const LossRow loss_rows[] = {{"ce_ms", "ce", {1, 0}}, {"ohem_ms", "ohem", {1, 0}}, {"rdd_tfe_ms", "rdd", {1, 0}}, {"rdd_tse_ms", "rdd", {0, 1}}, {"kd_ms", "kd", {1, 0}}};
+enum { HEADS = 4, LOSS_RUNS = 50 };
+
+static Err time_loss(const LossRow *row, const Batch *b, int classes, int runs, Arena *a, double *ms) {
+    const KdMethod *m = method_find(row->method);
+    int h = (b->h + 7) / 8, w = (b->w + 7) / 8;
+    Shape low = SHAPE(b->n, classes, h, w);
+    Net *n = net_open("loss");
+    static const char *const names[HEADS] = {"logits", "aux", "t_logits", "t_aux"};
+    Node x[HEADS], labels = net_input(n, "labels", DT_I32, SHAPE(b->n, b->h, b->w)), stage = net_input(n, "stage", DT_F32, SHAPE(2));
+    for (int i = 0; i < HEADS; i++) x[i] = net_input(n, names[i], DT_F32, low);
+    void *opt = arena_alloc(a, m->option_bytes + 1);
+    if (m->options) option_defaults(m->options, opt, a);
+    Node loss = m->build(n, &(KdSite){.logits = x[0], .aux = x[1], .t_logits = x[2], .t_aux = x[3], .labels = labels, .stage = stage}, opt);
+    Plan *p = NULL;
+    float *values = NULL;
+    double *t = xcalloc((size_t)runs, sizeof *t);
+    Err rc = net_finish(n);
+    if (!rc) rc = plan_make(n, &(PlanSpec){.training = true, .loss = loss, .outputs = &loss, .n_outputs = 1, .wanted = x, .n_wanted = 2}, &p);
+    if (!rc) {
+        int64_t count = shape_count(low);
+        Rng r = rng_stream(2, RNG_SCENES, 0, 0);
+        values = xcalloc((size_t)(HEADS * count), sizeof *values);
+        for (int64_t i = 0; i < HEADS * count; i++) values[i] = 2 * rng_normal(&r, (uint64_t)i);
+        for (int i = 0; i < HEADS; i++) plan_bind(p, x[i], values + i * count);
+        plan_bind(p, labels, b->labels);
+        plan_bind(p, stage, row->stage);
+        for (int i = -3; i < runs; i++) {
+            double start = sys_now();
+            plan_run(p, &(OpRun){.training = true}, false);
+            if (i >= 0) t[i] = 1e3 * (sys_now() - start);
+        }
+        *ms = median(t, runs);
+    }
+    free(t);
+    free(values);
+    plan_close(p);
+    net_close(n);
+    return rc;
+}
+
+static Err bench_loss(Config *c, int h, int w) {
+    int classes = c->student.classes ? c->student.classes : 11, runs = c->runs > 1 ? (int)c->runs : LOSS_RUNS;
+    Batch b;
+    Str s = {0};
+    Err rc = OK;
+    batch_make(&b, (int)c->batch, h, w, classes);
+    json_number(&s, "batch", b.n);
+    json_number(&s, "height", h);
+    json_number(&s, "width", w);
+    json_number(&s, "classes", classes);
+    for (size_t i = 0; i < sizeof loss_rows / sizeof *loss_rows && !rc; i++) {
+        double ms = NAN;
+        rc = time_loss(&loss_rows[i], &b, classes, runs, c->arena, &ms);
+        json_number(&s, loss_rows[i].key, ms);
+    }
+    batch_free(&b);
+    if (rc) { str_free(&s); return rc; }
+    json_machine(&s);
+    return json_put(&s, c);
+}
+
+/* ---- loader ---------------------------------------------------------------------------------------- */
+static Err bench_loader(Config *c, int h, int w) {
+    Dataset *d;
+    if (!c->data.kind || !*c->data.kind) c->data.kind = "scenes";
+    if (!c->data.scale_min) c->data.scale_min = 0.5, c->data.scale_max = 2;
+    TRY(dataset_open(&c->data, "train", &d));
+    size_t pixels = (size_t)h * (size_t)w;
+    uint8_t *image = xcalloc(pixels, 3);
+    int32_t *label = xcalloc(pixels, sizeof *label), rect[4];
+    double read_s = 0, augment_s = 0;
+    int64_t n = 0;
+    Err rc = OK;
+    for (double start = sys_now(); !rc && (n < 8 || sys_now() - start < 3); n++) {
+        Sample sample;
+        double t0 = sys_now();
+        if ((rc = dataset_read(d, (int)(n % d->n), &sample))) break;
+        double t1 = sys_now();
+        rc = augment_sample(&sample, &c->data, 1, 0, (uint64_t)n, h, w, image, label, rect);
+        read_s += t1 - t0, augment_s += sys_now() - t1;
+        sample_free(&sample);
+    }
+    free(image);
+    free(label);
+    Str s = {0};
+    json_text(&s, "data", c->data.kind);
+    json_number(&s, "images", (double)n);
+    json_number(&s, "read_ms", 1e3 * read_s / (double)n);
+    json_number(&s, "augment_ms", 1e3 * augment_s / (double)n);
+    json_number(&s, "images_per_s_per_core", (double)n / (read_s + augment_s));
+    json_machine(&s);
+    dataset_close(d);
+    if (rc) { str_free(&s); return rc; }
+    return json_put(&s, c);
+}
+
+/* ---- the command ----------------------------------------------------------------------------------- */
+/* A teacher given as `teacher=NAME` brings what the published step has: RDD with KD, both heads. Options
+ * of the command line come later and win. */
+static Err read_config(const CliArgs *args, Arena *a, Config **out) {
+    char **opt = arena_alloc(a, (size_t)(args->n_opt + 8) * sizeof *opt);
+    int n = 0;
+    for (int i = 0; i < args->n_opt; i++)
+        if (str_starts(args->opt[i], "teacher=")) {
+            opt[n++] = "student.aux=true", opt[n++] = "teacher.aux=true";
+            opt[n++] = "teacher.weights=formula:1", opt[n++] = "distill.task=rdd", opt[n++] = "distill.losses=[kd]";
+            break;
+        }
+    for (int i = 0; i < args->n_opt; i++)
+        opt[n++] = str_starts(args->opt[i], "teacher=") ? arena_printf(a, "teacher.model=%s", args->opt[i] + 8) : args->opt[i];
+    return config_read("bench", NULL, opt, n, out);
+}
+
+Err cmd_bench(int argc, char **argv) {
+    static const struct { const char *name; Err (*run)(Config *, int, int); } benches[] = {{"step", bench_step}, {"loss", bench_loss}, {"loader", bench_loader}};
+    CliArgs args;
+    TRY(cli_args("bench", "bench step|loss|loader [model=NAME] [teacher=NAME] [batch=4] [size=360x360] [json=FILE] [trace=FILE]", argc, argv, 0, 1, &args));
+    if (args.help) return OK;
+    const char *what = args.n_word ? args.word[0] : "step";
+    Arena *a = arena_open();
+    Config *c = NULL;
+    int h = 360, w = 360, which = -1;
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(benches[i].name, what)) which = i;
+    Err rc = which < 0 ? err_set(E(EXIT_USAGE, 76), "bench: %s is not known; choose step, loss or loader", what) : read_config(&args, a, &c);
+    if (!rc) rc = cli_size(c->size, &h, &w);
+    if (!rc && which == 0 && (!c->student.model || !*c->student.model)) rc = err_set(E(EXIT_USAGE, 76), "bench: no network is named; add model=NAME");
+    if (!rc && c->threads) parallel_set_threads((int)c->threads);
+    if (!rc) rc = benches[which].run(c, h, w);
+    if (c) config_close(c);
+    arena_close(a);
+    cli_args_close(&args);
+    return rc;
+}

@@ -1,0 +1,146 @@
+/* cmd_run.c - `retort run MODEL IN OUT`: a network on given tensors, for porting and parity tests.
+ *
+ * IN holds image (B x 3 x H x W float32, normalised) and, for loss=ce, labels (B x H x W int32, ignore = -1).
+ * OUT holds logits, aux, features and the taps; with loss=ce also loss and grad.NAME of every trainable
+ * parameter, or gradsum.NAME = (L2 norm, dot product with the parameter). */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/plan.h"
+#include "base/str.h"
+#include "base/sys.h"
+#include "cli/open_model.h"
+#include "distill/method.h"
+#include "io/safetensors.h"
+
+enum { TAPS_MAX = 32, NOMINAL = 65 };
+typedef struct { Node node[TAPS_MAX + 3]; const char *name[TAPS_MAX + 3]; int n; } Outputs;
+
+/* taps="a,b" or "[a, b]" */
+static Err add_taps(const Net *net, const char *taps, Arena *a, Outputs *out) {
+    char *text = arena_strdup(a, taps ? taps : ""), *save = NULL;
+    for (char *t = strtok_r(text, "[], ", &save); t; t = strtok_r(NULL, "[], ", &save)) {
+        Node x = net_find(net, t);
+        if (!x.id) return err_set(E(EXIT_USAGE, 76), "taps: %s has no layer %s; see retort info %s", net->name, t, net->name);
+        if (out->n == TAPS_MAX + 3) return err_set(E(EXIT_USAGE, 76), "taps: more than %d; ask in two runs", TAPS_MAX);
+        out->node[out->n] = x, out->name[out->n++] = t;
+    }
+    return OK;
+}
+
+static Err check_inputs(const SafeFile *in, const char *path, bool labels, const Tensor **image, const Tensor **label) {
+    const Tensor *x = *image = tensor_find(in->tensors, "image"), *y = *label = tensor_find(in->tensors, "labels");
+    if (!x || x->dtype != DT_F32 || x->shape.rank != 4 || x->shape.d[1] != 3 || shape_count(x->shape) < 1)
+        return err_set(E(EXIT_MODEL, 51), "%s: needs a tensor `image`, float32, B x 3 x H x W", path);
+    if (!labels) return OK;
+    Shape want = SHAPE(x->shape.d[0], x->shape.d[2], x->shape.d[3]);
+    if (!y || y->dtype != DT_I32 || !shape_equal(y->shape, want))
+        return err_set(E(EXIT_MODEL, 51), "%s: loss=ce needs a tensor `labels`, int32, %s", path, shape_text(want).s);
+    return OK;
+}
+
+static Err check_label_range(const Tensor *y, int classes, const char *path) {
+    const int32_t *v = y->data;
+    for (int64_t i = 0, n = shape_count(y->shape); i < n; i++)
+        if (v[i] < -1 || v[i] >= classes)
+            return err_set(E(EXIT_DATA, 34), "%s: label %d at element %lld is outside 0..%d and is not -1", path, v[i], (long long)i, classes - 1);
+    return OK;
+}
+
+/* Mean cross-entropy at full resolution + 0.4 times the auxiliary one, as a scalar of the net. */
+static Node add_loss(OpenModel *m, Node *label_node) {
+    const KdMethod *ce = method_find("ce");
+    CHECK(ce != NULL);
+    void *opt = xcalloc(ce->option_bytes + 1, 1);
+    if (ce->options) option_defaults(ce->options, opt, m->config->arena);
+    *label_node = net_input(m->net, "labels", DT_I32, SHAPE(1, NOMINAL, NOMINAL));
+    KdSite site = {.logits = m->nodes.logits, .aux = m->nodes.aux, .features = m->nodes.features, .labels = *label_node};
+    Node loss = ce->build(m->net, &site, opt);
+    free(opt);
+    return loss;
+}
+
+static void put_values(TensorList *out, const Plan *p, const Outputs *o) {
+    for (int i = 0; i < o->n; i++) {
+        Shape s = plan_shape(p, o->node[i]);
+        if (tensor_find(out, o->name[i])) continue;
+        memcpy(tensor_add(out, o->name[i], DT_F32, s)->data, plan_value(p, o->node[i]), (size_t)shape_count(s) * sizeof(float));
+    }
+}
+
+static void put_gradients(TensorList *out, const Net *n, bool summary) {
+    for (int i = 0; i < n->n_params; i++) {
+        const NetParam *q = &n->params[i];
+        if (!q->grad) continue;
+        int64_t count = shape_count(q->shape);
+        char *name = arena_printf(out->arena, "%s.%s", summary ? "gradsum" : "grad", q->name);
+        Tensor *t = tensor_add(out, name, DT_F32, summary ? SHAPE(2) : q->shape);
+        if (!summary) { memcpy(t->data, q->grad, (size_t)count * sizeof(float)); continue; }
+        double square = 0, dot = 0;
+        for (int64_t k = 0; k < count; k++) square += (double)q->grad[k] * q->grad[k], dot += (double)q->grad[k] * q->data[k];
+        ((float *)t->data)[0] = (float)sqrt(square), ((float *)t->data)[1] = (float)dot;
+    }
+}
+
+static Err run_plan(OpenModel *m, const Tensor *image, const Tensor *label, Outputs *o, const char *out_path) {
+    const Config *c = m->config;
+    bool training = c->mode && !strcmp(c->mode, "train"), summary = c->grads && !strcmp(c->grads, "summary");
+    Node loss = NO_NODE, label_node = NO_NODE, inputs[2] = {m->nodes.image};
+    Shape shapes[2] = {image->shape};
+    if (label) {
+        loss = add_loss(m, &label_node);
+        TRY(m->net->err ? err_set(m->net->err, "%s", m->net->err_msg) : OK);
+        inputs[1] = label_node, shapes[1] = label->shape;
+        o->node[o->n] = loss, o->name[o->n++] = "loss";
+    }
+    Plan *p;
+    TRY(plan_make(m->net, &(PlanSpec){.training = training, .loss = loss, .outputs = o->node, .n_outputs = o->n,
+                                      .inputs = inputs, .input_shapes = shapes, .n_inputs = label ? 2 : 1}, &p));
+    plan_bind(p, m->nodes.image, image->data);
+    if (label) plan_bind(p, label_node, label->data);
+    plan_run(p, &(OpRun){.training = training, .seed = (uint64_t)c->seed}, false);
+    TensorList *out = tensor_list_open();
+    put_values(out, p, o);
+    if (label) put_gradients(out, m->net, summary);
+    Err rc = st_write(out_path, out->v, out->n, NULL, 0);
+    tensor_list_close(out);
+    plan_close(p);
+    return rc;
+}
+
+static Err check_choice(const char *name, const char *value, const char *a, const char *b) {
+    if (!value || !*value || !strcmp(value, a) || (b && !strcmp(value, b))) return OK;
+    return err_set(E(EXIT_USAGE, 76), "%s=%s: is not known; choose %s%s%s", name, value, a, b ? " or " : "", b ? b : "");
+}
+
+static Err run_model(OpenModel *m, const SafeFile *in, const CliArgs *args) {
+    const Config *c = m->config;
+    const Tensor *image, *label;
+    bool with_loss = c->loss && *c->loss;
+    TRY(check_choice("mode", c->mode, "eval", "train"));
+    TRY(check_choice("loss", c->loss, "ce", NULL));
+    TRY(check_choice("grads", c->grads, "all", "summary"));
+    TRY(check_inputs(in, args->word[1], with_loss, &image, &label));
+    if (with_loss) TRY(check_label_range(label, m->options.classes, args->word[1]));
+    Outputs o = {.node = {m->nodes.logits, m->nodes.features}, .name = {"logits", "features"}, .n = 2};
+    if (m->nodes.aux.id) o.node[o.n] = m->nodes.aux, o.name[o.n++] = "aux";
+    TRY(add_taps(m->net, c->taps, m->config->arena, &o));
+    return run_plan(m, image, with_loss ? label : NULL, &o, args->word[2]);
+}
+
+Err cmd_run(int argc, char **argv) {
+    CliArgs args;
+    TRY(cli_args("run", "run MODEL IN OUT [mode=eval|train] [taps=NAME,...] [loss=ce] [grads=all|summary]", argc, argv, 3, 3, &args));
+    if (args.help) return OK;
+    OpenModel m = {0};
+    SafeFile in = {0};
+    Err rc = st_read(args.word[1], EXIT_MODEL, &in);
+    bool read = !rc;
+    if (!rc) rc = open_model("run", args.word[0], &args, OPEN_RAW, NOMINAL, NOMINAL, &m);
+    if (!rc) rc = run_model(&m, &in, &args);
+    open_model_close(&m);
+    if (read) st_close(&in);
+    cli_args_close(&args);
+    return rc;
+}
