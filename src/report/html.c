@@ -31,8 +31,8 @@ static const char STYLE[] =
     "16px}"
     "figure{margin:0;background:var(--card);border:1px solid "
     "var(--line);border-radius:8px;padding:12px 14px}"
-    "figcaption{font-weight:600;margin-bottom:6px}svg{width:100%;height:auto;display:block}"
-    "svg text{font:12px system-ui,sans-serif;fill:var(--fg)}svg .t{fill:var(--dim);font-size:11px}"
+    "figcaption{font-weight:600;margin-bottom:6px}svg{width:100%;max-width:640px;height:auto;display:block}"
+    "svg text{font:12px system-ui,sans-serif;fill:var(--fg)}svg .t{fill:var(--dim);font-size:11px;paint-order:stroke;stroke:var(--card);stroke-width:3px}"
     ".g{stroke:var(--line)}.m{stroke:var(--dim);stroke-dasharray:4 "
     "4}.c{fill:none;stroke-width:2;stroke-linejoin:round}"
     ".p{stroke:var(--card);stroke-width:1.5}.h{opacity:0}.h:hover{opacity:1}"
@@ -288,7 +288,7 @@ static void arms_table(Str *out, const ArmData *a, int n) {
     for (int i = 0; i < n && !base; i++)
         if (a[i].arm->n > 1) base = &a[i];
     str_add(out, "<div class=wide><table><tr><th>arm<th>mIoU, mean<th>lowest .. "
-                 "highest<th>runs<th>difference to baseline<th>what it is</tr>");
+                 "highest<th>runs<th>difference to baseline<th style='text-align:left'>what it is</tr>");
     for (int i = 0; i < n; i++) {
         ArmScore s = a[i].score;
         str_add(out, "<tr><td>");
