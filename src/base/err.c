@@ -31,7 +31,7 @@ Err err_set(Err code, const char *fmt, ...) {
 }
 
 Err err_wrap(Err code, const char *fmt, ...) {
-    char prefix[TEXT_MAX], raw[2 * TEXT_MAX];
+    char prefix[TEXT_MAX], raw[2 * TEXT_MAX + 4];
     va_list ap;
     va_start(ap, fmt);
     str_vformat(prefix, sizeof prefix, fmt, ap);

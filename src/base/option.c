@@ -132,6 +132,7 @@ static void print_size32(const Option *o, const void *at, Str *out) {
 static const char *read_range(const Option *o, void *at, Arena *a, const char *text) {
     double *v = at, lo = 0, hi = 0;
     if (!is_auto(o, text)) {
+        if (str_starts(text, "[") != str_ends(text, "]")) return "[LOW, HIGH]";
         char *s = arena_alloc(a, strlen(text) + 1), *end = s;
         for (const char *p = text; *p; p++)
             if (!strchr("[] \t", *p)) *end++ = *p;

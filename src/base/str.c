@@ -142,6 +142,10 @@ void str_json_number(Str *s, double v) {
         str_add(s, "null");
         return;
     }
+    if (v == floor(v) && fabs(v) < 1e15) {         /* 40000, not 4e+04 */
+        str_addf(s, "%.0f", v);
+        return;
+    }
     for (int digits = 1; digits <= 17; digits++) {
         Str t = {0};
         double back;
