@@ -11,6 +11,7 @@
 typedef struct KdSite {              /* what a method may use; NO_NODE where absent */
     Node logits, aux, features;      /* student's, N x K x h x w */
     Node t_logits, t_aux, t_features;/* teacher's: inputs of the student's net, constant */
+    Node t_flip;                     /* teacher's logits of the mirrored image, mirrored back (rdd, tfe=flip) */
     Node labels;                     /* i32 N x H x W, -1 = ignore */
     Node stage;                      /* f32 [2]: weights of the TFE and the TSE stage, set per step by the trainer */
 } KdSite;
@@ -27,6 +28,7 @@ typedef struct KdMethod {
     Node (*build)(Net *student, const KdSite *site, const void *opt);   /* scalar loss */
     /* Statistics of the last run for the log, from plan_saved of the built node: adds "kept.main" etc.; NULL: none */
     int  (*stats)(const void *saved, const char **names, double *values, int max);
+    Err  (*check)(const void *saved);    /* after each run: kernels cannot fail, so this reports what they met; NULL: nothing */
 } KdMethod;
 #define METHOD(name) extern const KdMethod kd_##name;
 #include "distill/methods.def"

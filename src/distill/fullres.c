@@ -1,0 +1,433 @@
+/* fullres.c - orders the passes of a full-resolution loss: count, probabilities, thresholds, masks,
+ * weights, value and gradient. Both forward functions walk through here; `Way` says with which kernels.
+ *
+ * Scratch at N x K x h x w, N x H x W: up to four maps of N x H x W floats (student and teacher, main
+ * and auxiliary; the student's turn into weights in place), the row shares of one head's gradient
+ * (2 x its logits), and tables. Thresholds: the probabilities not above `theta` are counted while they
+ * are computed; only when fewer than k are, the k-th smallest is looked for (radix selection over the
+ * bits of non-negative floats, which sort like the numbers). */
+#include "distill/fullres_priv.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/parallel.h"
+#include "base/str.h"
+
+enum { HEADS = 2, MAPS = 4, RADIX_PARTS = 16, RADIX_BINS = 2048 };
+static const double AUX_WEIGHT = 0.4;
+
+#define KERNELS(level)                                                                                 \
+    void fr_prob_item_##level(const FrPass *, int64_t);                                                \
+    void fr_grad_item_##level(const FrPass *, int64_t);                                                \
+    void fr_mask_row_##level(const FrWeights *, int64_t);                                              \
+    void fr_weight_row_##level(const FrWeights *, int64_t);                                            \
+    void fr_kl_item_##level(const FrKl *, int64_t);                                                    \
+    static const FrKernels kernels_##level = {fr_prob_item_##level, fr_grad_item_##level,              \
+                                              fr_mask_row_##level, fr_weight_row_##level, fr_kl_item_##level};
+KERNELS(plain)
+KERNELS(avx2)
+KERNELS(avx512)
+
+const FrKernels *fr_kernels(void) {
+    static const FrKernels *const table[] = {&kernels_plain, &kernels_avx2, &kernels_avx512};
+    _Static_assert(sizeof table / sizeof *table == CPU_LEVELS, "one row per level");
+    return table[cpu_level()];
+}
+
+/* ---- shapes and memory -------------------------------------------------------------------------- */
+typedef struct Scratch {                 /* lives in call->scratch; see the file's head */
+    FrMap    map[MAPS];                  /* S, Sa, T, Ta (or whatever stands in for it) */
+    float   *q[MAPS];                    /* N x H x Wp; NULL where not needed */
+    float   *easy;                       /* N x h x w of the teacher */
+    float   *partial;
+    double  *row_sum[HEADS];             /* [N * H] */
+    int32_t *row_count[HEADS];           /* [N * H] */
+    uint32_t *bins;                      /* RADIX_PARTS x RADIX_BINS */
+} Scratch;
+
+static void *take(char *base, size_t *used, size_t bytes) {
+    void *p = base ? base + *used : NULL;
+    *used += (bytes + 63) & ~(size_t)63;
+    return p;
+}
+static int padded(int64_t w) { return (int)((w + FR_LANES - 1) / FR_LANES * FR_LANES); }
+static size_t biggest(size_t a, size_t b) { return a > b ? a : b; }
+
+/* Source numbers of the four heads; 0 for absent but of the first. */
+static void head_sources(const FullresAttr *a, int src[MAPS]) {
+    bool pairs = a->tse && a->rule != RULE_STUDENT;
+    src[0] = 0, src[1] = a->aux, src[2] = pairs ? a->t : 0;
+    src[3] = pairs && a->aux ? a->t_aux : 0;         /* a teacher without: paired with its main head, map 2 */
+}
+static size_t lay_out(const FullresAttr *a, const Shape *src, char *base, Scratch *s) {
+    size_t used = 0, partial = 0;
+    int head[MAPS], Wp = padded(src[1].d[2]);
+    size_t rows = (size_t)(src[1].d[0] * src[1].d[1]);
+    head_sources(a, head);
+    memset(s, 0, sizeof *s);
+    for (int i = 0; i < MAPS; i++) {
+        bool used_map = i == 0 || head[i] != 0;
+        bool q = used_map && (a->tse || i == 0);
+        const Shape *z = &src[head[i]];
+        if (i == 2 && a->t) z = &src[a->t], used_map = true;         /* TFE needs the teacher's grid */
+        if (!used_map) continue;
+        s->map[i] = (FrMap){.h = (int)z->d[2], .w = (int)z->d[3], .H = (int)src[1].d[1], .W = (int)src[1].d[2], .Wp = Wp};
+        s->map[i].intervals = z->d[2] > 1 ? (int)z->d[2] - 1 : 1;
+        s->map[i].col = take(base, &used, sizeof(int32_t) * (size_t)Wp);
+        s->map[i].fx = take(base, &used, sizeof(float) * (size_t)Wp);
+        s->map[i].start = take(base, &used, sizeof(int32_t) * (size_t)(z->d[3] + 1));
+        if (q) s->q[i] = take(base, &used, sizeof(float) * rows * (size_t)Wp);
+        if (i < HEADS) partial = biggest(partial, sizeof(float) * 2 * (size_t)shape_count(*z));
+    }
+    if (a->t) s->easy = take(base, &used, sizeof(float) * (size_t)(src[a->t].d[0] * src[a->t].d[2] * src[a->t].d[3]));
+    s->partial = take(base, &used, biggest(partial, a->tse ? sizeof(float) * rows * (size_t)Wp : 0));
+    for (int j = 0; j < HEADS; j++) {
+        s->row_sum[j] = take(base, &used, sizeof(double) * rows);
+        s->row_count[j] = take(base, &used, sizeof(int32_t) * rows);
+    }
+    s->bins = take(base, &used, sizeof(uint32_t) * RADIX_PARTS * RADIX_BINS);
+    return used;
+}
+static void map_fill(FrMap *m) {
+    if (!m->col) return;
+    for (int x = 0; x < m->Wp; x++) {
+        int64_t at = x < m->W ? x : m->W - 1, num = at * (m->w - 1), den = m->W - 1;
+        int64_t col = den > 0 ? num / den : 0;
+        if (m->w > 1 && col > m->w - 2) col = m->w - 2;
+        m->col[x] = (int32_t)col;
+        m->fx[x] = den > 0 ? (float)((double)(num - col * den) / (double)den) : 0.0f;
+    }
+    for (int x = 0, c = 0; c <= m->w; c++) {
+        while (x < m->W && m->col[x] < c) x++;
+        m->start[c] = x;
+    }
+}
+
+enum { STATS_BYTES = (sizeof(FrStats) + 63) / 64 * 64 };
+static float *saved_grad(void *saved, const Shape *src, int head) {
+    return (float *)((char *)saved + STATS_BYTES) + (head ? (shape_count(src[0]) + 15) / 16 * 16 : 0);
+}
+size_t fullres_saved_bytes(const OpSite *s, Shape dst) {
+    const FullresAttr *a = s->attr;
+    int64_t n = (shape_count(s->src[0]) + 15) / 16 * 16 + (a->aux ? shape_count(s->src[a->aux]) : 0);
+    return STATS_BYTES + sizeof(float) * (size_t)n;
+}
+size_t fullres_scratch_bytes(const OpSite *s, Shape dst) {
+    Scratch unused;
+    return lay_out(s->attr, s->src, NULL, &unused);
+}
+
+static Err check_logits(const OpSite *s, int i, const char *what) {
+    Shape z = s->src[i], first = s->src[0];
+    if (i && (z.rank != 4 || z.d[0] != first.d[0] || z.d[1] != first.d[1]))
+        return err_set(E(2, 37), "%s: shape %s does not go with the student's logits %s; batch and classes must be equal",
+                       what, shape_text(z).s, shape_text(first).s);
+    return OK;
+}
+Err fullres_infer(const OpSite *s, Shape *dst) {
+    const FullresAttr *a = s->attr;
+    Shape z = s->src[0], y = s->src[1];
+    if (z.rank != 4 || shape_count(z) < 1 || z.d[1] > FR_CLASSES_MAX)
+        return err_set(E(2, 0), "logits: shape %s; expected N x K x h x w with 1 to %d classes", shape_text(z).s, FR_CLASSES_MAX);
+    if (y.rank != 3 || y.d[0] != z.d[0] || shape_count(y) < 1 || s->src_dtype[1] != DT_I32)
+        return err_set(E(2, 0), "labels: shape %s; expected int32 of %lld x H x W", shape_text(y).s, (long long)z.d[0]);
+    TRY(check_logits(s, a->aux, "auxiliary logits"));
+    TRY(check_logits(s, a->t, "teacher's logits"));
+    TRY(check_logits(s, a->t_aux, "teacher's auxiliary logits"));
+    TRY(check_logits(s, a->t_flip, "teacher's mirrored logits"));
+    int other = a->tfe_kind == TFE_AUX ? a->t_aux : a->t_flip;
+    if (a->tfe && a->tfe_kind != TFE_ENTROPY && other && !shape_equal(s->src[other], s->src[a->t]))
+        return err_set(E(2, 0), "teacher: its two logits differ in size, %s and %s; use tfe=entropy",
+                       shape_text(s->src[a->t]).s, shape_text(s->src[other]).s);
+    *dst = (Shape){0};
+    return OK;
+}
+
+/* ---- one run ------------------------------------------------------------------------------------ */
+typedef struct Run {
+    const OpCall      *call;
+    const FullresAttr *a;
+    const FrKernels   *kern;             /* NULL: the reference */
+    Scratch  s;
+    FrStats *stats;
+    int      n, k, H, W, Wp;
+    int64_t  rows;                       /* N * H */
+    const int32_t *labels;
+} Run;
+
+static void prob_item(void *arg, int64_t i) { fr_kernels()->prob_item(arg, i); }
+static void grad_item(void *arg, int64_t i) { fr_kernels()->grad_item(arg, i); }
+static void mask_row(void *arg, int64_t i) { fr_kernels()->mask_row(arg, i); }
+static void weight_row(void *arg, int64_t i) { fr_kernels()->weight_row(arg, i); }
+static void kl_item(void *arg, int64_t i) { fr_kernels()->kl_item(arg, i); }
+
+static FrPass pass_of(const Run *r, int map, int src) {
+    return (FrPass){.map = &r->s.map[map], .logits = r->call->src[src], .labels = r->labels, .n = r->n, .k = r->k,
+                    .q = r->s.q[map], .row_count = r->s.row_count[0]};
+}
+
+typedef struct { const Run *r; const float *class_weight; } CountArg;
+static void count_row(void *arg, int64_t row) {      /* valid pixels and their class weights */
+    const Run *r = ((CountArg *)arg)->r;
+    const float *c = ((CountArg *)arg)->class_weight;
+    const int32_t *y = r->labels + row * r->W;
+    int n = 0;
+    double sum = 0;
+    for (int x = 0; x < r->W; x++) n += (uint32_t)y[x] < (uint32_t)r->k;
+    for (int x = 0; c && x < r->W; x++)
+        if ((uint32_t)y[x] < (uint32_t)r->k) sum += (double)c[y[x]];
+    r->s.row_count[0][row] = n, r->s.row_sum[0][row] = c ? sum : n;
+}
+static int64_t sum_i32(const int32_t *v, int64_t n) {
+    int64_t s = 0;
+    for (int64_t i = 0; i < n; i++) s += v[i];
+    return s;
+}
+static double sum_f64(const double *v, int64_t n) {
+    double s = 0;
+    for (int64_t i = 0; i < n; i++) s += v[i];
+    return s;
+}
+
+/* Histogram of one part of the map over the digit at `shift`, of values whose higher bits equal prefix. */
+typedef struct { const float *q; int64_t n; uint32_t *bins, prefix; int shift, high; } RadixArg;
+static void radix_part(void *arg, int64_t part) {
+    const RadixArg *a = arg;
+    uint32_t *bins = a->bins + part * RADIX_BINS;
+    memset(bins, 0, sizeof(uint32_t) * RADIX_BINS);
+    for (int64_t i = a->n * part / RADIX_PARTS; i < a->n * (part + 1) / RADIX_PARTS; i++) {
+        uint32_t v;
+        memcpy(&v, a->q + i, sizeof v);
+        if (a->high < 32 && v >> a->high != a->prefix) continue;
+        bins[v >> a->shift & (RADIX_BINS - 1)]++;
+    }
+}
+/* k-th smallest (k >= 1) of n non-negative values. */
+static float radix_kth(const float *q, int64_t n, int64_t k, uint32_t *bins) {
+    static const int shifts[] = {21, 10, 0}, highs[] = {32, 21, 10};
+    RadixArg a = {.q = q, .n = n, .bins = bins};
+    uint32_t value = 0;
+    for (int d = 0; d < 3; d++) {
+        a.shift = shifts[d], a.high = highs[d], a.prefix = d ? value >> a.high : 0;
+        parallel_for(RADIX_PARTS, radix_part, &a);
+        uint32_t digit = 0;
+        int width = a.high - a.shift, last = (1 << width) - 1;
+        for (;; digit++) {
+            int64_t here = 0;
+            for (int part = 0; part < RADIX_PARTS; part++) {
+                const uint32_t *row = bins + (int64_t)part * RADIX_BINS;
+                for (uint32_t b = digit; b < RADIX_BINS; b += (uint32_t)last + 1) here += row[b];
+            }
+            if (k <= here || (int)digit == last) break;
+            k -= here;
+        }
+        value |= digit << a.shift;
+    }
+    float out;
+    memcpy(&out, &value, sizeof out);
+    return out;
+}
+
+/* Probability map of one head and its threshold. */
+static double threshold_of(Run *r, int map, int src, int64_t k) {
+    FrPass p = pass_of(r, map, src);
+    p.theta = (float)r->a->theta;
+    if (r->kern) parallel_for((int64_t)r->n * p.map->intervals, prob_item, &p);
+    else fr_ref_prob(&p);
+    if (sum_i32(p.row_count, r->rows) >= k) return r->a->theta;
+    int64_t count = r->rows * r->Wp;
+    float kth = r->kern ? radix_kth(p.q, count, k, r->s.bins) : fr_ref_kth(p.q, r->s.partial, count, k);
+    return fmax(r->a->theta, (double)kth);
+}
+static int64_t min_kept(const Run *r) {
+    int64_t valid = r->stats->valid, k = r->a->count;
+    if (r->a->count > 0) return k < valid ? k : valid;
+    k = (int64_t)floor(r->a->fraction * (double)valid);
+    return k > 1 ? k : 1;
+}
+
+/* Masks of the relative difficulty: fills thresholds, counts and each head's weight 1 / Z in w. */
+static void choose_masks(Run *r, FrWeights *w, double stage) {
+    FrStats *st = r->stats;
+    int head[MAPS];
+    int64_t k = min_kept(r);
+    bool alone = r->a->rule == RULE_STUDENT;
+    head_sources(r->a, head);
+    st->masked = 1;
+    for (int j = 0; j < w->heads; j++) {
+        int t = j && head[3] ? 3 : 2;
+        st->theta[j] = threshold_of(r, j, head[j], k);
+        if (!alone) st->theta_t[j] = t == 2 && j ? st->theta_t[0] : threshold_of(r, t, head[t], k);
+        w->q[j] = r->s.q[j], w->qt[j] = alone ? r->s.q[j] : r->s.q[t];
+        w->theta[j] = (float)st->theta[j], w->theta_t[j] = (float)(alone ? st->theta[j] : st->theta_t[j]);
+        w->kept[j] = r->s.row_count[j], w->sum[j] = r->s.row_sum[j];
+    }
+    w->rule = r->a->rule;
+    if (r->kern) parallel_for(r->rows, mask_row, w);
+    else for (int64_t i = 0; i < r->rows; i++) kernels_plain.mask_row(w, i);
+    for (int j = 0; j < w->heads; j++) {
+        st->kept[j] = sum_i32(w->kept[j], r->rows);
+        double sum = sum_f64(w->sum[j], r->rows);
+        w->tse[j] = sum > 0 ? (float)(stage / sum) : 0.0f;
+    }
+    st->empty = st->kept[0] == 0;
+}
+
+/* Easiness of each low-resolution pixel for the teacher alone, 0..1. */
+static void entropy_ease(const float *t, Shape s, float *easy) {
+    int64_t hw = s.d[2] * s.d[3], K = s.d[1];
+    for (int64_t i = 0; i < s.d[0] * hw; i++) {
+        const float *z = t + i / hw * K * hw + i % hw;
+        double max = (double)z[0], sum = 0, dot = 0;
+        for (int64_t k = 1; k < K; k++) max = fmax(max, (double)z[k * hw]);
+        for (int64_t k = 0; k < K; k++) {
+            double d = (double)z[k * hw] - max, e = exp(d);
+            sum += e, dot += e * d;
+        }
+        easy[i] = K > 1 ? (float)(1.0 - (log(sum) - dot / sum) / log((double)K)) : 1.0f;
+    }
+}
+static void teacher_ease(Run *r) {
+    const FullresAttr *a = r->a;
+    Shape t = r->call->src_shape[a->t];
+    if (a->tfe_kind == TFE_ENTROPY) { entropy_ease(r->call->src[a->t], t, r->s.easy); return; }
+    int other = a->tfe_kind == TFE_AUX ? a->t_aux : a->t_flip;
+    FrKl kl = {.p = r->call->src[other], .q = r->call->src[a->t], .n = r->n, .k = r->k,
+               .pixels = t.d[2] * t.d[3], .scale = 1.0f, .value = r->s.easy};
+    if (r->kern) parallel_for(r->n * kl_chunks(kl.pixels), kl_item, &kl);
+    else fr_ref_kl(&kl);
+    for (int64_t i = 0; i < r->n * kl.pixels; i++) r->s.easy[i] = expf(-r->s.easy[i]);
+}
+
+/* Sum the shares of neighbouring intervals: dlogits = a * (lower share of r + upper share of r - 1). */
+typedef struct { const FrPass *p; float *dlogits; float a; } GatherArg;
+static void gather_plane(void *arg, int64_t plane) {
+    const GatherArg *g = arg;
+    const FrMap *m = g->p->map;
+    int64_t image = plane / g->p->k, k = plane % g->p->k, low = (int64_t)g->p->k * m->w;
+    for (int r = 0; r < m->h; r++) {
+        float *out = g->dlogits + (plane * m->h + r) * m->w;
+        const float *lo = g->p->partial + (image * m->intervals + r) * 2 * low + k * m->w, *hi = lo - low;
+        bool has_lo = r < m->intervals, has_hi = r > 0;
+        for (int c = 0; c < m->w; c++) out[c] = g->a * ((has_lo ? lo[c] : 0) + (has_hi ? hi[c] : 0));
+    }
+}
+/* Value (returned, without a) and gradient (times a) of one head under a weight map. */
+static double emit_head(Run *r, int head, const float *weight, double a) {
+    int src = head ? r->a->aux : 0;
+    FrPass p = pass_of(r, head, src);
+    float *dlogits = saved_grad(r->call->saved, r->call->src_shape, head);
+    p.weight = weight, p.partial = r->s.partial, p.row_loss = r->s.row_sum[0];
+    if (r->kern) {
+        parallel_for((int64_t)r->n * p.map->intervals, grad_item, &p);
+        parallel_for((int64_t)r->n * r->k, gather_plane, &(GatherArg){&p, dlogits, (float)a});
+    } else {
+        double *acc = xcalloc((size_t)shape_count(r->call->src_shape[src]), sizeof *acc);
+        fr_ref_grad(&p, dlogits, a, acc);
+        free(acc);
+    }
+    return sum_f64(p.row_loss, r->rows);
+}
+
+static void make_weights(Run *r, FrWeights *w) {
+    const FullresAttr *a = r->a;
+    const float *stage = a->stage ? r->call->src[a->stage] : NULL;
+    double tfe = stage ? (double)stage[0] : a->tfe, tse = stage ? (double)stage[1] : a->tse;
+    bool plain = !a->tfe && !a->tse;
+    CountArg count = {r, plain ? a->class_weight : NULL};
+    parallel_for(r->rows, count_row, &count);
+    r->stats->valid = sum_i32(r->s.row_count[0], r->rows);
+    double z = sum_f64(r->s.row_sum[0], r->rows);
+    w->class_weight = a->class_weight, w->q[0] = r->s.q[0];
+    w->heads = a->tse && tse != 0 && a->aux ? 2 : 1;
+    if (r->stats->valid == 0 || (a->compat && !plain)) z = (double)r->rows * r->W;
+    if (plain) w->plain = z > 0 ? (float)(1.0 / z) : 0.0f;
+    if (a->tfe && tfe != 0) {
+        teacher_ease(r);
+        w->easy = r->s.easy, w->map = &r->s.map[2], w->tfe = (float)(tfe / z);
+    }
+    if (a->tse && tse != 0 && a->compat && r->stats->valid < a->count) r->stats->short_of = a->count;
+    if (a->tse && tse != 0 && r->stats->valid) choose_masks(r, w, tse);
+    else w->heads = 1;
+    if (a->tse && tse != 0 && !r->stats->valid) r->stats->masked = r->stats->empty = 1;
+    if (r->kern) parallel_for(r->rows, weight_row, w);
+    else fr_ref_weights(w);
+}
+
+static void run_loss(const OpCall *c, const FrKernels *kern) {
+    const Shape *s = c->src_shape;
+    Run r = {.call = c, .a = c->attr, .kern = kern, .stats = c->saved, .labels = c->src[1],
+             .n = (int)s[0].d[0], .k = (int)s[0].d[1], .H = (int)s[1].d[1], .W = (int)s[1].d[2],
+             .Wp = padded(s[1].d[2]), .rows = s[1].d[0] * s[1].d[1]};
+    lay_out(r.a, s, c->scratch, &r.s);
+    for (int i = 0; i < MAPS; i++) map_fill(&r.s.map[i]);
+    *r.stats = (FrStats){0};
+    FrWeights w = {.n = r.n, .k = r.k, .H = r.H, .W = r.W, .Wp = r.Wp, .labels = r.labels};
+    make_weights(&r, &w);
+    r.stats->main = emit_head(&r, 0, w.q[0], 1.0);
+    if (r.a->aux) r.stats->aux = emit_head(&r, 1, w.q[w.heads - 1], AUX_WEIGHT);
+    r.stats->loss = r.stats->main + AUX_WEIGHT * r.stats->aux;
+    c->dst[0] = (float)r.stats->loss;
+}
+void fullres_forward(const OpCall *c) { run_loss(c, NULL); }
+void fullres_fast_forward(const OpCall *c) { run_loss(c, fr_kernels()); }
+
+void fullres_backward(const OpCall *c) {
+    const FullresAttr *a = c->attr;
+    for (int j = 0; j < 1 + (a->aux != 0); j++) {
+        int src = j ? a->aux : 0;
+        const float *g = saved_grad(c->saved, c->src_shape, j);
+        float *d = c->dsrc[src], scale = c->ddst[0];
+        int64_t n = shape_count(c->src_shape[src]);
+        for (int64_t i = 0; d && i < n; i++) d[i] += scale * g[i];
+    }
+}
+
+/* ---- building and reading ----------------------------------------------------------------------- */
+int fullres_stats(const void *saved, const char **names, double *values, int max) {
+    const FrStats *s = saved;
+    double valid = s->valid > 0 ? (double)s->valid : 1.0;
+    const char *name[] = {"task", "aux", "valid", "kept.main", "kept.aux", "theta.main", "empty"};
+    double value[] = {s->main, AUX_WEIGHT * s->aux, (double)s->valid, (double)s->kept[0] / valid,
+                      (double)s->kept[1] / valid, s->theta[0], s->empty};
+    int n = s->masked ? 7 : 3;
+    for (int i = 0; i < n && i < max; i++) names[i] = name[i], values[i] = value[i];
+    return n < max ? n : max;
+}
+Err fullres_check(const void *saved) {
+    const FrStats *s = saved;
+    if (!s->short_of) return OK;
+    return err_set(E(3, 0), "rdd: the batch has %lld labelled pixels, compat=rdd2023 keeps at least %lld; "
+                   "set min_kept_count lower, or compat=none", (long long)s->valid, (long long)s->short_of);
+}
+
+const float *fullres_class_weights(Net *n, const char *where, const char *text, int64_t classes) {
+    if (!text || !*text || !strcmp(text, "none") || n->err) return NULL;
+    float *out = arena_alloc(n->arena, sizeof(float) * (size_t)classes);
+    char *copy = xstrdup(text), *rest = copy;
+    int64_t count = 0;
+    for (char *item; (item = strtok_r(rest, " ,[]\t", &rest)); count++) {
+        double v;
+        if (!parse_f64(item, &v) || !(v >= 0) || !isfinite(v)) {
+            net_fail(n, E(2, 0), "%s.class_weights: \"%s\" is not a weight; give one number >= 0 per class", where, item);
+            break;
+        }
+        if (count < classes) out[count] = (float)v;
+    }
+    free(copy);
+    if (!n->err && count != classes)
+        net_fail(n, E(2, 0), "%s.class_weights: %lld numbers for %lld classes; give one per class", where,
+                 (long long)count, (long long)classes);
+    return n->err ? NULL : out;
+}
+Node fullres_add(Net *n, const OpDef *op, const KdSite *s, FullresAttr *a, bool teacher) {
+    Node src[NODE_SRC_MAX] = {s->logits, s->labels};
+    int count = 2;
+    if (s->aux.id) a->aux = count, src[count++] = s->aux;
+    if (teacher && s->t_logits.id) a->t = count, src[count++] = s->t_logits;
+    if (teacher && s->t_aux.id) a->t_aux = count, src[count++] = s->t_aux;
+    if (teacher && s->t_flip.id) a->t_flip = count, src[count++] = s->t_flip;
+    if (teacher && s->stage.id) a->stage = count, src[count++] = s->stage;
+    return net_add(n, op, op->name, a, sizeof *a, src, count, NULL, 0);
+}

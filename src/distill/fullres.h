@@ -1,0 +1,53 @@
+/* fullres.h - task losses at the labels' resolution: shared by ce.c, ohem.c and rdd.c.
+ *
+ * All three are L = sum over heads j of a_j * sum over pixels i of w_ji * CE(U(X_j))_i with constant
+ * weights w (a = 1 main, 0.4 auxiliary); U is the bilinear upsampling with align_corners = true from
+ * N x K x h x w to the labels' N x H x W. They differ in w only:
+ *   ce    w = c_y / sum over V of c_y
+ *   ohem  w = [i in M] c_y / sum over M of c_y, M: the student's own hard pixels
+ *   rdd   TFE: w = U(easiness of the teacher) / Z;  TSE: as ohem with M by student and teacher
+ * The forward pass computes value and gradient at once; the gradient, on the low grid, waits in
+ * `saved` behind an FrStats. Nothing of size N x K x H x W ever exists: maps of N x H x W and tiles.
+ *
+ * fullres.c orders the passes, fullres_simd.c has the fused ones, fullres_ref.c the plain C oracle. */
+#ifndef RETORT_DISTILL_FULLRES_H
+#define RETORT_DISTILL_FULLRES_H
+#include "distill/method.h"
+
+enum { TFE_AUX, TFE_FLIP, TFE_ENTROPY };             /* order of the option's choices */
+enum { FR_CLASSES_MAX = 4096 };                      /* tiles live on the stack */
+/* Which pixels count, as a truth table: bit (2 * student hard + teacher hard). */
+enum { RULE_XOR = 6, RULE_OR = 14, RULE_AND = 8, RULE_STUDENT = 12, RULE_STUDENT_NOT_TEACHER = 4 };
+
+typedef struct FullresAttr {
+    int aux, t, t_aux, t_flip, stage;    /* source numbers, 0: absent; source 0: student's logits, 1: labels */
+    bool   tfe, tse;                     /* neither: plain cross-entropy */
+    int    tfe_kind;                     /* TFE_* */
+    unsigned rule;                       /* RULE_* */
+    double theta, fraction;              /* hard: probability <= max(theta, k-th smallest) */
+    int64_t count;                       /* k when > 0, otherwise from fraction */
+    const float *class_weight;           /* [K] in the net's arena; NULL: 1. Not used by TFE */
+    bool   compat;                       /* rdd2023: Z over all pixels, k absolute, too few pixels is a failure */
+} FullresAttr;
+
+typedef struct FrStats {                 /* the start of `saved` */
+    double loss, main, aux;              /* total; the terms of the two heads without the factor 0.4 */
+    double theta[2], theta_t[2];         /* thresholds, student and teacher, main and aux; 0: not computed */
+    int64_t valid, kept[2];              /* |V|, |M| of main and aux */
+    int64_t short_of;                    /* compat: the k that |V| falls short of; 0: fine */
+    int32_t masked, empty;               /* TSE or OHEM ran; its main mask was empty */
+} FrStats;
+
+Err    fullres_infer(const OpSite *s, Shape *dst);
+size_t fullres_saved_bytes(const OpSite *s, Shape dst);
+size_t fullres_scratch_bytes(const OpSite *s, Shape dst);
+void   fullres_forward(const OpCall *c);             /* plain C, double */
+void   fullres_fast_forward(const OpCall *c);        /* fused, by cpu_level() */
+void   fullres_backward(const OpCall *c);            /* dlogits += ddst[0] * saved gradient */
+int    fullres_stats(const void *saved, const char **names, double *values, int max);
+Err    fullres_check(const void *saved);
+/* "none", "1, 2.5, ..." or "[...]" of exactly K positive numbers -> array in the net's arena (NULL: none). */
+const float *fullres_class_weights(Net *n, const char *where, const char *text, int64_t classes);
+/* Adds the node: attr's source numbers are filled in from the site (t: with a teacher). */
+Node   fullres_add(Net *n, const OpDef *op, const KdSite *s, FullresAttr *attr, bool teacher);
+#endif

@@ -1,0 +1,67 @@
+/* rdd.c - Relative Difficulty Distillation (arXiv 2407.03719): how much each pixel's ordinary loss counts.
+ *
+ * Stage 1, TFE, easy first as the teacher sees it: d = KL(softmax(Ta) || softmax(T)) per low-resolution
+ * pixel (tfe=aux; flip: Ta is the teacher on the mirrored image; entropy: w = 1 - H(T) / log K instead),
+ *   w = exp(-d), W = U(w), L = 1/Z sum over V of W [CE(U(S)) + 0.4 CE(U(Sa))], Z = |V|.
+ * Stage 2, TSE, where student and teacher differ about what is hard, per pair (S, T), (Sa, Ta):
+ *   q = softmax(U(X))[y], hard_X = {i in V: q_X <= max(theta, k-th smallest q_X)},
+ *   M = hard_S xor hard_T, L(S, T) = sum over M of c_y CE(U(S)) / sum over M of c_y,
+ *   L = L(S, T) + 0.4 L(Sa, Ta); Sa is paired with T where the teacher has no auxiliary head.
+ * No gradient goes through W and M. Empty M: loss 0, gradient 0.
+ *
+ * One op does both: loss = stage[0] TFE + stage[1] TSE with weights read at run time; a stage of weight
+ * 0 is not computed, and a cross-fade still takes one gradient pass (the pixel weights are added).
+ * compat=rdd2023: Z = all pixels; k absolute (100 000 unless set), an error when fewer pixels are
+ * labelled (void pixels in the sort at probability 1 change the k-th smallest in no other case); the
+ * 19 class weights below in TSE. Shapes as in ce.c; the teacher's grid may differ from the student's. */
+#include <string.h>
+#include "distill/fullres.h"
+
+typedef struct RddOptions {
+    int tfe, rule, compat;
+    double theta, fraction; int64_t count;
+    const char *class_weights;
+} RddOptions;
+static const Option options[] = {
+    {"tfe", OPT_ENUM, offsetof(RddOptions, tfe), "aux", "", "what makes a pixel easy: teacher's aux head, its mirrored image, its entropy",
+     .choices = "aux|flip|entropy"},
+    {"rule", OPT_ENUM, offsetof(RddOptions, rule), "xor", "", "which pixels the second stage keeps",
+     .choices = "xor|or|and|student|student-not-teacher"},
+    {"theta", OPT_F64, offsetof(RddOptions, theta), "0.7", "", "hard: probability of the label's class at most this", .lo = 0, .hi = 1},
+    {"min_kept_fraction", OPT_F64, offsetof(RddOptions, fraction), "0.0477", "", "at least this share of the labelled pixels is hard", .lo = 0, .hi = 1},
+    {"min_kept_count", OPT_INT, offsetof(RddOptions, count), "0", "px", "at least so many instead; 0: the fraction", .lo = 0, .hi = 1e15},
+    {"class_weights", OPT_STR, offsetof(RddOptions, class_weights), "none", "", "second stage, weight per class: [c0, c1, ...] or none", .flags = 0},
+    {"compat", OPT_ENUM, offsetof(RddOptions, compat), "none", "", "rdd2023: the authors' arithmetic where it differs", .choices = "none|rdd2023"},
+    {0}};
+static const unsigned rules[] = {RULE_XOR, RULE_OR, RULE_AND, RULE_STUDENT, RULE_STUDENT_NOT_TEACHER};
+static const char cityscapes_weights[] = "0.8373 0.918 0.866 1.0345 1.0166 0.9969 0.9754 1.0489 0.8786 1.0023 0.9539 0.9843 "
+                                         "1.1116 0.9037 1.0865 1.0955 1.0865 1.1529 1.0507";
+enum { COMPAT_KEPT = 100000, COMPAT_CLASSES = 19 };
+
+static const OpDef op_rdd = {
+    .name = "rdd", .infer = fullres_infer, .saved_bytes = fullres_saved_bytes, .scratch_bytes = fullres_scratch_bytes,
+    .forward = fullres_forward, .backward = fullres_backward,
+    .fast_forward = fullres_fast_forward, .fast_backward = fullres_backward};
+
+static void check_site(Net *n, const KdSite *s, const RddOptions *o) {
+    if (!s->t_logits.id) net_fail(n, E(2, 0), "rdd: there is no teacher; set teacher.model, or distill.task=ce");
+    else if (o->tfe == TFE_AUX && !s->t_aux.id)
+        net_fail(n, E(2, 0), "rdd: tfe=aux needs a teacher with an auxiliary head, and this one has none; use tfe=entropy");
+    else if (o->tfe == TFE_FLIP && !s->t_flip.id)
+        net_fail(n, E(2, 0), "rdd: tfe=flip needs the teacher's logits of the mirrored image; use tfe=entropy");
+}
+static Node build(Net *n, const KdSite *s, const void *opt) {
+    const RddOptions *o = opt;
+    int64_t K = net_shape(n, s->logits).d[1];
+    bool compat = o->compat != 0, listed = o->class_weights && strcmp(o->class_weights, "none") != 0;
+    check_site(n, s, o);
+    if (compat && !listed && K != COMPAT_CLASSES)
+        net_fail(n, E(2, 37), "rdd: compat=rdd2023 has weights for %d classes, not %lld; set class_weights", COMPAT_CLASSES, (long long)K);
+    FullresAttr a = {.tfe = true, .tse = true, .tfe_kind = o->tfe, .rule = rules[o->rule], .theta = o->theta,
+                     .fraction = o->fraction, .count = o->count ? o->count : compat ? COMPAT_KEPT : 0, .compat = compat};
+    a.class_weight = fullres_class_weights(n, "rdd", compat && !listed ? cityscapes_weights : o->class_weights, K);
+    return fullres_add(n, &op_rdd, s, &a, true);
+}
+const KdMethod kd_rdd = {.name = "rdd", .cite = "Relative Difficulty Distillation, arXiv 2407.03719", .weight = 1, .task = true,
+                         .taps = KD_LOGITS | KD_AUX | KD_LABELS, .options = options, .option_bytes = sizeof(RddOptions),
+                         .build = build, .stats = fullres_stats, .check = fullres_check};
