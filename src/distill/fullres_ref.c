@@ -93,7 +93,10 @@ static double weight_at(const FrWeights *w, int j, int64_t row, int x) {
         Corners o = corners_of(w->map, (int)(row % w->H), x);
         v += (double)w->tfe * corner_value(&o, w->easy + row / w->H * w->map->h * w->map->w);
     }
-    if (w->qt[j] && kept(w, j, row, x)) v += (double)w->tse[j] * c;
+    if (!w->qt[j]) return v;
+    int64_t at = row * w->Wp + x;
+    if (isnan(w->q[j][at]) || isnan(w->qt[j][at])) return NAN;       /* must reach the loss */
+    if (kept(w, j, row, x)) v += (double)w->tse[j] * c;
     return v;
 }
 /* Overwrites the student's probability maps with weights, as weight_row does. */

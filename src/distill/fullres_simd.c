@@ -231,14 +231,15 @@ void SIMD(fr_weight_row)(const FrWeights *w, int64_t row) {
     for (int j = 0; j < w->heads; j++) {
         float *q = w->q[j] + row * w->Wp;
         const float *qt = w->qt[j] ? w->qt[j] + row * w->Wp : NULL;
-        float tse = w->tse[j];
         if (!qt) { memcpy(q, base, sizeof base); continue; }
-        if (w->class_weight)
-            for (int x = 0; x < w->W; x++)
-                q[x] = base[x] + (keep_px(w->rule, q[x], w->theta[j], qt[x], w->theta_t[j]) ? tse * w->class_weight[labels[x]] : 0);
-        else
-            for (int x = 0; x < w->W; x++)
-                q[x] = base[x] + tse * (float)(int)keep_px(w->rule, q[x], w->theta[j], qt[x], w->theta_t[j]);
+        for (int x = 0; x < w->W; x++) {             /* a NaN on either side must reach the loss */
+            float keep = (float)(int)keep_px(w->rule, q[x], w->theta[j], qt[x], w->theta_t[j]);
+            float nan = q[x] == q[x] && qt[x] == qt[x] ? 0.0f : NAN;
+            q[x] = w->tse[j] * keep + nan;
+        }
+        for (int x = 0; w->class_weight && x < w->W; x++)
+            if (q[x] != 0) q[x] *= w->class_weight[labels[x]];
+        for (int x = 0; x < w->W; x++) q[x] += base[x];
         for (int x = w->W; x < w->Wp; x++) q[x] = 0;
     }
 }
