@@ -1,0 +1,390 @@
+/* test_io.c - PNG and JPEG: exact round trips, every colour type, truncation, damage, bombs. */
+#include <stddef.h>
+#include <stdio.h>
+
+#include <jpeglib.h>
+#include <png.h>
+#include <zlib.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "base/sys.h"
+#include "io/image.h"
+#include "tempdir.h"
+#include "test.h"
+
+#include <sys/stat.h>
+
+/* ---- files to read ----------------------------------------------------------------------------- */
+static void on_png(png_structp png, png_bytep src, size_t n) { str_addn(png_get_io_ptr(png), (const char *)src, n); }
+static void on_flush(png_structp png) { (void)png; }
+
+typedef struct { int colour, depth, interlace, h, w; } PngKind;
+static int samples_of(int colour) { return colour == PNG_COLOR_TYPE_RGB ? 3 : colour == PNG_COLOR_TYPE_RGBA ? 4 : colour == PNG_COLOR_TYPE_GRAY_ALPHA ? 2 : 1; }
+
+/* Encode samples (H x W x samples_of, values below 2^depth) exactly as told. */
+static Str make_png(PngKind k, const uint16_t *v) {
+    Str out = {0};
+    png_color palette[256];
+    for (int i = 0; i < 256; i++) palette[i] = (png_color){(png_byte)i, (png_byte)(255 - i), (png_byte)(i * 7)};
+    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, NULL, NULL);
+    png_infop info = png_create_info_struct(png);
+    png_set_write_fn(png, &out, on_png, on_flush);
+    png_set_IHDR(png, info, (png_uint_32)k.w, (png_uint_32)k.h, k.depth, k.colour, k.interlace, 0, 0);
+    if (k.colour == PNG_COLOR_TYPE_PALETTE) png_set_PLTE(png, info, palette, 1 << k.depth);
+    png_set_text(png, info, &(png_text){.compression = PNG_TEXT_COMPRESSION_NONE, .key = (char *)"Comment", .text = (char *)"<script>"}, 1);
+    png_write_info(png, info);
+    int s = samples_of(k.colour), stride = k.w * s * (k.depth == 16 ? 2 : 1);
+    uint8_t *px = xcalloc((size_t)stride, (size_t)k.h);
+    uint8_t **rows = xcalloc((size_t)k.h, sizeof *rows);
+    for (int i = 0; i < k.h * k.w * s; i++) {
+        if (k.depth == 16) px[2 * i] = (uint8_t)(v[i] >> 8), px[2 * i + 1] = (uint8_t)v[i];
+        else px[i] = (uint8_t)v[i];
+    }
+    for (int y = 0; y < k.h; y++) rows[y] = px + y * stride;
+    png_set_packing(png);
+    png_write_image(png, rows);
+    png_write_end(png, NULL);
+    png_destroy_write_struct(&png, &info);
+    free(rows), free(px);
+    return out;
+}
+/* progressive: 0 no, 1 the usual ten scans, above: DC, then each coefficient up to that one by itself. */
+static Str make_jpeg(int h, int w, int components, J_COLOR_SPACE space, int progressive) {
+    jpeg_scan_info scans[1 + 3 * 63] = {{3, {0, 1, 2}, 0, 0, 0, 0}};
+    int n_scans = 1;
+    for (int c = 0; c < 3; c++)
+        for (int k = 1; k <= progressive; k++) scans[n_scans++] = (jpeg_scan_info){1, {c}, k, k, 0, 0};
+    struct jpeg_compress_struct j;
+    struct jpeg_error_mgr errors;
+    unsigned char *data = NULL;
+    unsigned long n = 0;
+    j.err = jpeg_std_error(&errors);
+    jpeg_create_compress(&j);
+    jpeg_mem_dest(&j, &data, &n);
+    j.image_height = (JDIMENSION)h, j.image_width = (JDIMENSION)w, j.input_components = components, j.in_color_space = space;
+    jpeg_set_defaults(&j);
+    jpeg_set_quality(&j, 95, TRUE);
+    if (progressive > 1) j.scan_info = scans, j.num_scans = n_scans;
+    else if (progressive) jpeg_simple_progression(&j);
+    jpeg_start_compress(&j, TRUE);
+    uint8_t *row = xcalloc((size_t)w, (size_t)components);
+    for (int y = 0; y < h; y++) {
+        for (int i = 0; i < w * components; i++) row[i] = (uint8_t)(128 + 50 * sin(0.1 * i / components + 0.2 * y) + 10 * (i % components));
+        jpeg_write_scanlines(&j, &row, 1);
+    }
+    jpeg_finish_compress(&j);
+    jpeg_destroy_compress(&j);
+    Str s = {0};
+    str_addn(&s, (char *)data, n);
+    free(data), free(row);
+    return s;
+}
+static Err decode(const Str *s, bool labels, Image *out) {
+    uint8_t *exact = xcalloc(s->n, 1);           /* no byte more: ASan sees every read past the end */
+    memcpy(exact, s->s, s->n);
+    Err rc = (labels ? image_decode_labels : image_decode_rgb)(exact, s->n, "x.png", out);
+    free(exact);
+    return rc;
+}
+static void put_u32(uint8_t *p, uint32_t v) { p[0] = (uint8_t)(v >> 24), p[1] = (uint8_t)(v >> 16), p[2] = (uint8_t)(v >> 8), p[3] = (uint8_t)v; }
+/* Set the sides in IHDR and mend its checksum. */
+static void set_png_size(Str *s, uint32_t w, uint32_t h) {
+    uint8_t *p = (uint8_t *)s->s;
+    put_u32(p + 16, w), put_u32(p + 20, h);
+    put_u32(p + 29, (uint32_t)crc32(0, p + 12, 17));
+}
+
+/* ---- PNG --------------------------------------------------------------------------------------- */
+TEST(png_rgb_round_trip) {
+    enum { H = 37, W = 53 };
+    static uint8_t px[H * W * 3];
+    for (int i = 0; i < H * W * 3; i++) px[i] = (uint8_t)(i * 2654435761u >> 13);
+    Image im;
+    int h, w;
+    EXPECT_OK(image_write_png_rgb(temp_path("a.png"), px, H, W));
+    EXPECT_OK(image_read_rgb(temp_path("a.png"), &im));
+    EXPECT(im.h == H && im.w == W && im.channels == 3 && !memcmp(im.px, px, sizeof px));
+    free(im.px);
+    EXPECT_OK(image_size(temp_path("a.png"), &h, &w));
+    EXPECT(h == H && w == W);
+    uint8_t *a, *b;
+    size_t na, nb;
+    EXPECT_OK(image_encode_png_rgb(px, H, W, &a, &na));
+    EXPECT_OK(image_encode_png_rgb(px, H, W, &b, &nb));
+    EXPECT(na == nb && !memcmp(a, b, na));
+    free(a), free(b);
+}
+TEST(png_palette_keeps_indices_and_colours) {
+    uint8_t index[4 * 5], palette[3][3] = {{255, 0, 0}, {0, 255, 0}, {1, 2, 3}};
+    for (int i = 0; i < 20; i++) index[i] = (uint8_t)(i % 3);
+    index[7] = 255;                              /* ignored pixels lie beyond the palette */
+    Image im;
+    EXPECT_OK(image_write_png_palette(temp_path("p.png"), index, 4, 5, (const uint8_t (*)[3])palette, 3));
+    EXPECT_OK(image_read_labels(temp_path("p.png"), &im));
+    EXPECT(im.channels == 1 && im.h == 4 && im.w == 5 && !memcmp(im.px, index, 20));
+    free(im.px);
+    EXPECT_OK(image_read_rgb(temp_path("p.png"), &im));
+    EXPECT(!memcmp(im.px + 2 * 3, palette[2], 3) && im.px[7 * 3] == 0);
+    free(im.px);
+}
+static const struct { int colour, depth; } kinds[] = {
+    {PNG_COLOR_TYPE_GRAY, 1}, {PNG_COLOR_TYPE_GRAY, 2}, {PNG_COLOR_TYPE_GRAY, 4}, {PNG_COLOR_TYPE_GRAY, 8}, {PNG_COLOR_TYPE_GRAY, 16},
+    {PNG_COLOR_TYPE_PALETTE, 1}, {PNG_COLOR_TYPE_PALETTE, 2}, {PNG_COLOR_TYPE_PALETTE, 4}, {PNG_COLOR_TYPE_PALETTE, 8},
+    {PNG_COLOR_TYPE_RGB, 8}, {PNG_COLOR_TYPE_RGB, 16}, {PNG_COLOR_TYPE_RGBA, 8}, {PNG_COLOR_TYPE_RGBA, 16},
+    {PNG_COLOR_TYPE_GRAY_ALPHA, 8}, {PNG_COLOR_TYPE_GRAY_ALPHA, 16}};
+enum { KINDS = sizeof kinds / sizeof *kinds, KH = 13, KW = 17 };
+static Str kind_png(int i, int interlace, uint16_t *v) {
+    int top = 1 << (kinds[i].depth < 8 ? kinds[i].depth : 8);
+    for (int k = 0; k < KH * KW * samples_of(kinds[i].colour); k++) v[k] = (uint16_t)(k * 7 % top);
+    return make_png((PngKind){kinds[i].colour, kinds[i].depth, interlace, KH, KW}, v);
+}
+TEST(label_png_of_every_kind_keeps_indices_or_is_refused) {
+    uint16_t v[KH * KW * 4];
+    for (int i = 0; i < KINDS; i++)
+        for (int interlace = 0; interlace < 2; interlace++) {
+            Str s = kind_png(i, interlace, v);
+            Image im = {0};
+            bool indexed = kinds[i].colour == PNG_COLOR_TYPE_GRAY || kinds[i].colour == PNG_COLOR_TYPE_PALETTE;
+            if (!indexed) {
+                EXPECT_ERR(decode(&s, true, &im), E(3, 36));
+                EXPECT(im.px == NULL);
+                EXPECT_HAS(err_text(), "says no class index; give a palette or grey PNG");
+            } else {
+                EXPECT_OK(decode(&s, true, &im));
+                for (int k = 0; k < KH * KW; k++)
+                    if (im.px[k] != v[k]) FAIL("colour %d depth %d pixel %d: %d, expected %d", kinds[i].colour, kinds[i].depth, k, im.px[k], v[k]);
+            }
+            free(im.px);
+            str_free(&s);
+        }
+}
+TEST(label_png_of_16_bits_above_255_is_refused_with_its_place) {
+    uint16_t v[KH * KW] = {0};
+    v[2 * KW + 5] = 26001;
+    Str s = make_png((PngKind){PNG_COLOR_TYPE_GRAY, 16, 0, KH, KW}, v);
+    Image im;
+    EXPECT_ERR(decode(&s, true, &im), E(3, 36));
+    EXPECT_HAS(err_text(), "26001 at (5,2)");
+    str_free(&s);
+}
+TEST(image_png_of_every_kind_becomes_rgb) {
+    uint16_t v[KH * KW * 4];
+    for (int i = 0; i < KINDS; i++)
+        for (int interlace = 0; interlace < 2; interlace++) {
+            Str s = kind_png(i, interlace, v);
+            Image im = {0};
+            EXPECT_OK(decode(&s, false, &im));
+            EXPECT(im.h == KH && im.w == KW && im.channels == 3);
+            int c = kinds[i].colour, n = samples_of(c), depth = kinds[i].depth;
+            for (int k = 0; k < KH * KW; k++) {
+                int want = v[k * n];
+                if (depth < 8 && c == PNG_COLOR_TYPE_GRAY) want = want * 255 / ((1 << depth) - 1);
+                if (depth == 16) want = (want * 255 + 32767) / 65535;
+                if (im.px[3 * k] != want) FAIL("colour %d depth %d pixel %d: red %d, expected %d", c, depth, k, im.px[3 * k], want);
+                if (c == PNG_COLOR_TYPE_PALETTE && im.px[3 * k + 1] != 255 - want) FAIL("palette green at %d", k);
+            }
+            free(im.px);
+            str_free(&s);
+        }
+}
+/* Every proper prefix of a file must be refused, with nothing allocated left to the caller. */
+static void expect_all_cuts_refused(const Str *s, bool labels) {
+    for (size_t n = 0; n < s->n; n++) {
+        Image im;
+        Err rc = decode(&(Str){s->s, n, n}, labels, &im);
+        if (err_exit_code(rc) != EXIT_DATA) FAIL("cut at %zu of %zu: %d", n, s->n, rc);
+        if (im.px) FAIL("cut at %zu left pixels", n);
+    }
+}
+TEST(png_cut_at_every_byte_is_refused) {
+    uint16_t v[KH * KW * 4];
+    for (int i = 0; i < KINDS; i += 3) {
+        Str s = kind_png(i, i & 1, v);
+        expect_all_cuts_refused(&s, kinds[i].colour == PNG_COLOR_TYPE_PALETTE);
+        str_free(&s);
+    }
+    Str s = kind_png(9, 0, v);
+    Image im;
+    EXPECT_ERR(decode(&(Str){s.s, s.n / 2, 0}, false, &im), E(3, 38));
+    EXPECT_HAS(err_text(), "cut short");
+    str_free(&s);
+}
+/* Each bit of the file after its signature: all are under a checksum, or are chunk lengths and names. */
+TEST(png_flipped_bits_are_detected) {
+    uint16_t v[KH * KW * 4];
+    Str s = kind_png(8, 0, v);
+    int missed = 0;
+    for (size_t bit = 0; bit < 8 * s.n; bit++) {
+        Image im;
+        s.s[bit / 8] = (char)(s.s[bit / 8] ^ 1 << bit % 8);
+        Err rc = decode(&s, true, &im);
+        if (!rc) {
+            bool same = im.h == KH && im.w == KW;
+            for (int k = 0; same && k < KH * KW; k++) same = im.px[k] == v[k];
+            missed += !same;
+            free(im.px);
+        } else if (err_exit_code(rc) != EXIT_DATA) {
+            FAIL("bit %zu: %d %s", bit, rc, err_text());
+        }
+        s.s[bit / 8] = (char)(s.s[bit / 8] ^ 1 << bit % 8);
+    }
+    EXPECT_INT(missed, 0);                       /* a flip may be harmless, but never gives other pixels */
+    str_free(&s);
+}
+TEST(png_bombs_are_refused_from_the_header) {
+    static const uint32_t sides[][2] = {{65536, 1}, {1, 65536}, {60000, 60000}, {0, 5}, {0x7fffffff, 0x7fffffff}, {0xffffffff, 1}, {65535, 3000}};
+    uint16_t v[KH * KW * 4];
+    for (size_t i = 0; i < sizeof sides / sizeof *sides; i++) {
+        Str s = kind_png(9, 0, v);
+        set_png_size(&s, sides[i][0], sides[i][1]);
+        Image im;
+        double t = sys_now();
+        EXPECT_ERR(decode(&s, false, &im), E(3, 40));
+        EXPECT(sys_now() - t < 0.05);
+        str_free(&s);
+    }
+    EXPECT(sys_peak_rss() < 64u << 20);
+}
+TEST(png_with_a_million_chunks_is_quick) {
+    uint16_t v[KH * KW * 4];
+    Str s = kind_png(9, 0, v), big = {0};
+    str_addn(&big, s.s, 33);
+    uint8_t chunk[12] = {0, 0, 0, 0, 'z', 'z', 'Z', 'z'};
+    put_u32(chunk + 8, (uint32_t)crc32(0, chunk + 4, 4));
+    for (int i = 0; i < 1000000; i++) str_addn(&big, (char *)chunk, sizeof chunk);
+    str_addn(&big, s.s + 33, s.n - 33);
+    Image im = {0};
+    double t = sys_now();
+    Err rc = decode(&big, false, &im);
+    EXPECT(rc == OK || err_exit_code(rc) == EXIT_DATA);
+    EXPECT(sys_now() - t < 2.0);
+    free(im.px), str_free(&s), str_free(&big);
+}
+
+/* ---- JPEG -------------------------------------------------------------------------------------- */
+TEST(jpeg_named_png_is_read_by_its_content) {
+    for (int progressive = 0; progressive < 2; progressive++) {
+        Str s = make_jpeg(40, 60, 3, JCS_RGB, progressive);
+        EXPECT_OK(durable_write_all(temp_path("x.png"), s.s, s.n));
+        Image im;
+        int h, w;
+        EXPECT_OK(image_read_rgb(temp_path("x.png"), &im));
+        EXPECT(im.h == 40 && im.w == 60 && im.channels == 3);
+        double worst = 0;
+        for (int y = 0; y < 40; y++)
+            for (int i = 0; i < 180; i++) worst = fmax(worst, fabs(im.px[y * 180 + i] - (128 + 50 * sin(0.1 * i / 3 + 0.2 * y) + 10 * (i % 3))));
+        EXPECT(worst < 12);                      /* lossy at quality 95; a channel swap would differ by 20 everywhere */
+        EXPECT_OK(image_size(temp_path("x.png"), &h, &w));
+        EXPECT(h == 40 && w == 60);
+        free(im.px);
+        str_free(&s);
+    }
+}
+TEST(jpeg_grey_becomes_rgb_and_cmyk_is_refused) {
+    Image im;
+    Str grey = make_jpeg(8, 9, 1, JCS_GRAYSCALE, 0), cmyk = make_jpeg(8, 9, 4, JCS_CMYK, 0);
+    EXPECT_OK(decode(&grey, false, &im));
+    EXPECT(im.channels == 3 && im.px[0] == im.px[1] && im.px[1] == im.px[2]);
+    free(im.px);
+    EXPECT_ERR(decode(&cmyk, false, &im), E(3, 41));
+    EXPECT_HAS(err_text(), "CMYK");
+    EXPECT_ERR(decode(&grey, true, &im), E(3, 36));
+    str_free(&grey), str_free(&cmyk);
+}
+TEST(jpeg_cut_at_every_byte_is_refused) {
+    for (int progressive = 0; progressive < 2; progressive++) {
+        Str s = make_jpeg(40, 60, 3, JCS_RGB, progressive);
+        expect_all_cuts_refused(&s, false);
+        Image im;
+        EXPECT_ERR(decode(&(Str){s.s, s.n / 2, 0}, false, &im), E(3, 38));
+        str_free(&s);
+    }
+}
+TEST(jpeg_flipped_bits_never_crash) {
+    Str s = make_jpeg(24, 24, 3, JCS_RGB, 1);
+    for (size_t bit = 0; bit < 8 * s.n; bit++) {
+        Image im;
+        s.s[bit / 8] = (char)(s.s[bit / 8] ^ 1 << bit % 8);
+        Err rc = decode(&s, false, &im);
+        if (rc && err_exit_code(rc) != EXIT_DATA) FAIL("bit %zu: %d %s", bit, rc, err_text());
+        if (!rc) free(im.px);
+        s.s[bit / 8] = (char)(s.s[bit / 8] ^ 1 << bit % 8);
+    }
+    str_free(&s);
+}
+/* Legal but absurd: each coefficient of each component in a scan of its own, 190 in all. */
+TEST(jpeg_with_too_many_scans_is_refused) {
+    for (int last = 30; last <= 63; last += 33) {
+        Str s = make_jpeg(64, 64, 3, JCS_RGB, last);
+        Image im = {0};
+        double t = sys_now();
+        EXPECT_ERR(decode(&s, false, &im), last == 30 ? OK : E(3, 41));        /* 91 scans are fine */
+        if (last == 63) EXPECT_HAS(err_text(), "more than 100 scans");
+        EXPECT(sys_now() - t < 1.0);
+        free(im.px);
+        str_free(&s);
+    }
+}
+/* The first scan 20,000 times: refused at the first that libjpeg warns of, or at the limit. */
+TEST(jpeg_scan_bomb_is_refused) {
+    Str s = make_jpeg(256, 256, 3, JCS_RGB, 1), bomb = {0};
+    size_t sos = 0;
+    for (size_t i = 2; i + 1 < s.n; i++)
+        if ((uint8_t)s.s[i] == 0xff && (uint8_t)s.s[i + 1] == 0xda && !sos) sos = i;
+    size_t next = sos + 2;
+    while (next + 1 < s.n && !((uint8_t)s.s[next] == 0xff && s.s[next + 1] != 0)) next++;
+    str_addn(&bomb, s.s, next);
+    for (int i = 0; i < 20000; i++) str_addn(&bomb, s.s + sos, next - sos);
+    str_addn(&bomb, s.s + next, s.n - next);
+    Image im;
+    double t = sys_now();
+    EXPECT_INT(err_exit_code(decode(&bomb, false, &im)), EXIT_DATA);
+    EXPECT(sys_now() - t < 1.0);
+    str_free(&s), str_free(&bomb);
+}
+
+/* ---- what else lies in folders ----------------------------------------------------------------- */
+TEST(other_files_are_named_for_what_they_are) {
+    static const struct { const char *bytes; size_t n; int row; const char *says; } files[] = {
+        {"<!DOCTYPE html><html>404</html>", 31, 43, "HTML"}, {"GIF89a....", 10, 43, "GIF"}, {"", 0, 38, "empty"},
+        {"hello there", 11, 43, "text file"}, {"\x89PNG", 4, 38, "cut short"}, {"\xff\xd8", 2, 38, "cut short"},
+        {"\0\1\2\3", 4, 43, "something else"}, {"version https://git-lfs.github.com/spec/v1", 42, 43, "Git LFS"}};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        Image im;
+        int h, w;
+        EXPECT_OK(durable_write_all(temp_path("f.png"), files[i].bytes, files[i].n));
+        EXPECT_ERR(image_read_rgb(temp_path("f.png"), &im), E(3, files[i].row));
+        EXPECT_HAS(err_text(), files[i].says);
+        EXPECT_ERR(image_size(temp_path("f.png"), &h, &w), E(3, files[i].row));
+    }
+}
+TEST(fifo_and_device_are_refused_without_hanging) {
+    Image im;
+    int h, w;
+    EXPECT_INT(mkfifo(temp_path("f.png"), 0600), 0);
+    EXPECT_ERR(image_read_rgb(temp_path("f.png"), &im), E(3, 44));
+    EXPECT_ERR(image_read_labels("/dev/zero", &im), E(3, 44));
+    EXPECT_ERR(image_size(temp_path("f.png"), &h, &w), E(3, 44));
+}
+TEST(camvid_pair_is_read) {
+    const char *data = sys_test_data();
+    if (!data) SKIP("no test data (RETORT_TEST_DATA)");
+    char *image = xprintf("%s/data/camvid/val/0016E5_07959.png", data), *label = xprintf("%s/data/camvid/valannot/0016E5_07959.png", data);
+    if (!sys_exists(image)) SKIP("%s is absent", image);
+    Image im, la;
+    EXPECT_OK(image_read_rgb(image, &im));
+    EXPECT_OK(image_read_labels(label, &la));
+    EXPECT(im.h == 360 && im.w == 480 && la.h == 360 && la.w == 480 && la.channels == 1);
+    int top = 0;
+    for (int i = 0; i < la.h * la.w; i++) top = la.px[i] > top ? la.px[i] : top;
+    EXPECT(top > 0 && top <= 11);
+    free(im.px), free(la.px), free(image), free(label);
+}
+
+TEST_MAIN(T(png_rgb_round_trip), T(png_palette_keeps_indices_and_colours), T(label_png_of_every_kind_keeps_indices_or_is_refused),
+          T(label_png_of_16_bits_above_255_is_refused_with_its_place), T(image_png_of_every_kind_becomes_rgb), T(png_cut_at_every_byte_is_refused),
+          T(png_flipped_bits_are_detected), T(png_bombs_are_refused_from_the_header), T(png_with_a_million_chunks_is_quick),
+          T(jpeg_named_png_is_read_by_its_content), T(jpeg_grey_becomes_rgb_and_cmyk_is_refused), T(jpeg_cut_at_every_byte_is_refused),
+          T(jpeg_flipped_bits_never_crash), T(jpeg_with_too_many_scans_is_refused), T(jpeg_scan_bomb_is_refused), T(other_files_are_named_for_what_they_are),
+          T(fifo_and_device_are_refused_without_hanging), T(camvid_pair_is_read))
