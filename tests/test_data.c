@@ -10,13 +10,25 @@
 enum { H = 40, W = 56, CROP_H = 48, CROP_W = 44 };
 
 static DataOptions small_scenes(void) {
-    return (DataOptions){.kind = "scenes", .seed = 5, .scenes_h = H, .scenes_w = W, .scenes_train = 7, .scenes_val = 3, .scenes_test = 2,
-                         .crop_h = CROP_H, .crop_w = CROP_W, .scale_min = 0.5, .scale_max = 2.0, .scale_step = 0.1, .mirror = 0.5};
+    return (DataOptions){.kind = "scenes",
+                         .seed = 5,
+                         .scenes_h = H,
+                         .scenes_w = W,
+                         .scenes_train = 7,
+                         .scenes_val = 3,
+                         .scenes_test = 2,
+                         .crop_h = CROP_H,
+                         .crop_w = CROP_W,
+                         .scale_min = 0.5,
+                         .scale_max = 2.0,
+                         .scale_step = 0.1,
+                         .mirror = 0.5};
 }
 
 static uint64_t batch_hash(const Batch *b) {
     size_t pixels = (size_t)b->n * (size_t)b->h * (size_t)b->w;
-    Digest d[3] = {hash_digest(b->images, pixels * 3), hash_digest(b->labels, pixels * 4), hash_digest(b->rects, (size_t)b->n * 16)};
+    Digest d[3] = {hash_digest(b->images, pixels * 3), hash_digest(b->labels, pixels * 4),
+                   hash_digest(b->rects, (size_t)b->n * 16)};
     return hash_fnv1a(d[0].hex) ^ 3 * hash_fnv1a(d[1].hex) ^ 7 * hash_fnv1a(d[2].hex);
 }
 
@@ -28,7 +40,8 @@ static Err run_loader(Dataset *d, const DataOptions *o, uint64_t first, int n, u
     for (int i = 0; i < n && !rc; i++) {
         const Batch *b;
         if ((rc = loader_next(l, &b))) break;
-        if (b->first_sample != first + 3 * (uint64_t)i) FAIL("batch %d starts at sample %llu", i, (unsigned long long)b->first_sample);
+        if (b->first_sample != first + 3 * (uint64_t)i)
+            FAIL("batch %d starts at sample %llu", i, (unsigned long long)b->first_sample);
         hash[i] = batch_hash(b);
         loader_done(l, b);
     }
@@ -46,7 +59,7 @@ TEST(batch_depends_on_first_sample_alone) {
     EXPECT_OK(run_loader(d, &o, 15, 4, tail));
     for (int i = 0; i < 4; i++) EXPECT(tail[i] == all[5 + i]);
     for (int i = 1; i < 9; i++) EXPECT(all[i] != all[i - 1]);
-    EXPECT_OK(run_loader(d, &o, (uint64_t)1 << 33, 1, far));             /* counters beyond 32 bits */
+    EXPECT_OK(run_loader(d, &o, (uint64_t)1 << 33, 1, far)); /* counters beyond 32 bits */
     EXPECT_OK(run_loader(d, &o, (uint64_t)1 << 33, 1, again));
     EXPECT(far[0] == again[0] && far[0] != all[0]);
     dataset_close(d);
@@ -60,7 +73,7 @@ TEST(workers_do_not_change_batches) {
     o.workers = 1;
     EXPECT_OK(run_loader(d, &o, 4, 12, one));
     dataset_close(d);
-    EXPECT_OK(dataset_open(&o, "train", &d));                            /* an empty cache, filled by three at once */
+    EXPECT_OK(dataset_open(&o, "train", &d)); /* an empty cache, filled by three at once */
     o.workers = 3;
     EXPECT_OK(run_loader(d, &o, 4, 12, three));
     for (int i = 0; i < 12; i++) EXPECT(one[i] == three[i]);
@@ -87,7 +100,8 @@ TEST(epoch_shows_each_image_once) {
             for (int k = 0; k < 7; k++) {
                 Sample s;
                 EXPECT_OK(dataset_read(d, k, &s));
-                if (memcmp(s.rgb, b->images + (size_t)i * H * W * 3, H * W * 3) == 0) seen[k]++, order_differs += last[i] != (uint32_t)k, last[i] = (uint32_t)k;
+                if (memcmp(s.rgb, b->images + (size_t)i * H * W * 3, H * W * 3) == 0)
+                    seen[k]++, order_differs += last[i] != (uint32_t)k, last[i] = (uint32_t)k;
                 sample_free(&s);
             }
         for (int k = 0; k < 7; k++) EXPECT_INT(seen[k], 1);
@@ -124,12 +138,15 @@ static Sample stripes(int h, int w) {
         for (int x = 0; x < w; x++) {
             int p = y * w + x, id = x / 8 % 11;
             s.label[p] = (uint8_t)id;
-            s.rgb[3 * p] = (uint8_t)(20 * id), s.rgb[3 * p + 1] = (uint8_t)(2 * y), s.rgb[3 * p + 2] = 255;
+            s.rgb[3 * p] = (uint8_t)(20 * id), s.rgb[3 * p + 1] = (uint8_t)(2 * y),
+                      s.rgb[3 * p + 2] = 255;
         }
     return s;
 }
 
-static DataOptions always_mirror(double mirror) { return (DataOptions){.mirror = mirror}; }
+static DataOptions always_mirror(double mirror) {
+    return (DataOptions){.mirror = mirror};
+}
 
 TEST(mirror_turns_image_and_label_alike) {
     Sample s = stripes(20, 33);
@@ -164,9 +181,11 @@ TEST(padding_is_zero_and_ignored) {
         for (int y = 0; y < CH; y++)
             for (int x = 0; x < CW; x++) {
                 int p = y * CW + x;
-                bool inside = x >= rect[0] && x < rect[0] + rect[2] && y >= rect[1] && y < rect[1] + rect[3];
-                wrong += inside ? label[p] < 0 || label[p] > 10 || image[3 * p + 2] != 255
-                                : label[p] != -1 || image[3 * p] || image[3 * p + 1] || image[3 * p + 2];
+                bool inside =
+                    x >= rect[0] && x < rect[0] + rect[2] && y >= rect[1] && y < rect[1] + rect[3];
+                wrong +=
+                    inside ? label[p] < 0 || label[p] > 10 || image[3 * p + 2] != 255
+                           : label[p] != -1 || image[3 * p] || image[3 * p + 1] || image[3 * p + 2];
             }
         EXPECT_INT(wrong, 0);
         EXPECT(rect[2] < CW && rect[3] < CH);
@@ -187,8 +206,8 @@ TEST(void_pixels_become_minus_one) {
     sample_free(&s);
 }
 
-/* The definition in double against the tables and 11-bit weights: at most one grey level, by the rounding
- * of the weights (255 / 4096 for each direction) near a half. */
+/* The definition in double against the tables and 11-bit weights: at most one grey level, by the
+ * rounding of the weights (255 / 4096 for each direction) near a half. */
 TEST(scaling_is_bilinear_with_half_pixel_centres) {
     Sample s = stripes(37, 53);
     for (int i = 0; i < 37 * 53 * 3; i++) s.rgb[i] = (uint8_t)((unsigned)i * 2654435761u >> 24);
@@ -202,15 +221,21 @@ TEST(scaling_is_bilinear_with_half_pixel_centres) {
         EXPECT_INT(rect[2], w);
         for (int y = 0; y < h; y++)
             for (int x = 0; x < w; x++) {
-                double fy = fmin(fmax((y + 0.5) * 37 / h - 0.5, 0), 36), fx = fmin(fmax((x + 0.5) * 53 / w - 0.5, 0), 52);
-                int y0 = (int)fy, x0 = (int)fx, y1 = y0 < 36 ? y0 + 1 : 36, x1 = x0 < 52 ? x0 + 1 : 52;
+                double fy = fmin(fmax((y + 0.5) * 37 / h - 0.5, 0), 36),
+                       fx = fmin(fmax((x + 0.5) * 53 / w - 0.5, 0), 52);
+                int y0 = (int)fy, x0 = (int)fx, y1 = y0 < 36 ? y0 + 1 : 36,
+                    x1 = x0 < 52 ? x0 + 1 : 52;
                 for (int c = 0; c < 3; c++) {
-                    double top = s.rgb[(y0 * 53 + x0) * 3 + c] * (1 - fx + x0) + s.rgb[(y0 * 53 + x1) * 3 + c] * (fx - x0);
-                    double low = s.rgb[(y1 * 53 + x0) * 3 + c] * (1 - fx + x0) + s.rgb[(y1 * 53 + x1) * 3 + c] * (fx - x0);
-                    int diff = abs(image[(y * w + x) * 3 + c] - (int)lrint(top * (1 - fy + y0) + low * (fy - y0)));
+                    double top = s.rgb[(y0 * 53 + x0) * 3 + c] * (1 - fx + x0) +
+                                 s.rgb[(y0 * 53 + x1) * 3 + c] * (fx - x0);
+                    double low = s.rgb[(y1 * 53 + x0) * 3 + c] * (1 - fx + x0) +
+                                 s.rgb[(y1 * 53 + x1) * 3 + c] * (fx - x0);
+                    int diff = abs(image[(y * w + x) * 3 + c] -
+                                   (int)lrint(top * (1 - fy + y0) + low * (fy - y0)));
                     if (diff > worst) worst = diff;
                 }
-                wrong += label[y * w + x] != s.label[(int)((y + 0.5) * 37 / h) * 53 + (int)((x + 0.5) * 53 / w)];
+                wrong += label[y * w + x] !=
+                         s.label[(int)((y + 0.5) * 37 / h) * 53 + (int)((x + 0.5) * 53 / w)];
             }
         if (worst > 1) FAIL("scale %g: off by %d levels", scale, worst);
         EXPECT_INT(wrong, 0);
@@ -249,7 +274,8 @@ TEST(all_instruction_sets_give_the_same_bytes) {
             EXPECT_OK(augment_sample(&s, &o, 4, 0, k, 70, 70, image[0], label[0], rect));
             cpu_force(level);
             EXPECT_OK(augment_sample(&s, &o, 4, 0, k, 70, 70, image[1], label[1], rect));
-            EXPECT(!memcmp(image[0], image[1], sizeof image[0]) && !memcmp(label[0], label[1], sizeof label[0]));
+            EXPECT(!memcmp(image[0], image[1], sizeof image[0]) &&
+                   !memcmp(label[0], label[1], sizeof label[0]));
         }
     sample_free(&s);
 }
@@ -296,7 +322,8 @@ TEST(scenes_show_all_classes) {
     }
     long sum = 0;
     for (int k = 0; k < 11; k++) {
-        if (count[k] < pixels / 1000 || count[k] > pixels / 2) FAIL("%s has %ld of %ld pixels", d->class_names[k], count[k], pixels);
+        if (count[k] < pixels / 1000 || count[k] > pixels / 2)
+            FAIL("%s has %ld of %ld pixels", d->class_names[k], count[k], pixels);
         sum += count[k];
     }
     EXPECT_INT(sum, pixels);
@@ -308,10 +335,12 @@ TEST(unknown_kind_and_split_are_refused) {
     EXPECT_ERR(dataset_open(&(DataOptions){.kind = "camvit"}, "train", &d), E(2, 76));
     EXPECT_HAS(err_text(), "camvid");
     EXPECT_ERR(dataset_open(&(DataOptions){.kind = "scenes"}, "trian", &d), E(3, 30));
-    EXPECT_ERR(dataset_open(&(DataOptions){.kind = "scenes", .scenes_h = 4}, "train", &d), E(2, 76));
+    EXPECT_ERR(dataset_open(&(DataOptions){.kind = "scenes", .scenes_h = 4}, "train", &d),
+               E(2, 76));
 }
 
-/* ---- small folders in CamVid's layout ------------------------------------------------------------- */
+/* ---- small folders in CamVid's layout
+ * ------------------------------------------------------------- */
 
 static char folder[256];
 static const char *in_folder(const char *name) {
@@ -321,7 +350,9 @@ static const char *in_folder(const char *name) {
     snprintf(p, 512, "%s/%s", folder, name);
     return p;
 }
-static Err put_text(const char *name, const char *text) { return durable_write_all(in_folder(name), text, strlen(text)); }
+static Err put_text(const char *name, const char *text) {
+    return durable_write_all(in_folder(name), text, strlen(text));
+}
 
 static Err put_label(const char *name, int h, int w, int x, int y, uint8_t id) {
     uint8_t *px = calloc((size_t)h * (size_t)w, 1), grey[256][3];
@@ -339,8 +370,9 @@ static Err put_image(const char *name, int h, int w) {
     return rc;
 }
 
-static const char *const two_lines = "/elsewhere/SegNet/train/a.png /elsewhere/SegNet/trainannot/a.png\r\n"
-                                     "/elsewhere/SegNet/train/b.png /elsewhere/SegNet/trainannot/b.png\n\n";
+static const char *const two_lines =
+    "/elsewhere/SegNet/train/a.png /elsewhere/SegNet/trainannot/a.png\r\n"
+    "/elsewhere/SegNet/train/b.png /elsewhere/SegNet/trainannot/b.png\n\n";
 /* Two images of 12 x 10 with labels; pixel (3,2) of b's label is id. */
 static Err make_folder(uint8_t id) {
     snprintf(folder, sizeof folder, "/tmp/retort-test-data-%d", sys_pid());
@@ -353,12 +385,16 @@ static Err make_folder(uint8_t id) {
     return put_label("trainannot/b.png", 10, 12, 3, 2, id);
 }
 static void remove_folder(void) {
-    static const char *const names[] = {"train/a.png", "train/b.png", "trainannot/a.png", "trainannot/b.png", "train.txt"};
+    static const char *const names[] = {"train/a.png", "train/b.png", "trainannot/a.png",
+                                        "trainannot/b.png", "train.txt"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (sys_exists(in_folder(names[i])) && sys_remove(in_folder(names[i]))) FAIL("%s", err_text());
+        if (sys_exists(in_folder(names[i])) && sys_remove(in_folder(names[i])))
+            FAIL("%s", err_text());
     rmdir(in_folder("train")), rmdir(in_folder("trainannot")), rmdir(folder);
 }
-static Err open_folder(const char *split, Dataset **d) { return dataset_open(&(DataOptions){.kind = "camvid", .root = folder}, split, d); }
+static Err open_folder(const char *split, Dataset **d) {
+    return dataset_open(&(DataOptions){.kind = "camvid", .root = folder}, split, d);
+}
 
 TEST(camvid_joins_foreign_paths_and_ignores_void) {
     EXPECT_OK(make_folder(7));
@@ -393,7 +429,8 @@ TEST(label_ids_out_of_range_are_refused) {
         EXPECT_INT(rc, fine ? OK : E(3, 34));
         if (!rc) EXPECT_INT(s.label[2 * 12 + 3], id <= 10 ? id : IGNORE_U8);
         if (!rc) sample_free(&s);
-        if (id == 34) EXPECT_HAS(err_text(), "trainannot/b.png: label id 34 at (3,2) is outside 0..10");
+        if (id == 34)
+            EXPECT_HAS(err_text(), "trainannot/b.png: label id 34 at (3,2) is outside 0..10");
         dataset_close(d);
     }
     remove_folder();
@@ -407,7 +444,8 @@ TEST(missing_list_and_empty_split_are_refused) {
     EXPECT_OK(put_text("train.txt", "\n \n"));
     EXPECT_ERR(open_folder("train", &d), E(3, 30));
     EXPECT_HAS(err_text(), "0 pairs");
-    EXPECT_ERR(dataset_open(&(DataOptions){.kind = "camvid", .root = "/nonexistent"}, "train", &d), E(3, 30));
+    EXPECT_ERR(dataset_open(&(DataOptions){.kind = "camvid", .root = "/nonexistent"}, "train", &d),
+               E(3, 30));
     remove_folder();
 }
 
@@ -418,7 +456,8 @@ TEST(bad_lines_are_refused) {
     EXPECT_ERR(open_folder("train", &d), E(3, 31));
     EXPECT_OK(put_text("train.txt", "../secret.png trainannot/a.png\n"));
     EXPECT_ERR(open_folder("train", &d), E(3, 46));
-    EXPECT_OK(put_text("train.txt", "train/a.png trainannot/a.png\ntrain/A.jpg trainannot/b.png\n"));
+    EXPECT_OK(
+        put_text("train.txt", "train/a.png trainannot/a.png\ntrain/A.jpg trainannot/b.png\n"));
     EXPECT_ERR(open_folder("train", &d), E(3, 32));
     EXPECT_HAS(err_text(), "train/A.jpg");
     remove_folder();
@@ -455,7 +494,8 @@ TEST(truncated_image_is_refused_at_every_byte) {
     Sample s;
     EXPECT_OK(open_folder("train", &d));
     int refused = 0, cuts = 0;
-    for (size_t n = 8; n + 12 < file.bytes; n += 7, cuts++) {                /* from behind the signature to before IEND */
+    for (size_t n = 8; n + 12 < file.bytes;
+         n += 7, cuts++) { /* from behind the signature to before IEND */
         EXPECT_OK(durable_write_all(in_folder("train/b.png"), file.data, n));
         refused += dataset_read(d, 1, &s) == E(3, 38);
     }
@@ -469,7 +509,8 @@ TEST(truncated_image_is_refused_at_every_byte) {
 TEST(worker_errors_surface_in_loader_next) {
     EXPECT_OK(make_folder(77));
     for (int workers = 1; workers <= 3; workers += 2) {
-        DataOptions o = {.kind = "camvid", .root = folder, .workers = workers, .crop_h = 8, .crop_w = 8};
+        DataOptions o = {
+            .kind = "camvid", .root = folder, .workers = workers, .crop_h = 8, .crop_w = 8};
         Dataset *d;
         Loader *l;
         const Batch *b;
@@ -486,14 +527,18 @@ TEST(worker_errors_surface_in_loader_next) {
     remove_folder();
 }
 
-/* ---- the real data set --------------------------------------------------------------------------- */
+/* ---- the real data set
+ * --------------------------------------------------------------------------- */
 
 TEST(camvid_has_367_101_and_233_images) {
     char root[512];
     snprintf(root, sizeof root, "%s/data/camvid", sys_test_data());
     if (!sys_is_dir(root)) SKIP("no data set in %s", root);
     DataOptions o = {.kind = "camvid", .root = root};
-    static const struct { const char *name; int n; } splits[] = {{"train", 367}, {"val", 101}, {"test", 233}};
+    static const struct {
+        const char *name;
+        int n;
+    } splits[] = {{"train", 367}, {"val", 101}, {"test", 233}};
     for (int k = 0; k < 3; k++) {
         Dataset *d;
         EXPECT_OK(dataset_open(&o, splits[k].name, &d));
@@ -503,19 +548,22 @@ TEST(camvid_has_367_101_and_233_images) {
         EXPECT_INT(s.h, 360);
         EXPECT_INT(s.w, 480);
         long valid = 0, road = 0;
-        for (int p = 0; p < s.h * s.w; p++) valid += s.label[p] < 11, road += s.label[p] == CLASS_ROAD;
+        for (int p = 0; p < s.h * s.w; p++)
+            valid += s.label[p] < 11, road += s.label[p] == CLASS_ROAD;
         EXPECT(valid > 150000 && road > 10000);
         sample_free(&s);
         dataset_close(d);
     }
 }
 
-TEST_MAIN(T(batch_depends_on_first_sample_alone), T(workers_do_not_change_batches), T(epoch_shows_each_image_once),
-          T(lent_batches_stay_until_returned), T(mirror_turns_image_and_label_alike),
-          T(padding_is_zero_and_ignored), T(void_pixels_become_minus_one), T(scaling_is_bilinear_with_half_pixel_centres),
+TEST_MAIN(T(batch_depends_on_first_sample_alone), T(workers_do_not_change_batches),
+          T(epoch_shows_each_image_once), T(lent_batches_stay_until_returned),
+          T(mirror_turns_image_and_label_alike), T(padding_is_zero_and_ignored),
+          T(void_pixels_become_minus_one), T(scaling_is_bilinear_with_half_pixel_centres),
           T(scale_takes_only_its_steps), T(all_instruction_sets_give_the_same_bytes),
-          T(scenes_are_a_function_of_seed_split_and_number), T(scenes_show_all_classes), T(unknown_kind_and_split_are_refused),
-          T(camvid_joins_foreign_paths_and_ignores_void), T(label_ids_out_of_range_are_refused),
-          T(missing_list_and_empty_split_are_refused), T(bad_lines_are_refused), T(missing_files_are_listed),
-          T(size_mismatch_names_both_sizes), T(truncated_image_is_refused_at_every_byte),
-          T(worker_errors_surface_in_loader_next), T(camvid_has_367_101_and_233_images))
+          T(scenes_are_a_function_of_seed_split_and_number), T(scenes_show_all_classes),
+          T(unknown_kind_and_split_are_refused), T(camvid_joins_foreign_paths_and_ignores_void),
+          T(label_ids_out_of_range_are_refused), T(missing_list_and_empty_split_are_refused),
+          T(bad_lines_are_refused), T(missing_files_are_listed), T(size_mismatch_names_both_sizes),
+          T(truncated_image_is_refused_at_every_byte), T(worker_errors_surface_in_loader_next),
+          T(camvid_has_367_101_and_233_images))

@@ -1,12 +1,13 @@
-/* augment.c - random scale, crop, mirror and padding in one pass from the decoded image into the batch.
+/* augment.c - random scale, crop, mirror and padding in one pass from the decoded image into the
+ * batch.
  *
- * The scaled image is never stored: output pixel (x, y) of the crop reads its two by two source pixels,
- * through tables made once per column (a mirrored table mirrors the crop) and once per row.
+ * The scaled image is never stored: output pixel (x, y) of the crop reads its two by two source
+ * pixels, through tables made once per column (a mirrored table mirrors the crop) and once per row.
  *   source = (output + 0.5) * n_source / n_scaled - 0.5, clamped at the borders,
- * which is OpenCV's INTER_LINEAR with its 11-bit weights, rounded once at the end. Labels take the pixel
- * that holds the output's centre (INTER_NEAREST_EXACT; INTER_NEAREST would shift them by half a pixel
- * against the image). Where the scaled image is smaller than the crop it lies at the top left before
- * mirroring; the rest is 0 with label -1, and rect says which part is image.
+ * which is OpenCV's INTER_LINEAR with its 11-bit weights, rounded once at the end. Labels take the
+ * pixel that holds the output's centre (INTER_NEAREST_EXACT; INTER_NEAREST would shift them by half
+ * a pixel against the image). Where the scaled image is smaller than the crop it lies at the top
+ * left before mirroring; the rest is 0 with label -1, and rect says which part is image.
  *
  * Draws of sample s: element 0 of its stream is the scale, 1 and 2 the offset, 3 the mirror. */
 #include <math.h>
@@ -27,7 +28,10 @@ static const Resampler resamplers[CPU_LEVELS] = {
 };
 
 /* One direction of the geometry: `count` outputs, the first one `first` in the scaled image. */
-typedef struct { int n_src, n_scaled, first, count, at; bool flip; } Axis;
+typedef struct {
+    int n_src, n_scaled, first, count, at;
+    bool flip;
+} Axis;
 
 /* Fills tap[a.count]. */
 static void axis_taps(Axis a, Tap *tap) {
@@ -73,14 +77,19 @@ static void pad_outside(int h, int w, const int32_t rect[4], uint8_t *image, int
         int head = inside ? left : w, tail = inside ? right : 0;
         memset(px, 0, (size_t)head * 3);
         memset(px + (size_t)(w - tail) * 3, 0, (size_t)tail * 3);
-        memset(id, 0xff, (size_t)head * sizeof *id);             /* -1 */
+        memset(id, 0xff, (size_t)head * sizeof *id); /* -1 */
         memset(id + (w - tail), 0xff, (size_t)tail * sizeof *id);
     }
 }
 
-/* Source rows interpolated along x; the two last used stay, since neighbouring outputs share them. */
-typedef struct { int32_t *row[2]; int y[2]; } RowCache;
-static const int32_t *cached_row(RowCache *c, const Resampler *f, const Sample *in, int y, const Tap *tx, int n) {
+/* Source rows interpolated along x; the two last used stay, since neighbouring outputs share them.
+ */
+typedef struct {
+    int32_t *row[2];
+    int y[2];
+} RowCache;
+static const int32_t *cached_row(RowCache *c, const Resampler *f, const Sample *in, int y,
+                                 const Tap *tx, int n) {
     int slot = y & 1;
     if (c->y[slot] != y) {
         f->row(c->row[slot], in->rgb + (size_t)y * (size_t)in->w * 3, tx, n);
@@ -93,7 +102,8 @@ static const int32_t *cached_row(RowCache *c, const Resampler *f, const Sample *
 static void resample(const Sample *in, Axis ax, Axis ay, int w, uint8_t *image, int32_t *label) {
     const Resampler *f = &resamplers[cpu_level()];
     size_t n_values = (size_t)ax.count * 3;
-    Tap *taps = xcalloc((size_t)(ax.count + ay.count), sizeof *taps), *tx = taps, *ty = taps + ax.count;
+    Tap *taps = xcalloc((size_t)(ax.count + ay.count), sizeof *taps), *tx = taps,
+        *ty = taps + ax.count;
     int32_t *rows = xcalloc(2 * n_values, sizeof *rows);
     axis_taps(ax, tx);
     axis_taps(ay, ty);
@@ -103,7 +113,8 @@ static void resample(const Sample *in, Axis ax, Axis ay, int w, uint8_t *image, 
         size_t at = (size_t)k * (size_t)w + (size_t)ax.at;
         f->labels(label + at, in->label + (size_t)ty[k].nearest * (size_t)in->w, tx, ax.count);
         if (copies) {
-            memcpy(image + at * 3, in->rgb + ((size_t)ty[k].lo * (size_t)in->w + (size_t)ax.first) * 3, n_values);
+            memcpy(image + at * 3,
+                   in->rgb + ((size_t)ty[k].lo * (size_t)in->w + (size_t)ax.first) * 3, n_values);
             continue;
         }
         const int32_t *a = cached_row(&cache, f, in, ty[k].lo, tx, ax.count);
@@ -114,13 +125,15 @@ static void resample(const Sample *in, Axis ax, Axis ay, int w, uint8_t *image, 
     free(taps);
 }
 
-Err augment_sample(const Sample *in, const DataOptions *o, uint64_t seed, uint64_t epoch, uint64_t sample,
-                   int h, int w, uint8_t *image, int32_t *label, int32_t rect[4]) {
+Err augment_sample(const Sample *in, const DataOptions *o, uint64_t seed, uint64_t epoch,
+                   uint64_t sample, int h, int w, uint8_t *image, int32_t *label, int32_t rect[4]) {
     Rng r = rng_stream(seed, RNG_AUGMENT, epoch, sample);
     double scale = draw_scale(&r, o);
     bool flip = (double)rng_uniform(&r, DRAW_MIRROR) < o->mirror;
     if (in->h * scale > 65535 || in->w * scale > 65535)
-        return err_set(E(EXIT_LIMIT, 77), "image of %dx%d pixels scaled by %g is over 65535 a side; lower data.scale", in->w, in->h, scale);
+        return err_set(E(EXIT_LIMIT, 77),
+                       "image of %dx%d pixels scaled by %g is over 65535 a side; lower data.scale",
+                       in->w, in->h, scale);
     Axis ay = axis_place(&r, DRAW_Y, in->h, scale, h, false);
     Axis ax = axis_place(&r, DRAW_X, in->w, scale, w, flip);
     rect[0] = ax.at, rect[1] = ay.at, rect[2] = ax.count, rect[3] = ay.count;

@@ -1,8 +1,9 @@
-/* camvid.c - the CamVid data set in the layout of SegNet: ROOT/train.txt, val.txt, test.txt, each line an
- * image and its label file; grey PNG labels 0..10, 11 = void.
+/* camvid.c - the CamVid data set in the layout of SegNet: ROOT/train.txt, val.txt, test.txt, each
+ * line an image and its label file; grey PNG labels 0..10, 11 = void.
  *
- * The published lists hold absolute paths of their author's machine, so the last two components of each
- * entry are joined to ROOT ("/SegNet/CamVid/train/a.png" -> "ROOT/train/a.png") and may not be "..". */
+ * The published lists hold absolute paths of their author's machine, so the last two components of
+ * each entry are joined to ROOT ("/SegNet/CamVid/train/a.png" -> "ROOT/train/a.png") and may not be
+ * "..". */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,12 +16,15 @@
 enum { LIST_MAX_BYTES = 64 << 20, VOID_ID = 11, SHOWN = 10 };
 
 /* The path beneath root of one list entry (lives in arena a). */
-static Err entry_path(Arena *a, const char *root, const char *entry, const char *where, int line, const char **out) {
+static Err entry_path(Arena *a, const char *root, const char *entry, const char *where, int line,
+                      const char **out) {
     const char *tail = entry + strlen(entry);
     for (int slashes = 0; tail > entry; tail--)
         if (tail[-1] == '/' && ++slashes == 2) break;
     if (!strncmp(tail, "../", 3) || !strcmp(path_base(tail), "..") || !*path_base(tail))
-        return err_set(E(EXIT_DATA, 46), "%s:%d: entry \"%s\" leaves the data root; name files beneath it", where, line, entry);
+        return err_set(E(EXIT_DATA, 46),
+                       "%s:%d: entry \"%s\" leaves the data root; name files beneath it", where,
+                       line, entry);
     *out = arena_printf(a, "%s/%s", root, tail);
     return OK;
 }
@@ -51,7 +55,9 @@ static Err parse_list(Dataset *d, const char *root, const char *where, char *tex
         char *image = next_word(&at), *label = next_word(&at);
         if (!*image) continue;
         if (!*label)
-            return err_set(E(EXIT_DATA, 31), "%s:%d: image %s without a label file; write it behind the image", where, line, image);
+            return err_set(E(EXIT_DATA, 31),
+                           "%s:%d: image %s without a label file; write it behind the image", where,
+                           line, image);
         int i = d->n++;
         TRY(entry_path(d->arena, root, image, where, line, &d->image_paths[i]));
         TRY(entry_path(d->arena, root, label, where, line, &d->label_paths[i]));
@@ -62,7 +68,9 @@ static Err parse_list(Dataset *d, const char *root, const char *where, char *tex
     return OK;
 }
 
-typedef struct { const char *name, *path; } Named;
+typedef struct {
+    const char *name, *path;
+} Named;
 static int by_folded_name(const void *a, const void *b) {
     return strcasecmp(((const Named *)a)->name, ((const Named *)b)->name);
 }
@@ -75,7 +83,8 @@ static Err check_unique(const Dataset *d) {
     Err rc = OK;
     for (int i = 1; i < d->n && !rc; i++)
         if (!by_folded_name(&v[i - 1], &v[i]))
-            rc = err_set(E(EXIT_DATA, 32), "%s and %s have the same name; rename or remove one", v[i - 1].path, v[i].path);
+            rc = err_set(E(EXIT_DATA, 32), "%s and %s have the same name; rename or remove one",
+                         v[i - 1].path, v[i].path);
     free(v);
     return rc;
 }
@@ -88,12 +97,15 @@ static Err check_pairs(const Dataset *d) {
         bool image = sys_exists(d->image_paths[i]), label = sys_exists(d->label_paths[i]);
         if (image && label) continue;
         if (missing++ < SHOWN)
-            str_addf(&list, "%s%s", list.n ? ", " : "", image ? d->label_paths[i] : d->image_paths[i]);
+            str_addf(&list, "%s%s", list.n ? ", " : "",
+                     image ? d->label_paths[i] : d->image_paths[i]);
     }
     Err rc = OK;
     if (missing)
-        rc = err_set(E(EXIT_DATA, 31), "split %s: %d of %d images without label or labels without image: %s%s; "
-                     "add the files or remove the lines", d->split, missing, d->n, list.s, missing > SHOWN ? ", ..." : "");
+        rc = err_set(E(EXIT_DATA, 31),
+                     "split %s: %d of %d images without label or labels without image: %s%s; "
+                     "add the files or remove the lines",
+                     d->split, missing, d->n, list.s, missing > SHOWN ? ", ..." : "");
     str_free(&list);
     return rc;
 }
@@ -101,13 +113,16 @@ static Err check_pairs(const Dataset *d) {
 static Err camvid_open(Dataset *d, const DataOptions *o, const char *split) {
     const char *root = o->root ? o->root : "";
     if (!sys_is_dir(root))
-        return err_set(E(EXIT_DATA, 30), "%s: no such folder; set data.root to the folder that holds train.txt", *root ? root : "data.root");
+        return err_set(E(EXIT_DATA, 30),
+                       "%s: no such folder; set data.root to the folder that holds train.txt",
+                       *root ? root : "data.root");
     d->n_classes = STREET_CLASSES;
     d->class_names = street_names;
     d->palette = street_palette;
     const char *list = arena_printf(d->arena, "%s/%s.txt", root, split);
     if (!sys_exists(list))
-        return err_set(E(EXIT_DATA, 30), "%s: no such list file; each split needs one (lines: image label)", list);
+        return err_set(E(EXIT_DATA, 30),
+                       "%s: no such list file; each split needs one (lines: image label)", list);
     Bytes file;
     TRY(sys_read_file(list, LIST_MAX_BYTES, EXIT_DATA, &file));
     char *text = xcalloc(file.bytes + 1, 1);
@@ -117,7 +132,8 @@ static Err camvid_open(Dataset *d, const DataOptions *o, const char *split) {
     free(text);
     if (rc) return rc;
     if (d->n == 0)
-        return err_set(E(EXIT_DATA, 30), "%s: 0 pairs found; looked for lines of an image and a label file", list);
+        return err_set(E(EXIT_DATA, 30),
+                       "%s: 0 pairs found; looked for lines of an image and a label file", list);
     TRY(check_unique(d));
     return check_pairs(d);
 }
@@ -129,13 +145,16 @@ static Err camvid_read(Dataset *d, int i, Sample *out) {
     map[VOID_ID] = map[IGNORE_U8] = IGNORE_U8;
     Sample s = {0};
     TRY(sample_read_pair(d->image_paths[i], d->label_paths[i], &s));
-    Err rc = labels_map(d->label_paths[i], &s, map, "outside 0..10 and is neither void (11) nor ignore id 255");
+    Err rc = labels_map(d->label_paths[i], &s, map,
+                        "outside 0..10 and is neither void (11) nor ignore id 255");
     if (rc) return sample_free(&s), rc;
     *out = s;
     return OK;
 }
 
 const DatasetDef dataset_camvid = {
-    .name = "camvid", .help = "CamVid as SegNet laid it out: 367/101/233 images of 480x360, 11 classes",
-    .open = camvid_open, .read = camvid_read,
+    .name = "camvid",
+    .help = "CamVid as SegNet laid it out: 367/101/233 images of 480x360, 11 classes",
+    .open = camvid_open,
+    .read = camvid_read,
 };

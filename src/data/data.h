@@ -1,31 +1,31 @@
 /* data.h - images with labels: data sets, augmentation, and a loader that lends batches.
  *
- * A data set is one file and one line in datasets.def. Images are RGB bytes H x W x 3, labels one byte
- * per pixel in memory (class id or IGNORE_U8); batches carry int32 labels, -1 = ignore. */
+ * A data set is one file and one line in datasets.def. Images are RGB bytes H x W x 3, labels one
+ * byte per pixel in memory (class id or IGNORE_U8); batches carry int32 labels, -1 = ignore. */
 #ifndef RETORT_DATA_H
 #define RETORT_DATA_H
 #include "base/hash.h"
 #include "tensor/tensor.h"
 
 enum { IGNORE_U8 = 255 };
-typedef struct { int h, w; uint8_t *rgb, *label; } Sample;    /* H x W x 3, H x W; caller frees both with sample_free */
+typedef struct { int h, w; uint8_t *rgb, *label; } Sample;    /* sample_free frees both */
 void sample_free(Sample *s);
 
 typedef struct DataOptions {         /* the group `data` of the configuration */
-    const char *kind, *root;         /* "camvid", "scenes"; or short form "camvid:DIR" split by the config reader */
+    const char *kind, *root;         /* "camvid", "scenes"; the config reader splits "camvid:DIR" */
     int    crop_h, crop_w;           /* 0: the data set's size */
-    double scale_min, scale_max;     /* random scale, steps of 0.1 when scale_step is 0.1; 0: none */
+    double scale_min, scale_max;     /* random scale, in steps of scale_step if > 0; 0: none */
     double scale_step;
     double mirror;                   /* probability */
     int    workers;                  /* loader threads; 0: auto */
     uint64_t seed;                   /* of the pictures drawn by `scenes` */
-    int    scenes_h, scenes_w, scenes_train, scenes_val, scenes_test;   /* sizes of `scenes`; 0: defaults */
+    int    scenes_h, scenes_w, scenes_train, scenes_val, scenes_test; /* of `scenes`; 0: defaults */
 } DataOptions;
 
 typedef struct Dataset Dataset;
 typedef struct DatasetDef {
     const char *name, *help;
-    Err  (*open)(Dataset *d, const DataOptions *o, const char *split);   /* fills the public part below */
+    Err  (*open)(Dataset *d, const DataOptions *o, const char *split);  /* fills the public part */
     Err  (*read)(Dataset *d, int i, Sample *out);                        /* thread-safe */
     void (*close)(Dataset *d);
 } DatasetDef;
@@ -41,22 +41,23 @@ struct Dataset {
     const char **label_paths;        /* [n] or NULL */
     Arena *arena;                    /* holds all of the above */
     void  *impl;                     /* the data set's own */
-    const char *recipe;              /* drawn data sets: all their pictures depend on, for the fingerprint; else NULL */
-    Sample *cache;                   /* [n] decoded samples, filled as they are read; rgb NULL: not there */
-    uint64_t cache_left;             /* bytes the cache may still take: 1/4 of free memory at open */
+    const char *recipe;              /* drawn sets: what pictures depend on, for the fingerprint */
+    Sample *cache;                   /* [n] decoded samples, filled as read; rgb NULL: not there */
+    uint64_t cache_left;             /* bytes it may still take: 1/4 of free memory at open */
     struct Gate *gate;               /* guards cache and cache_left */
 };
 Err  dataset_open(const DataOptions *o, const char *split, Dataset **out);
 void dataset_close(Dataset *d);
-Err  dataset_read(Dataset *d, int i, Sample *out);            /* a copy the caller frees, from the cache when there */
-/* Lends sample i from the cache until dataset_close, or, where it does not fit, reads it into *own (which
- * starts zeroed and which the caller frees with sample_free in both cases). Thread-safe. */
+Err  dataset_read(Dataset *d, int i, Sample *out);  /* a copy the caller frees */
+/* Lends sample i from the cache until dataset_close, or, where it does not fit, reads it into *own
+ * (which starts zeroed; the caller frees it with sample_free in both cases). Thread-safe. */
 Err  dataset_borrow(Dataset *d, int i, Sample *own, const Sample **out);
 const DatasetDef *dataset_find(const char *kind);
-Digest dataset_fingerprint(const Dataset *d);             /* names, sizes: changes are noticed on resume */
+Digest dataset_fingerprint(const Dataset *d);  /* names, sizes: changes are noticed on resume */
 
-/* Augmented batches. Sample number s of a run is image perm(epoch = s / n)[s % n], augmented by draws
- * keyed (seed, epoch, s): a batch depends on its first sample number alone, so resume is exact. */
+/* Augmented batches. Sample number s of a run is image perm(epoch = s / n)[s % n], augmented by
+ * draws keyed (seed, epoch, s): a batch depends on its first
+ * sample number alone, so resume is exact. */
 typedef struct Batch {
     int       n, h, w;
     uint8_t  *images;                /* N x H x W x 3, RGB 0..255 */
@@ -66,11 +67,12 @@ typedef struct Batch {
     double    wait_s;                /* how long loader_next waited */
 } Batch;
 typedef struct Loader Loader;
-Err  loader_open(Dataset *d, const DataOptions *o, int batch, uint64_t seed, uint64_t first_sample, Loader **out);
-Err  loader_next(Loader *l, const Batch **out);               /* borrows a batch, in order; an Err of a worker surfaces here */
+Err  loader_open(Dataset *d, const DataOptions *o, int batch, uint64_t seed, uint64_t first_sample,
+                 Loader **out);
+Err  loader_next(Loader *l, const Batch **out);  /* borrows a batch, in order; or a worker's Err */
 void loader_done(Loader *l, const Batch *b);                  /* returns it */
 void loader_close(Loader *l);
 /* The pure function behind it: fill slot i of a batch (tests, maps, preview). */
-Err  augment_sample(const Sample *in, const DataOptions *o, uint64_t seed, uint64_t epoch, uint64_t sample,
-                    int h, int w, uint8_t *image, int32_t *label, int32_t rect[4]);
+Err  augment_sample(const Sample *in, const DataOptions *o, uint64_t seed, uint64_t epoch,
+                    uint64_t sample, int h, int w, uint8_t *image, int32_t *label, int32_t rect[4]);
 #endif

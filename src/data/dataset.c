@@ -1,8 +1,10 @@
-/* dataset.c - opening data sets, reading samples through the cache, and the checks all of them share.
+/* dataset.c - opening data sets, reading samples through the cache, and the checks all of them
+ * share.
  *
- * Decoded samples stay in memory as they are read, until a quarter of the memory that was free at open is
- * used; the rest is decoded again each time. Nothing is ever evicted: which images are kept does not
- * matter for an epoch's cost, and lent samples can stay where they are until the data set is closed. */
+ * Decoded samples stay in memory as they are read, until a quarter of the memory that was free at
+ * open is used; the rest is decoded again each time. Nothing is ever evicted: which images are kept
+ * does not matter for an epoch's cost, and lent samples can stay where they are until the data set
+ * is closed. */
 #include "data/data.h"
 
 #include <stdlib.h>
@@ -14,11 +16,12 @@
 #include "io/image.h"
 
 const char *const street_names[STREET_CLASSES] = {
-    "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "cyclist",
+    "sky",  "building", "pole", "road",       "pavement", "tree",
+    "sign", "fence",    "car",  "pedestrian", "cyclist",
 };
 const uint8_t street_palette[STREET_CLASSES][3] = {
-    {128, 128, 128}, {128, 0, 0}, {192, 192, 128}, {128, 64, 128}, {60, 40, 222}, {128, 128, 0},
-    {192, 128, 128}, {64, 64, 128}, {64, 0, 128}, {64, 64, 0}, {0, 128, 192},
+    {128, 128, 128}, {128, 0, 0},   {192, 192, 128}, {128, 64, 128}, {60, 40, 222}, {128, 128, 0},
+    {192, 128, 128}, {64, 64, 128}, {64, 0, 128},    {64, 64, 0},    {0, 128, 192},
 };
 
 #define DATASET(name) &dataset_##name,
@@ -38,8 +41,8 @@ static Err unknown_kind(const char *kind) {
     const char *names[N_DEFS];
     for (int i = 0; i < N_DEFS; i++) names[i] = defs[i]->name;
     const char *near = str_nearest(kind, names, N_DEFS);
-    return err_set(E(EXIT_USAGE, 76), "data.kind: no data set is called \"%s\"; did you mean %s?", kind,
-                   near ? near : names[0]);
+    return err_set(E(EXIT_USAGE, 76), "data.kind: no data set is called \"%s\"; did you mean %s?",
+                   kind, near ? near : names[0]);
 }
 
 void sample_free(Sample *s) {
@@ -59,7 +62,8 @@ Err dataset_open(const DataOptions *o, const char *split, Dataset **out) {
     d->split = arena_strdup(d->arena, split);
     Err rc = def->open(d, o, d->split);
     if (!rc && d->n <= 0)
-        rc = err_set(E(EXIT_DATA, 30), "%s: 0 pairs found for split %s; give it at least one image", kind, split);
+        rc = err_set(E(EXIT_DATA, 30), "%s: 0 pairs found for split %s; give it at least one image",
+                     kind, split);
     if (rc) return dataset_close(d), rc;
     d->cache = xcalloc((size_t)d->n, sizeof *d->cache);
     d->cache_left = sys_mem_available() / 4;
@@ -77,9 +81,12 @@ void dataset_close(Dataset *d) {
     free(d);
 }
 
-static size_t sample_bytes(const Sample *s) { return (size_t)s->h * (size_t)s->w * 4; }
+static size_t sample_bytes(const Sample *s) {
+    return (size_t)s->h * (size_t)s->w * 4;
+}
 
-/* Move *s into the cache when it fits. Another thread may have been faster: then *s stays the caller's. */
+/* Move *s into the cache when it fits. Another thread may have been faster: then *s stays the
+ * caller's. */
 static const Sample *cache_keep(Dataset *d, int i, Sample *s) {
     const Sample *kept = NULL;
     gate_lock(d->gate);
@@ -124,10 +131,11 @@ Digest dataset_fingerprint(const Dataset *d) {
     Str s = {0};
     str_addf(&s, "%s %s %d\n%s\n", d->def->name, d->split, d->n, d->recipe ? d->recipe : "");
     for (int i = 0; i < d->n; i++) {
-        uint64_t image = 0, label = 0;           /* a file that vanished counts as empty: it differs */
+        uint64_t image = 0, label = 0; /* a file that vanished counts as empty: it differs */
         if (d->image_paths && sys_file_size(d->image_paths[i], EXIT_DATA, &image)) image = 0;
         if (d->label_paths && sys_file_size(d->label_paths[i], EXIT_DATA, &label)) label = 0;
-        str_addf(&s, "%s %llu %llu\n", d->names[i], (unsigned long long)image, (unsigned long long)label);
+        str_addf(&s, "%s %llu %llu\n", d->names[i], (unsigned long long)image,
+                 (unsigned long long)label);
     }
     Digest digest = hash_digest(s.s, s.n);
     str_free(&s);
@@ -139,7 +147,9 @@ Err labels_map(const char *path, Sample *s, const uint8_t map[256], const char *
     for (size_t p = 0; p < pixels; p++) {
         uint8_t id = s->label[p], to = map[id];
         if (to == LABEL_REFUSED)
-            return err_set(E(EXIT_DATA, 34), "%s: label id %d at (%d,%d) is %s; correct the label file, or give the pixel id 255",
+            return err_set(E(EXIT_DATA, 34),
+                           "%s: label id %d at (%d,%d) is %s; correct the label file, or give the "
+                           "pixel id 255",
                            path, id, (int)(p % (size_t)s->w), (int)(p / (size_t)s->w), known);
         s->label[p] = to;
     }
@@ -151,8 +161,10 @@ Err sample_read_pair(const char *image_path, const char *label_path, Sample *out
     Err rc = image_read_rgb(image_path, &image);
     if (!rc) rc = image_read_labels(label_path, &label);
     if (!rc && (image.h != label.h || image.w != label.w))
-        rc = err_set(E(EXIT_DATA, 33), "%s: label of %dx%d pixels for %s of %dx%d (width x height); "
-                     "labels are never resized: make them equal", label_path, label.w, label.h, image_path, image.w, image.h);
+        rc = err_set(E(EXIT_DATA, 33),
+                     "%s: label of %dx%d pixels for %s of %dx%d (width x height); "
+                     "labels are never resized: make them equal",
+                     label_path, label.w, label.h, image_path, image.w, image.h);
     if (rc) {
         free(image.px);
         free(label.px);

@@ -1,10 +1,10 @@
 /* loader.c - threads that fill a ring of batches ahead of the trainer.
  *
- * Batch number b holds the samples first_sample + b * n .. + n - 1 and lives in slot b modulo the ring.
- * A worker claims the next number once its slot is free, fills it without the lock, and marks it ready;
- * loader_next lends the numbers strictly in order. Which worker fills what never shows in the bytes. A
- * worker's error stays in its slot with its text and is returned when that batch's turn comes, and again
- * on every later call. */
+ * Batch number b holds the samples first_sample + b * n .. + n - 1 and lives in slot b modulo the
+ * ring. A worker claims the next number once its slot is free, fills it without the lock, and marks
+ * it ready; loader_next lends the numbers strictly in order. Which worker fills what never shows in
+ * the bytes. A worker's error stays in its slot with its text and is returned when that batch's
+ * turn comes, and again on every later call. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,33 +16,37 @@ enum { WORKERS_MAX = 64, AHEAD = 2, TEXT_MAX = 1024 };
 #ifdef NDEBUG
 enum { POISON = 0 };
 #else
-enum { POISON = 1 };                 /* returned batches are filled with 0xaa */
+enum { POISON = 1 }; /* returned batches are filled with 0xaa */
 #endif
 
 typedef enum { SLOT_FREE, SLOT_FILLING, SLOT_READY, SLOT_LENT } SlotState;
 typedef struct {
-    Batch     batch;
+    Batch batch;
     SlotState state;
-    Err       err;
-    char      text[TEXT_MAX];
+    Err err;
+    char text[TEXT_MAX];
 } Slot;
 
 struct Loader {
-    Dataset    *data;                /* borrows */
+    Dataset *data; /* borrows */
     DataOptions options;
-    uint64_t    seed, first_sample;
-    int         batch, h, w;
-    Gate       *gate;                /* guards all below */
-    Slot       *slots;
-    int         n_slots;
-    uint64_t    claimed, lent;       /* the next batch number to fill, to lend */
-    bool        stop;
-    Thread     *threads[WORKERS_MAX];
-    int         n_threads;
+    uint64_t seed, first_sample;
+    int batch, h, w;
+    Gate *gate; /* guards all below */
+    Slot *slots;
+    int n_slots;
+    uint64_t claimed, lent; /* the next batch number to fill, to lend */
+    bool stop;
+    Thread *threads[WORKERS_MAX];
+    int n_threads;
 };
 
 /* The order of one epoch, kept by each worker; consecutive samples nearly always share it. */
-typedef struct { uint32_t *order; uint64_t epoch; bool there; } EpochOrder;
+typedef struct {
+    uint32_t *order;
+    uint64_t epoch;
+    bool there;
+} EpochOrder;
 
 static uint32_t epoch_image(EpochOrder *e, const Loader *l, uint64_t epoch, uint64_t k) {
     uint32_t n = (uint32_t)l->data->n;
@@ -61,13 +65,16 @@ static Err fill_sample(Loader *l, EpochOrder *e, Batch *b, int i) {
     const Sample *in;
     TRY(dataset_borrow(l->data, (int)epoch_image(e, l, epoch, s % n), &own, &in));
     size_t pixels = (size_t)l->h * (size_t)l->w;
-    Err rc = augment_sample(in, &l->options, l->seed, epoch, s, l->h, l->w, b->images + (size_t)i * pixels * 3,
-                            b->labels + (size_t)i * pixels, b->rects + (size_t)i * 4);
+    Err rc = augment_sample(in, &l->options, l->seed, epoch, s, l->h, l->w,
+                            b->images + (size_t)i * pixels * 3, b->labels + (size_t)i * pixels,
+                            b->rects + (size_t)i * 4);
     sample_free(&own);
     return rc;
 }
 
-static Slot *slot_of(Loader *l, uint64_t number) { return &l->slots[number % (uint64_t)l->n_slots]; }
+static Slot *slot_of(Loader *l, uint64_t number) {
+    return &l->slots[number % (uint64_t)l->n_slots];
+}
 
 /* Claim the next batch number, or NULL when the loader closes. */
 static Slot *claim(Loader *l) {
@@ -94,7 +101,7 @@ static void worker(void *arg) {
         slot->err = rc;
         if (rc) {
             strncpy(slot->text, err_text(), TEXT_MAX - 1);
-            l->stop = true;                      /* what lies behind an error is never lent */
+            l->stop = true; /* what lies behind an error is never lent */
         }
         slot->state = SLOT_READY;
         gate_wake(l->gate);
@@ -120,13 +127,16 @@ static Err slot_open(const Loader *l, Slot *s) {
     s->batch = (Batch){.n = l->batch, .h = l->h, .w = l->w};
     TRY(block_alloc((void **)&s->batch.images, pixels * 3, "images of the loader"));
     TRY(block_alloc((void **)&s->batch.labels, pixels * sizeof(int32_t), "labels of the loader"));
-    return block_alloc((void **)&s->batch.rects, (size_t)l->batch * 4 * sizeof(int32_t), "rectangles of the loader");
+    return block_alloc((void **)&s->batch.rects, (size_t)l->batch * 4 * sizeof(int32_t),
+                       "rectangles of the loader");
 }
 
-Err loader_open(Dataset *d, const DataOptions *o, int batch, uint64_t seed, uint64_t first_sample, Loader **out) {
+Err loader_open(Dataset *d, const DataOptions *o, int batch, uint64_t seed, uint64_t first_sample,
+                Loader **out) {
     CHECK(batch > 0 && d->n > 0);
     Loader *l = xcalloc(1, sizeof *l);
-    *l = (Loader){.data = d, .options = *o, .seed = seed, .first_sample = first_sample, .batch = batch};
+    *l = (Loader){
+        .data = d, .options = *o, .seed = seed, .first_sample = first_sample, .batch = batch};
     l->gate = gate_open();
     int workers = o->workers > 0 ? o->workers : 1;
     if (workers > WORKERS_MAX) workers = WORKERS_MAX;
@@ -149,7 +159,7 @@ Err loader_next(Loader *l, const Batch **out) {
     double start = sys_now();
     gate_lock(l->gate);
     Slot *slot = slot_of(l, l->lent);
-    CHECK(slot->state != SLOT_LENT);             /* the whole ring is lent: loader_done was forgotten */
+    CHECK(slot->state != SLOT_LENT); /* the whole ring is lent: loader_done was forgotten */
     while (slot->state != SLOT_READY) gate_wait(l->gate);
     Err rc = slot->err;
     if (!rc) {

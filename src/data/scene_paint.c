@@ -4,18 +4,29 @@
 #include <math.h>
 #include <stdlib.h>
 
-float dice(Dice *d) { return rng_uniform(&d->rng, d->i++); }
-float dice_in(Dice *d, float lo, float hi) { return lo + (hi - lo) * dice(d); }
-int dice_n(Dice *d, int n) { return (int)rng_below(&d->rng, d->i++, (uint32_t)n); }
-bool dice_chance(Dice *d, double p) { return (double)dice(d) < p; }
+float dice(Dice *d) {
+    return rng_uniform(&d->rng, d->i++);
+}
+float dice_in(Dice *d, float lo, float hi) {
+    return lo + (hi - lo) * dice(d);
+}
+int dice_n(Dice *d, int n) {
+    return (int)rng_below(&d->rng, d->i++, (uint32_t)n);
+}
+bool dice_chance(Dice *d, double p) {
+    return (double)dice(d) < p;
+}
 
 Rgb rgb_mix(Rgb a, Rgb b, float t) {
     return (Rgb){a.r + (b.r - a.r) * t, a.g + (b.g - a.g) * t, a.b + (b.b - a.b) * t};
 }
-Rgb rgb_scale(Rgb a, float t) { return (Rgb){a.r * t, a.g * t, a.b * t}; }
+Rgb rgb_scale(Rgb a, float t) {
+    return (Rgb){a.r * t, a.g * t, a.b * t};
+}
 
 float grain(uint32_t seed, int x, int y) {
-    uint32_t h = seed ^ (uint32_t)x * 0x9e3779b1u ^ (uint32_t)y * 0x85ebca77u;    /* a mix of lowbias32's kind */
+    uint32_t h = seed ^ (uint32_t)x * 0x9e3779b1u ^
+                 (uint32_t)y * 0x85ebca77u; /* a mix of lowbias32's kind */
     h ^= h >> 16, h *= 0x7feb352du, h ^= h >> 15, h *= 0x846ca68bu, h ^= h >> 16;
     return (float)(h >> 8) * (1.0f / 16777216.0f);
 }
@@ -24,7 +35,9 @@ int floor_int(float x) {
     int i = (int)x;
     return (float)i > x ? i - 1 : i;
 }
-float wrap(float x, float period) { return x - period * (float)floor_int(x / period); }
+float wrap(float x, float period) {
+    return x - period * (float)floor_int(x / period);
+}
 
 float noise(uint32_t seed, float x, float y) {
     int ix = floor_int(x), iy = floor_int(y);
@@ -35,10 +48,16 @@ float noise(uint32_t seed, float x, float y) {
     return (a + (b - a) * tx) * (1 - ty) + (c + (d - c) * tx) * ty;
 }
 
-float scene_x(const Scene *s, float X, float Z) { return s->cx + s->focal * X / Z; }
-float scene_y(const Scene *s, float Y, float Z) { return s->horizon - s->focal * (Y - s->cam) / Z; }
+float scene_x(const Scene *s, float X, float Z) {
+    return s->cx + s->focal * X / Z;
+}
+float scene_y(const Scene *s, float Y, float Z) {
+    return s->horizon - s->focal * (Y - s->cam) / Z;
+}
 
-bool visible(const Scene *s, int x, int y, float z) { return z <= s->depth[y * s->w + x]; }
+bool visible(const Scene *s, int x, int y, float z) {
+    return z <= s->depth[y * s->w + x];
+}
 
 void paint(Scene *s, int x, int y, float z, uint8_t label, Rgb c) {
     int p = y * s->w + x;
@@ -49,7 +68,9 @@ void paint(Scene *s, int x, int y, float z, uint8_t label, Rgb c) {
 }
 
 /* Canvas range [lo, hi) of two screen positions: at least one pixel, cut to 0..n. */
-typedef struct { int lo, hi; } Range;
+typedef struct {
+    int lo, hi;
+} Range;
 static Range range_of(float a, float b, int n) {
     float lo = a < b ? a : b, hi = a < b ? b : a;
     if (lo > (float)n || hi < 0) return (Range){0, 0};
@@ -95,7 +116,8 @@ void paint_leaves(Scene *s, Brush b, float X, float Y, float rx, float ry) {
             float leaf = grain(s->seed + 1, x, y);
             if (u * u + v * v > 0.45f + 0.75f * clump + 0.15f * leaf) continue;
             float lit = 0.75f - 0.35f * v + s->sun * 0.2f * u;
-            paint(s, x, y, b.z, b.label, rgb_scale(b.rgb, lit * (0.55f + 0.6f * clump + 0.4f * (leaf - 0.5f))));
+            paint(s, x, y, b.z, b.label,
+                  rgb_scale(b.rgb, lit * (0.55f + 0.6f * clump + 0.4f * (leaf - 0.5f))));
         }
 }
 
@@ -116,7 +138,8 @@ void paint_line(Scene *s, Brush b, const float from[2], const float to[2], float
 }
 
 /* The plane X = const from z[0] to z[1], heights y[0]..y[1]; the surface sees (Z, Y). */
-void paint_wall(Scene *s, uint8_t label, float X, const float z[2], const float y[2], Surface f, const void *ctx) {
+void paint_wall(Scene *s, uint8_t label, float X, const float z[2], const float y[2], Surface f,
+                const void *ctx) {
     float near = z[0] > 0.3f ? z[0] : 0.3f;
     if (fabsf(X) < 1e-3f || z[1] <= near) return;
     Range rx = range_of(scene_x(s, X, near), scene_x(s, X, z[1]), s->w);
@@ -126,19 +149,24 @@ void paint_wall(Scene *s, uint8_t label, float X, const float z[2], const float 
         float Z = fminf(fmaxf(s->focal * X / off, near), z[1]);
         Range ry = range_of(scene_y(s, y[1], Z), scene_y(s, y[0], Z), s->h);
         for (int py = ry.lo; py < ry.hi; py++)
-            if (visible(s, x, py, Z)) paint(s, x, py, Z, label, f(ctx, Z, s->cam - ((float)py + 0.5f - s->horizon) * Z / s->focal));
+            if (visible(s, x, py, Z))
+                paint(s, x, py, Z, label,
+                      f(ctx, Z, s->cam - ((float)py + 0.5f - s->horizon) * Z / s->focal));
     }
 }
 
 /* The plane Z = const; the surface sees (X, Y). */
-void paint_front(Scene *s, uint8_t label, float Z, const float x[2], const float y[2], Surface f, const void *ctx) {
+void paint_front(Scene *s, uint8_t label, float Z, const float x[2], const float y[2], Surface f,
+                 const void *ctx) {
     if (Z < 0.3f) return;
     Range rx = range_of(scene_x(s, x[0], Z), scene_x(s, x[1], Z), s->w);
     Range ry = range_of(scene_y(s, y[1], Z), scene_y(s, y[0], Z), s->h);
     for (int py = ry.lo; py < ry.hi; py++)
         for (int px = rx.lo; px < rx.hi; px++)
-            if (visible(s, px, py, Z)) paint(s, px, py, Z, label, f(ctx, ((float)px + 0.5f - s->cx) * Z / s->focal,
-                                         s->cam - ((float)py + 0.5f - s->horizon) * Z / s->focal));
+            if (visible(s, px, py, Z))
+                paint(s, px, py, Z, label,
+                      f(ctx, ((float)px + 0.5f - s->cx) * Z / s->focal,
+                        s->cam - ((float)py + 0.5f - s->horizon) * Z / s->focal));
 }
 
 /* The label most of the 2 x 2 have; among equals the nearest to the camera. */
@@ -148,7 +176,8 @@ static uint8_t vote(const Scene *s, int x, int y) {
     for (int i = 0; i < 4; i++) {
         int count = 0;
         for (int j = 0; j < 4; j++) count += s->label[p[j]] == s->label[p[i]];
-        if (count > best_count || (count == best_count && s->depth[p[i]] < s->depth[p[best]])) best = i, best_count = count;
+        if (count > best_count || (count == best_count && s->depth[p[i]] < s->depth[p[best]]))
+            best = i, best_count = count;
     }
     return s->label[p[best]];
 }
@@ -156,10 +185,13 @@ static uint8_t vote(const Scene *s, int x, int y) {
 static Rgb average(const Scene *s, int x, int y) {
     const Rgb *a = s->rgb + y * s->w + x, *b = a + s->w;
     return rgb_scale((Rgb){a[0].r + a[1].r + b[0].r + b[1].r, a[0].g + a[1].g + b[0].g + b[1].g,
-                           a[0].b + a[1].b + b[0].b + b[1].b}, 0.25f);
+                           a[0].b + a[1].b + b[0].b + b[1].b},
+                     0.25f);
 }
 
-typedef struct { float gain, gamma, tint_r, tint_b, vignette, noise, blur; } Lens;
+typedef struct {
+    float gain, gamma, tint_r, tint_b, vignette, noise, blur;
+} Lens;
 
 /* Half of what would bring the mean to middle grey: dark pictures stay darker, but readable. */
 static float exposure(const Scene *s) {
@@ -171,8 +203,13 @@ static float exposure(const Scene *s) {
 
 static Lens lens_draw(Scene *s) {
     Dice *d = &s->dice;
-    Lens l = {.gain = exposure(s) * dice_in(d, 0.85f, 1.2f), .gamma = dice_in(d, 0.85f, 1.2f), .tint_r = dice_in(d, 0.93f, 1.07f),
-              .tint_b = dice_in(d, 0.9f, 1.1f), .vignette = dice_in(d, 0, 0.35f), .blur = dice_in(d, 0, 0.35f)};
+    Lens l;
+    l.gain = exposure(s) * dice_in(d, 0.85f, 1.2f);
+    l.gamma = dice_in(d, 0.85f, 1.2f);
+    l.tint_r = dice_in(d, 0.93f, 1.07f);
+    l.tint_b = dice_in(d, 0.9f, 1.1f);
+    l.vignette = dice_in(d, 0, 0.35f);
+    l.blur = dice_in(d, 0, 0.35f);
     l.noise = dice_in(d, 0.006f, 0.022f) * (1 + 0.8f * s->dark);
     return l;
 }
@@ -192,22 +229,27 @@ static uint8_t to_byte(float v, float gamma) {
 void scene_develop(Scene *s, Sample *out) {
     int h = s->h / 2, w = s->w / 2;
     Lens lens = lens_draw(s);
-    uint64_t base = s->dice.i + 64;              /* noise blocks lie behind all other draws */
+    uint64_t base = s->dice.i + 64; /* noise blocks lie behind all other draws */
     for (int y = 0; y < h; y++)
         for (int x = 0; x < w; x++) {
             int p = y * w + x;
             Rgb c = average(s, 2 * x, 2 * y);
-            int l = x > 0 ? 2 * x - 2 : 0, r = x + 1 < w ? 2 * x + 2 : 2 * x, u = y > 0 ? 2 * y - 2 : 0;
-            Rgb around = rgb_mix(rgb_mix(average(s, l, 2 * y), average(s, r, 2 * y), 0.5f), average(s, 2 * x, u), 0.33f);
+            int l = x > 0 ? 2 * x - 2 : 0, r = x + 1 < w ? 2 * x + 2 : 2 * x,
+                u = y > 0 ? 2 * y - 2 : 0;
+            Rgb around = rgb_mix(rgb_mix(average(s, l, 2 * y), average(s, r, 2 * y), 0.5f),
+                                 average(s, 2 * x, u), 0.33f);
             c = rgb_mix(c, around, lens.blur);
             float vx = (float)x / (float)w - 0.5f, vy = (float)y / (float)h - 0.5f;
             float gain = lens.gain * (1 - lens.vignette * 2 * (vx * vx + vy * vy));
             uint32_t words[4];
             rng_block(&s->dice.rng, base + (uint64_t)p, words);
             float amp = lens.noise * (0.6f + 0.8f * sqrtf(fmaxf(c.g, 0))), grey = bell(words, 3);
-            out->rgb[3 * p + 0] = to_byte(c.r * gain * lens.tint_r + amp * (grey + 0.7f * bell(words, 0)), lens.gamma);
-            out->rgb[3 * p + 1] = to_byte(c.g * gain + amp * (grey + 0.5f * bell(words, 1)), lens.gamma);
-            out->rgb[3 * p + 2] = to_byte(c.b * gain * lens.tint_b + amp * (grey + 0.8f * bell(words, 2)), lens.gamma);
+            out->rgb[3 * p + 0] = to_byte(
+                c.r * gain * lens.tint_r + amp * (grey + 0.7f * bell(words, 0)), lens.gamma);
+            out->rgb[3 * p + 1] =
+                to_byte(c.g * gain + amp * (grey + 0.5f * bell(words, 1)), lens.gamma);
+            out->rgb[3 * p + 2] = to_byte(
+                c.b * gain * lens.tint_b + amp * (grey + 0.8f * bell(words, 2)), lens.gamma);
             out->label[p] = vote(s, 2 * x, 2 * y);
         }
 }

@@ -1,9 +1,9 @@
 /* scene_paint.h - a small depth-buffered painter for the street pictures of scenes.c.
  *
- * World: metres, X right of the camera, Y up from the ground, Z ahead. A canvas has twice the picture's
- * size each way; scene_develop averages 2 x 2 for colour and lets them vote for the label. Everything is
- * tested against the depth buffer, so the order of painting does not matter, but the near comes first since
- * hidden pixels are not shaded, and fences, seen through, come last. */
+ * World: metres, X right of the camera, Y up from the ground, Z ahead. A canvas has twice the
+ * picture's size each way; scene_develop averages 2 x 2 for colour and lets them vote for the
+ * label. Everything is tested against the depth buffer, so the order of painting does not matter, but the
+ * near comes first since hidden pixels are not shaded, and fences, seen through, come last. */
 #ifndef RETORT_DATA_SCENE_PAINT_H
 #define RETORT_DATA_SCENE_PAINT_H
 #include "base/rng.h"
@@ -45,18 +45,20 @@ typedef struct Scene {
 float scene_x(const Scene *s, float X, float Z);
 float scene_y(const Scene *s, float Y, float Z);
 
-/* What a surface shows at its own coordinates, metres; a negative red is a hole: the label and depth are
- * painted, the colour behind stays. */
+/* What a surface shows at its own coordinates, metres; a negative red is a hole: the label and
+ * depth are painted, the colour behind stays. */
 typedef Rgb (*Surface)(const void *ctx, float u, float v);
-typedef struct { uint8_t label; Rgb rgb; float z, rough; } Brush;    /* rough: amplitude of its grain */
+typedef struct { uint8_t label; Rgb rgb; float z, rough; } Brush;  /* rough: amplitude of grain */
 bool visible(const Scene *s, int x, int y, float z);
-void paint(Scene *s, int x, int y, float z, uint8_t label, Rgb c);   /* one pixel of the canvas, with haze */
-void paint_box(Scene *s, Brush b, float X0, float X1, float Y0, float Y1);   /* facing the camera; at least 1 px */
+void paint(Scene *s, int x, int y, float z, uint8_t label, Rgb c);  /* one canvas pixel, hazed */
+void paint_box(Scene *s, Brush b, float X0, float X1, float Y0, float Y1);  /* at least 1 px */
 void paint_disc(Scene *s, Brush b, float X, float Y, float rx, float ry);
 void paint_line(Scene *s, Brush b, const float from[2], const float to[2], float width);
-void paint_leaves(Scene *s, Brush b, float X, float Y, float rx, float ry);  /* a disc with a ragged edge */
-void paint_wall(Scene *s, uint8_t label, float X, const float z[2], const float y[2], Surface f, const void *ctx);
-void paint_front(Scene *s, uint8_t label, float Z, const float x[2], const float y[2], Surface f, const void *ctx);
+void paint_leaves(Scene *s, Brush b, float X, float Y, float rx, float ry);  /* ragged disc */
+void paint_wall(Scene *s, uint8_t label, float X, const float z[2], const float y[2], Surface f,
+                const void *ctx);
+void paint_front(Scene *s, uint8_t label, float Z, const float x[2], const float y[2], Surface f,
+                 const void *ctx);
 
 /* Camera: average, blur, tone, noise; writes the picture (h/2 x w/2). */
 void scene_develop(Scene *s, Sample *out);
