@@ -2,8 +2,8 @@
  *
  * World: metres, X right of the camera, Y up from the ground, Z ahead. A canvas has twice the
  * picture's size each way; scene_develop averages 2 x 2 for colour and lets them vote for the
- * label. Everything is tested against the depth buffer, so the order of painting does not matter, but the
- * near comes first since hidden pixels are not shaded, and fences, seen through, come last. */
+ * label. Everything is tested against the depth buffer, so the order of painting does not matter,
+ * but the near comes first since hidden pixels are not shaded, and fences, seen through, last. */
 #ifndef RETORT_DATA_SCENE_PAINT_H
 #define RETORT_DATA_SCENE_PAINT_H
 #include "base/rng.h"
