@@ -62,11 +62,19 @@ static ValueId reordered(Plan *p, int node, ValueId v, Layout want) {
     return to;
 }
 
-/* In backward a copy made there is not offered to later readers twice: its life would grow. */
+/* Cheap values (batch norm's) end with their last forward reader and are made again for backward. */
+static void remake(Plan *p, PlanNode *n, int id) {
+    n->value = n->remake(p, n, id);
+    n->remake = NULL;
+    memset(n->as, 0, sizeof n->as);
+    n->as[p->values[n->value].layout] = n->value;
+}
+
 ValueId plan_src(Plan *p, int node, Layout want) {
     int id = plan_resolve(p, node);
     PlanNode *n = &p->nodes[id];
     CHECK(n->value);
+    if (p->emitting_backward && n->remake) remake(p, n, id);
     if (n->shape.rank != 4) want = LAYOUT_PLAIN;
     if (n->as[want]) return n->as[want];
     return n->as[want] = reordered(p, id, n->value, want);

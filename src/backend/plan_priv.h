@@ -60,7 +60,8 @@ typedef struct PlanNode {                    /* a node after fusing */
     ValueId      grad[GRAD_MAX]; int n_grad; /* contributions to its gradient so far */
     ValueId      saved;                      /* the reference's saved block */
     const struct Kernel *kernel;
-    void        *state;                      /* a kernel's own from forward to backward */
+    ValueId    (*remake)(Plan *, struct PlanNode *, int id);   /* emits the value again in backward, so that it
+                                                need not live until then; NULL: it is kept */
 } PlanNode;
 
 struct Plan {

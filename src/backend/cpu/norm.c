@@ -63,9 +63,9 @@ static void total(const Norm *n, const double *sums, int64_t c, double *sum, dou
 static bool uses_batch(const Norm *n, const OpRun *run) { return run->training && !n->attr->frozen; }
 
 static void update_running(const Norm *n, int64_t c, double mean, double var, double m) {
-    double k = n->attr->momentum > 0 ? (double)n->attr->momentum : 0.1, unbiased = m > 1 ? var * m / (m - 1) : var;
+    double k = n->attr->momentum > 0 ? (double)n->attr->momentum : 0.1;
     n->mean->data[c] = (float)((1 - k) * n->mean->data[c] + k * mean);
-    n->var->data[c] = (float)((1 - k) * n->var->data[c] + k * unbiased);
+    if (m > 1) n->var->data[c] = (float)((1 - k) * n->var->data[c] + k * var * m / (m - 1));
 }
 
 /* The shift of the sums is the first value of each channel: close to the mean, and no cancellation. */
@@ -99,6 +99,12 @@ static void running_statistics(const Norm *n, float *saved) {
     }
 }
 
+static void apply(const Step *s, const Norm *n) {
+    Pass pass = {.n = n, .saved = step_ptr(s, n->saved), .fn = lanes()->bn_apply,
+                 .base = {.x = step_ptr(s, n->x), .residual = step_ptr(s, n->residual), .out = step_ptr(s, n->y)}};
+    parallel_for(n->runs, run_rows, &pass);
+}
+
 static void run_forward(const Step *s) {
     const Norm *n = s->state;
     float *saved = step_ptr(s, n->saved);
@@ -111,10 +117,11 @@ static void run_forward(const Step *s) {
         saved[SAVED_SCALE * n->lanes + c] = scale;
         saved[SAVED_SHIFT * n->lanes + c] = real ? n->bias->data[c] - saved[SAVED_MEAN * n->lanes + c] * scale : 0;
     }
-    Pass pass = {.n = n, .saved = saved, .fn = lanes()->bn_apply,
-                 .base = {.x = x, .residual = step_ptr(s, n->residual), .out = step_ptr(s, n->y)}};
-    parallel_for(n->runs, run_rows, &pass);
+    apply(s, n);
 }
+
+/* y once more from x and the saved scale and shift: the same kernel, so the same bits. */
+static void run_again(const Step *s) { apply(s, s->state); }
 
 static void store(NetParam *p, int64_t c, double v, bool overwrite) {
     if (p->grad) p->grad[c] = overwrite ? (float)v : p->grad[c] + (float)v;
@@ -157,6 +164,17 @@ static Norm *describe(Plan *p, const PlanNode *node, Layout l) {
 
 static size_t sums_bytes(const Norm *n) { return (size_t)(n->runs * 2 * n->d.inner) * sizeof(double); }
 
+static ValueId norm_remake(Plan *p, PlanNode *node, int id) {
+    Layout l = p->values[node->value].layout;
+    Norm *n = describe(p, node, l);
+    n->x = plan_src(p, node->src[0], l), n->saved = node->saved;
+    n->y = plan_new_value(p, p->net->nodes[id].name, node->shape, DT_F32, l);
+    Step *s = plan_step(p, id, "forward again", run_again, n);
+    s->kind = STEP_NORM;
+    step_reads(s, n->x), step_reads(s, n->saved), step_writes(s, n->y);
+    return n->y;
+}
+
 static Err norm_forward(Plan *p, PlanNode *node, int id) {
     Layout l = plan_layout(p, node->src[0]);
     Norm *n = describe(p, node, l);
@@ -170,6 +188,8 @@ static Err norm_forward(Plan *p, PlanNode *node, int id) {
     step_reads(s, n->x), step_reads(s, n->residual);
     step_writes(s, n->saved), step_writes(s, n->scratch), step_writes(s, n->y);
     s->in_place_src = n->attr->residual ? n->residual : n->x, s->in_place_dst = n->y;
+    bool remakable = p->spec.loss.id && !n->attr->residual && !node->is_output;
+    node->remake = remakable ? norm_remake : NULL;
     return OK;
 }
 
