@@ -193,7 +193,7 @@ static Err bench_steps(Bench *b, int steps, double start) {
         }
         for (int p = 0; p < PARTS && i >= 0; p++) b->ms[p][i] = out[p];
         int signal = sys_signal_pending();
-        if (signal) return err_set(E(128 + signal, 0), "bench: stopped by signal %d", signal);
+        if (signal) return err_set(128 + signal, "bench: stopped by signal %d", signal);
     }
     if (b->c->trace && *b->c->trace) TRY(write_trace(b, b->c->trace));
     return report_step(b, steps, first_s);

@@ -142,7 +142,7 @@ static Err predict_all(const OpenModel *m, const CliArgs *args) {
     for (int i = 0; i < jobs.n && !rc; i++) {
         if (!(rc = predict_one(&c, &jobs.v[i]))) log_progress("predict %d of %d", i + 1, jobs.n);
         int signal = sys_signal_pending();
-        if (signal && !rc) rc = err_set(E(128 + signal, 0), "predict: stopped by signal %d after %d of %d images", signal, i + 1, jobs.n);
+        if (signal && !rc) rc = err_set(128 + signal, "predict: stopped by signal %d after %d of %d images", signal, i + 1, jobs.n);
     }
     log_progress_end();
     if (!rc) log_info("wrote %d prediction(s) to %s", jobs.n, c.out);

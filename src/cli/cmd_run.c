@@ -10,9 +10,9 @@
 #include "backend/plan.h"
 #include "base/str.h"
 #include "base/sys.h"
+#include "cli/given.h"
 #include "cli/open_model.h"
 #include "distill/method.h"
-#include "io/safetensors.h"
 
 enum { TAPS_MAX = 32, NOMINAL = 65 };
 typedef struct { Node node[TAPS_MAX + 3]; const char *name[TAPS_MAX + 3]; int n; } Outputs;
@@ -29,23 +29,12 @@ static Err add_taps(const Net *net, const char *taps, Arena *a, Outputs *out) {
     return OK;
 }
 
-static Err check_inputs(const SafeFile *in, const char *path, bool labels, const Tensor **image, const Tensor **label) {
-    const Tensor *x = *image = tensor_find(in->tensors, "image"), *y = *label = tensor_find(in->tensors, "labels");
-    if (!x || x->dtype != DT_F32 || x->shape.rank != 4 || x->shape.d[1] != 3 || shape_count(x->shape) < 1)
-        return err_set(E(EXIT_MODEL, 51), "%s: needs a tensor `image`, float32, B x 3 x H x W", path);
-    if (!labels) return OK;
-    Shape want = SHAPE(x->shape.d[0], x->shape.d[2], x->shape.d[3]);
-    if (!y || y->dtype != DT_I32 || !shape_equal(y->shape, want))
-        return err_set(E(EXIT_MODEL, 51), "%s: loss=ce needs a tensor `labels`, int32, %s", path, shape_text(want).s);
-    return OK;
-}
-
-static Err check_label_range(const Tensor *y, int classes, const char *path) {
-    const int32_t *v = y->data;
-    for (int64_t i = 0, n = shape_count(y->shape); i < n; i++)
-        if (v[i] < -1 || v[i] >= classes)
-            return err_set(E(EXIT_DATA, 34), "%s: label %d at element %lld is outside 0..%d and is not -1", path, v[i], (long long)i, classes - 1);
-    return OK;
+static Err check_inputs(const SafeFile *in, const char *path, int classes, bool labels, const Tensor **image, const Tensor **label) {
+    TRY(given_map(in, path, "image", true, image));
+    Shape x = (*image)->shape;
+    if (x.d[1] != 3) return err_set(E(EXIT_MODEL, 51), "%s: image is %s; it must be B x 3 x H x W", path, shape_text(x).s);
+    *label = NULL;
+    return labels ? given_labels(in, path, x.d[0], x.d[2], x.d[3], classes, label) : OK;
 }
 
 /* Mean cross-entropy at full resolution + 0.4 times the auxiliary one, as a scalar of the net. */
@@ -121,12 +110,11 @@ static Err run_model(OpenModel *m, const SafeFile *in, const CliArgs *args) {
     TRY(check_choice("mode", c->mode, "eval", "train"));
     TRY(check_choice("loss", c->loss, "ce", NULL));
     TRY(check_choice("grads", c->grads, "all", "summary"));
-    TRY(check_inputs(in, args->word[1], with_loss, &image, &label));
-    if (with_loss) TRY(check_label_range(label, m->options.classes, args->word[1]));
+    TRY(check_inputs(in, args->word[1], m->options.classes, with_loss, &image, &label));
     Outputs o = {.node = {m->nodes.logits, m->nodes.features}, .name = {"logits", "features"}, .n = 2};
     if (m->nodes.aux.id) o.node[o.n] = m->nodes.aux, o.name[o.n++] = "aux";
     TRY(add_taps(m->net, c->taps, m->config->arena, &o));
-    return run_plan(m, image, with_loss ? label : NULL, &o, args->word[2]);
+    return run_plan(m, image, label, &o, args->word[2]);
 }
 
 Err cmd_run(int argc, char **argv) {

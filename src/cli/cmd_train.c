@@ -1,0 +1,43 @@
+/* cmd_train.c - `retort train CONFIG.yaml [key=value ...]`: the loop of train/ with the pages of report/. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/str.h"
+#include "base/sys.h"
+#include "cli/finish.h"
+#include "cli/open_model.h"
+#include "report/report.h"
+#include "train/trainer.h"
+
+static Err renew_page(const char *run_dir, void *arg) { return report_write(run_dir); }
+
+/* The run is complete and safe by now: a page that cannot be made is a warning. */
+static void last_page(const Config *c) {
+    if (finish_run(c)) log_warn("report: %s; the run itself is complete", err_text());
+    else log_info("%s/report.html", c->out);
+}
+
+static Err print_config(const Config *c) {
+    char *text = config_text(c);
+    fputs(text, stdout);
+    free(text);
+    return OK;
+}
+
+Err cmd_train(int argc, char **argv) {
+    CliArgs args;
+    TRY(cli_args("train", "train [CONFIG.yaml] [key=value ...]", argc, argv, 0, 1, &args));
+    if (args.help) return OK;
+    Config *c = NULL;
+    const char *file = args.n_word ? args.word[0] : NULL;
+    Err rc = OK;
+    if (!file && !args.n_opt) rc = err_set(E(EXIT_USAGE, 76), "train: nothing to train; usage: retort train CONFIG.yaml [key=value ...], see recipes/");
+    if (!rc) rc = config_read("train", file, args.opt, args.n_opt, &c);
+    if (!rc && c->print_config) rc = print_config(c);
+    else if (!rc && !(rc = train_run_with(c, &(TrainHooks){.report = renew_page}))) last_page(c);
+    if (c) config_close(c);
+    cli_args_close(&args);
+    return rc;
+}
