@@ -106,8 +106,9 @@ static void resolve_data(const ConfigRaw *r, DataOptions *d) {
 
 static Err resolve_groups(Config *c) {
     YNode *map;
+    ConfigRaw *r = &c->origin->raw;
     const char *where = c->origin->where[config_row_find("train.lr_groups")];
-    TRY(yaml_parse(c->origin->raw.lr_groups, strlen(c->origin->raw.lr_groups), "train.lr_groups", c->arena, &map));
+    TRY(yaml_parse(r->lr_groups, strlen(r->lr_groups), "train.lr_groups", c->arena, &map));
     if (map->kind != Y_MAP) return err_set(E(2, 76), "%s: train.lr_groups is a map, as in {head: 10}", where);
     if (map->n > LR_GROUPS_MAX) return err_set(E(2, 76), "%s: more than %d train.lr_groups", where, LR_GROUPS_MAX);
     for (int i = 0; i < map->n; i++) {
@@ -118,6 +119,9 @@ static Err resolve_groups(Config *c) {
         c->lr_groups[i].factor = f;
     }
     c->n_lr_groups = map->n;
+    char *flow = yaml_flow(map);                 /* one way to write it, whatever way it was given */
+    r->lr_groups = arena_strdup(c->arena, flow);
+    free(flow);
     return OK;
 }
 
