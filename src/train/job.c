@@ -248,13 +248,13 @@ static Err check_terms(const Job *j) {
 
 Err job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool accumulate, StepResult *out) {
     OpRun run = {.training = true, .seed = seed, .first_sample = b->first_sample};
-    *out = (StepResult){.kept_main = NAN, .kept_aux = NAN, .aux = NAN, .grad_norm = NAN};
+    *out = (StepResult){.kept_main = NAN, .kept_aux = NAN, .aux = NAN, .grad_norm = NAN, .staged = is_read(j->student, j->stage)};
     if (j->tplan) run_teacher(j, b, &run);
     memcpy(j->stage_value, stage, sizeof j->stage_value);
     plan_bind(j->splan, j->sn.image, b->images);
     plan_bind(j->splan, j->sn.rects, b->rects);
     plan_bind(j->splan, j->labels, b->labels);
-    if (is_read(j->student, j->stage)) plan_bind(j->splan, j->stage, j->stage_value);
+    if (out->staged) plan_bind(j->splan, j->stage, j->stage_value);
     plan_run(j->splan, &run, accumulate);
     out->total = *plan_value(j->splan, j->total);
     out->task = *plan_value(j->splan, j->term[0]);

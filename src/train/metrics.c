@@ -32,8 +32,9 @@ char *metrics_train_line(const Config *c, int64_t step, double epoch, double lr,
     add_f64(&s, "grad_norm", r->grad_norm);
     add_f64(&s, "images_per_s", images_per_s);
     add_f64(&s, "stall", stall);
+    if (r->staged) str_addf(&s, ", \"stage\": \"%s\"", stage[0] >= stage[1] ? "tfe" : "tse");
     if (!isnan(r->kept_main)) {
-        str_addf(&s, ", \"stage\": \"%s\", \"kept\": {\"main\": ", stage[0] >= stage[1] ? "tfe" : "tse");
+        str_add(&s, ", \"kept\": {\"main\": ");
         str_json_number(&s, r->kept_main);
         if (!isnan(r->kept_aux)) add_f64(&s, "aux", r->kept_aux);
         str_add(&s, "}");

@@ -327,7 +327,7 @@ static Err dry_run(Run *r, const Batch *b) {
 
 static void add_result(StepResult *sum, const StepResult *x, double share, int n_losses) {
     sum->total += share * x->total, sum->task += share * x->task, sum->aux += share * x->aux;
-    sum->kept_main += share * x->kept_main, sum->kept_aux += share * x->kept_aux;
+    sum->kept_main += share * x->kept_main, sum->kept_aux += share * x->kept_aux, sum->staged = x->staged;
     for (int i = 0; i < n_losses; i++) sum->terms[i] += share * x->terms[i];
 }
 
