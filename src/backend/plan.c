@@ -16,11 +16,25 @@ static void nominal_shape(const Plan *p, int id, Shape *out) {
         if (p->spec.inputs[i].id == id) *out = p->spec.input_shapes[i];
 }
 
+/* Nodes at or above an output or the loss, by shape or by value. The others may not fit these sizes at
+ * all: a training net is evaluated on whole images, and its losses know the teacher's crop only. */
+static const bool *mark_reached(Plan *p) {
+    const PlanSpec *s = &p->spec;
+    bool *reached = arena_alloc(p->arena, (size_t)p->net->n_nodes);
+    for (int i = 0; i < s->n_outputs; i++) reached[s->outputs[i].id] = true;
+    reached[s->loss.id] = true;
+    for (int id = p->net->n_nodes - 1; id > 0; id--)
+        for (int i = 0; reached[id] && i < p->nodes[id].n_src; i++) reached[p->nodes[id].src[i]] = true;
+    return reached;
+}
+
 Err plan_infer_shapes(Plan *p) {
     const Net *n = p->net;
+    const bool *reached = mark_reached(p);
     for (int id = 1; id < n->n_nodes; id++) {
         PlanNode *node = &p->nodes[id];
         if (node->op == &op_input) { nominal_shape(p, id, &node->shape); continue; }
+        if (!reached[id]) continue;
         Shape src[NODE_SRC_MAX], param[NODE_PARAM_MAX];
         Dtype dtype[NODE_SRC_MAX];
         for (int i = 0; i < node->n_src; i++) src[i] = p->nodes[node->src[i]].shape, dtype[i] = p->nodes[node->src[i]].dtype;

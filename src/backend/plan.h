@@ -38,5 +38,6 @@ typedef struct { const char *node, *what, *impl; StepKind kind; bool backward, w
 int  plan_step_times(const Plan *p, StepTime *out, int max);   /* of the last profiled run */
 void plan_run_convs(Plan *p);                               /* the convolution primitives alone (bench) */
 void plan_print(const Plan *p, int max_rows);               /* `retort info --plan`: arena, peak, what makes it */
+void plan_library(char *out, size_t bytes);                 /* "oneDNN 2.6.0 avx2": what the last bits depend on */
 double plan_macs(const Plan *p);                            /* multiply-adds of the convolutions, padding taps counted */
 #endif

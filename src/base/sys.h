@@ -14,6 +14,7 @@ bool sys_exists(const char *path);
 bool sys_is_dir(const char *path);
 Err  sys_mkdirs(const char *path);                            /* like mkdir -p; E(6,7) */
 Err  sys_remove(const char *path);
+Err  sys_rename(const char *from, const char *to);            /* replaces `to` */
 Err  sys_truncate(const char *path, uint64_t bytes);
 Err  sys_probe_writable(const char *dir);                     /* E6007 / E6009 before any work */
 /* Names in a folder, sorted by bytes, without . and ..; caller frees with sys_free_names. */

@@ -152,6 +152,8 @@ Err sys_remove(const char *path) {
     return remove(path) && errno != ENOENT ? sys_output_error(path, errno) : OK;
 }
 
+Err sys_rename(const char *from, const char *to) { return rename(from, to) ? sys_output_error(from, errno) : OK; }
+
 Err sys_truncate(const char *path, uint64_t bytes) {
     int rc;
     do rc = truncate(path, (off_t)bytes);

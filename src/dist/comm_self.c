@@ -3,11 +3,6 @@
 
 Comm comm_self(void) { return (Comm){.rank = 0, .ranks = 1}; }
 
-Err comm_sum_f64(Comm *c, double *v, int n) {
-    CHECK(c->ranks == 1 && v && n >= 0);
-    return OK;
-}
-
 Err comm_sum_i64(Comm *c, int64_t *v, int n) {
     CHECK(c->ranks == 1 && v && n >= 0);
     return OK;

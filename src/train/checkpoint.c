@@ -6,19 +6,22 @@
  * reads the file back before it gets its name; older files go only after that, and two always stay.
  *
  * Reading takes the newest file by number. One that cannot be read or whose digests fail is named and
- * passed over (rows 1, 11, 12); one that is good but of another network, data set, teacher or version is
- * an error, because an older file of the same run would be no better (rows 13, 14, 15, 47, 79). */
+ * passed over (rows 1, 11, 12), and renamed to NAME.bad once an older one is found good, so that it never
+ * counts as one of those to keep. One that is good but of another network, teacher or version is an
+ * error, because an older file of the same run would be no better (rows 13, 14, 15, 79). */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cpu.h"
 #include "base/log.h"
+#include "base/parallel.h"
 #include "train/trainer_priv.h"
 
 #define FORMAT_VERSION 1
-enum { META_MAX = 24, META_TEXT = 40 };
+enum { META_MAX = 32, META_TEXT = 96 };
 
 /* ---- metadata ------------------------------------------------------------------------------------ */
 
@@ -29,14 +32,21 @@ static void meta_text(Meta *m, const char *key, const char *value) {
     m->pair[m->n++] = (MetaPair){key, value};
 }
 
+static void meta_copy(Meta *m, const char *key, const char *value) {
+    snprintf(m->text[m->n], META_TEXT, "%s", value);
+    meta_text(m, key, m->text[m->n]);
+}
+
 static void meta_i64(Meta *m, const char *key, int64_t v) {
     snprintf(m->text[m->n], META_TEXT, "%" PRId64, v);
     meta_text(m, key, m->text[m->n]);
 }
 
-static void meta_f64(Meta *m, const char *key, double v) {
-    snprintf(m->text[m->n], META_TEXT, "%.17g", v);
-    meta_text(m, key, m->text[m->n]);
+static void meta_f64(Meta *m, const char *key, double v) {       /* with '.', whatever the locale */
+    Str s = {0};
+    str_json_number(&s, v);
+    meta_copy(m, key, s.s);
+    str_free(&s);
 }
 
 static char *names_json(const RunIdentity *id) {
@@ -53,13 +63,16 @@ static char *names_json(const RunIdentity *id) {
 static void meta_identity(Meta *m, const RunState *s, const RunIdentity *id) {
     m->names = names_json(id);
     meta_text(m, "config", id->config);
-    meta_text(m, "fingerprint", id->fingerprint);
+    meta_text(m, "fingerprint", id->train_data);
+    meta_text(m, "fingerprint_val", id->val_data);
     meta_text(m, "teacher", id->teacher);
     meta_text(m, "class_names", m->names);
     meta_i64(m, "n_classes", id->n_classes);
     meta_i64(m, "format_version", FORMAT_VERSION);
     meta_text(m, "version", RETORT_VERSION);
     meta_i64(m, "step", s->step);
+    meta_i64(m, "seed", id->seed);
+    meta_i64(m, "sample", s->step * id->samples);    /* the next one to be drawn */
 }
 
 static void meta_state(Meta *m, const RunState *s) {
@@ -69,8 +82,39 @@ static void meta_state(Meta *m, const RunState *s) {
     meta_f64(m, "last", s->last);
     meta_i64(m, "metrics_bytes", (int64_t)s->metrics_bytes);
     meta_f64(m, "eval_seconds", s->eval_seconds);
-    meta_f64(m, "train_seconds", s->train_seconds);
 }
+
+/* ---- what the last bits depend on beside the configuration (row 68) ------------------------------- */
+
+enum { PLATFORM_KEYS = 4 };
+typedef struct Platform { const char *key[PLATFORM_KEYS]; char value[PLATFORM_KEYS][META_TEXT]; } Platform;
+
+static Platform platform_here(void) {
+    Platform p = {.key = {"threads", "library", "kernels", "compiler"}};
+    snprintf(p.value[0], META_TEXT, "%d", parallel_threads());
+    plan_library(p.value[1], META_TEXT);
+    snprintf(p.value[2], META_TEXT, "%s", cpu_level_name(cpu_level()));
+    snprintf(p.value[3], META_TEXT, "%s", __VERSION__);
+    return p;
+}
+
+static void meta_platform(Meta *m) {
+    const Platform p = platform_here();
+    for (int i = 0; i < PLATFORM_KEYS; i++) meta_copy(m, p.key[i], p.value[i]);
+}
+
+static void warn_other_platform(const SafeFile *f) {
+    const Platform p = platform_here();
+    Str s = {0};
+    for (int i = 0; i < PLATFORM_KEYS; i++) {
+        const char *was = st_meta(f, p.key[i]);
+        if (was && strcmp(was, p.value[i])) str_addf(&s, "%s%s: %s -> %s", s.n ? ", " : "", p.key[i], was, p.value[i]);
+    }
+    if (s.n) log_warn("not bit-exact from here on: %s; the run goes on, its last bits differ from those of one that was not moved", s.s);
+    str_free(&s);
+}
+
+/* ---- reading metadata ---------------------------------------------------------------------------- */
 
 static bool get_i64(const SafeFile *f, const char *key, int64_t *out) {
     const char *v = st_meta(f, key);
@@ -114,6 +158,7 @@ static Err write_file(const char *path, Net *n, const Optimizer *o, const RunSta
     Meta m = {.n = 0};
     list_tensors(&w, n, o);
     meta_identity(&m, s, id);
+    meta_platform(&m);
     if (o) meta_state(&m, s);
     Err rc = st_write(path, w.t, w.n, m.pair, m.n);
     free(m.names), free(w.t);
@@ -190,19 +235,55 @@ Err checkpoint_write(const char *dir, Net *n, const Optimizer *o, const RunState
 
 /* ---- reading ------------------------------------------------------------------------------------- */
 
-static Err check_identity(const char *path, const SafeFile *f, const RunIdentity *id) {
-    int64_t version = 0;
-    const char *by = st_meta(f, "version"), *print = st_meta(f, "fingerprint"), *teacher = st_meta(f, "teacher");
-    if (!get_i64(f, "format_version", &version) || version < 1)
+static Err read_state(const char *path, const SafeFile *f, RunState *s) {
+    int64_t version = 0, bytes = 0;
+    const char *by = st_meta(f, "version");
+    if (!get_i64(f, "format_version", &version) || version < 1 || !st_meta(f, "config"))
         return err_set(E(5, 13), "%s: not a checkpoint of this program; give another out=", path);
     if (version > FORMAT_VERSION)
         return err_set(E(5, 15), "%s: written by version %s, which is newer; use that version", path, by ? by : "?");
-    if (!print || strcmp(print, id->fingerprint))
-        return err_set(E(5, 47), "%s: the training data changed since this run began (%s, now %s); restore it, or give another out=",
-                       path, print ? print : "unknown", id->fingerprint);
-    if (!teacher || strcmp(teacher, id->teacher))
-        return err_set(E(5, 79), "%s: the teacher's weights changed since this run began; restore them, or give another out=", path);
+    if (!get_i64(f, "step", &s->step) || !get_i64(f, "eval_step", &s->eval_step) || !get_i64(f, "best_step", &s->best_step) ||
+        !get_i64(f, "metrics_bytes", &bytes) || bytes < 0 || s->step < 0)
+        return err_set(E(5, 12), "%s: its metadata is not complete; remove it to go back to the one before", path);
+    s->metrics_bytes = (uint64_t)bytes;
+    s->best = get_f64(f, "best"), s->last = get_f64(f, "last"), s->eval_seconds = get_f64(f, "eval_seconds");
     return OK;
+}
+
+/* Out of the way of whoever looks for the newest, but still there to be looked at. */
+static void set_aside(const char *path) {
+    char *to = xprintf("%s.bad", path);
+    if (sys_rename(path, to)) log_warn("%s; remove it", err_text());
+    free(to);
+}
+
+Err checkpoint_open(const char *dir, Checkpoint *out, RunState *s) {
+    StepFile *f;
+    int n = list_steps(dir, &f), bad = 0;
+    Str reasons = {0};
+    *out = (Checkpoint){0};
+    for (; bad < n && st_read(f[bad].path, EXIT_CHECKPOINT, &out->file); bad++) {
+        log_warn("checkpoint not usable: %s%s", err_text(), bad + 1 < n ? "; going back to the one before" : "");
+        str_addf(&reasons, "%s%s", bad ? "; " : "", err_text());
+    }
+    Err rc = OK;
+    if (n && bad == n)
+        rc = err_set(E(5, 11), "%s/checkpoints: none of %d is usable (%s); give another out=, or remove them to start again",
+                     dir, n, reasons.s);
+    if (bad < n) {
+        out->path = xstrdup(f[bad].path);
+        rc = read_state(out->path, &out->file, s);
+        for (int i = 0; i < bad && !rc; i++) set_aside(f[i].path);
+    }
+    str_free(&reasons);
+    free_steps(f, n);
+    return rc;
+}
+
+void checkpoint_close(Checkpoint *k) {
+    if (k->path) st_close(&k->file);
+    free(k->path);
+    *k = (Checkpoint){0};
 }
 
 /* Names the first five tensors that differ. */
@@ -226,55 +307,22 @@ static Err check_tensors(const char *path, const SafeFile *f, const Wanted *w) {
     return rc;
 }
 
-static Err load_state(const char *path, const SafeFile *f, RunState *s) {
-    int64_t bytes = 0;
-    if (!get_i64(f, "step", &s->step) || !get_i64(f, "eval_step", &s->eval_step) || !get_i64(f, "best_step", &s->best_step) ||
-        !get_i64(f, "metrics_bytes", &bytes) || bytes < 0 || s->step < 0)
-        return err_set(E(5, 12), "%s: its metadata is not complete", path);
-    s->metrics_bytes = (uint64_t)bytes;
-    s->best = get_f64(f, "best"), s->last = get_f64(f, "last");
-    s->eval_seconds = get_f64(f, "eval_seconds"), s->train_seconds = get_f64(f, "train_seconds");
-    return OK;
-}
-
-static Err load_file(const char *path, const SafeFile *f, Net *n, Optimizer *o, const RunIdentity *id, RunState *s) {
+Err checkpoint_load(const Checkpoint *k, Net *n, Optimizer *o, const RunIdentity *id) {
+    const char *teacher = st_meta(&k->file, "teacher");
+    if (!teacher || strcmp(teacher, id->teacher))
+        return err_set(E(5, 79), "%s: the teacher's weights changed since this run began; restore them, or give another out=", k->path);
     Wanted w = {.a = arena_open()};
     list_tensors(&w, n, o);
-    Err rc = check_identity(path, f, id);
-    if (!rc) rc = check_tensors(path, f, &w);
-    if (!rc) rc = load_state(path, f, s);
+    Err rc = check_tensors(k->path, &k->file, &w);
     for (int i = 0; i < w.n && !rc; i++) {
-        const Tensor *t = tensor_find(f->tensors, w.t[i].name);
+        const Tensor *t = tensor_find(k->file.tensors, w.t[i].name);
         memcpy(w.t[i].data, t->data, (size_t)shape_count(t->shape) * dtype_bytes(t->dtype));
     }
     free(w.t);
     arena_close(w.a);
-    if (!rc) n->version++;
-    return rc;
-}
-
-Err checkpoint_resume(const char *dir, Net *n, Optimizer *o, const RunIdentity *id, RunState *s, bool *found) {
-    StepFile *f;
-    int files = list_steps(dir, &f);
-    Err rc = OK;
-    Str reasons = {0};
-    *found = false;
-    for (int i = 0; i < files && !*found && !rc; i++) {
-        SafeFile file;
-        if (st_read(f[i].path, EXIT_CHECKPOINT, &file)) {
-            log_warn("checkpoint not usable: %s%s", err_text(), i + 1 < files ? "; going back to the one before" : "");
-            str_addf(&reasons, "%s%s", reasons.n ? "; " : "", err_text());
-            continue;
-        }
-        rc = load_file(f[i].path, &file, n, o, id, s);
-        st_close(&file);
-        *found = !rc;
-        if (!rc) log_info("resuming from %s", f[i].path);
-    }
-    if (files && !*found && !rc)
-        rc = err_set(E(5, 11), "%s/checkpoints: none of %d checkpoints is usable (%s); give another out=, or remove them to start again",
-                     dir, files, reasons.s);
-    str_free(&reasons);
-    free_steps(f, files);
-    return rc;
+    if (rc) return rc;
+    n->version++;
+    log_info("resuming from %s", k->path);
+    warn_other_platform(&k->file);
+    return OK;
 }

@@ -52,10 +52,25 @@ static Err loss_add(Config *c, const YNode *y) {
     return OK;
 }
 
+/* Do two places ("a.yaml:12", "command line") lie in the same source? Within one the order of options
+ * does not matter, so what belongs to a method survives that the method is named after it. */
+static bool same_source(const char *a, const char *b) {
+    const char *x = strrchr(a, ':'), *y = strrchr(b, ':');
+    size_t n = x ? (size_t)(x - a) : strlen(a), m = y ? (size_t)(y - b) : strlen(b);
+    return n == m && !memcmp(a, b, n);
+}
+
+static int keep_of_source(TermOption *o, int n, const char *where) {
+    int kept = 0;
+    for (int i = 0; i < n; i++)
+        if (same_source(o[i].where, where)) o[kept++] = o[i];
+    return kept;
+}
+
 /* A list replaces the whole list of what came before it. */
 static Err losses_set(Config *c, const YNode *y) {
     c->n_losses = 0;
-    c->origin->n_override = 0;
+    c->origin->n_override = keep_of_source(c->origin->override, c->origin->n_override, y->where);
     c->origin->losses_where = y->where;
     if (y->kind == Y_SCALAR) return !*y->text || !strcmp(y->text, "none") ? OK : loss_add(c, y);
     if (y->kind == Y_LIST)
@@ -85,8 +100,9 @@ static Err row_set(Walk *w, int row, const char *value, const char *where) {
     if (w->bit && !(config_row_commands(row) & w->bit))
         return err_set(E(2, 76), "%s: %s is no option of `retort %s`; see retort %s --help", where, r->name, w->command, w->command);
     if (!strcmp(value, "none") && (!strcmp(r->name, "teacher.model") || !strcmp(r->name, "data.kind"))) value = "";
+    TermSource *task = &c->origin->task;
     if (!strcmp(r->name, "distill.task.kind") && strcmp(value, c->origin->raw.task_kind))
-        c->origin->task = (TermSource){0};       /* options of another method mean nothing to this one */
+        task->n = keep_of_source(task->option, task->n, where);  /* options of another method mean nothing to this one */
     TRY(option_set(config_rows, &c->origin->raw, c->arena, "", r->name, value, where));
     c->origin->where[row] = where;
     return OK;

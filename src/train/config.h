@@ -43,7 +43,8 @@ Err  config_read_text(const char *text, const char *name, Config **out);   /* as
 void config_split_args(int argc, char **argv, char **pos, int *n_pos, char **args, int *n_args);
 void config_close(Config *c);
 Err  config_write(const Config *c, const char *path);            /* resolved, each value with its origin as a comment */
-Err  config_check_resume(const Config *c, const char *path);     /* E5xxx listing old -> new of what may not change */
+/* text: what the run began with, from its checkpoint at path. E5xxx listing old -> new of what may not change. */
+Err  config_check_resume(const Config *c, const char *text, const char *path);
 char *config_text(const Config *c);                              /* the resolved YAML; caller frees */
 void config_help(const char *command);
 #endif

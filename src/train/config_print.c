@@ -8,18 +8,12 @@
 
 typedef struct Printer { Str s; char group[8][64]; int depth; } Printer;
 
-char *config_row_text(const Config *c, int row) {
-    const Option *r = &config_rows[row];
-    const void *raw = &c->origin->raw;
-    if (r->type != OPT_STR) return option_text(r, raw);
-    const char *v = *(const char *const *)((const char *)raw + r->offset);
-    return xstrdup(v ? v : "");
-}
+char *config_row_text(const Config *c, int row) { return option_text(&config_rows[row], &c->origin->raw); }
 
 static void print_value(Printer *p, OptType type, const char *key, const char *value, const char *where) {
     size_t start = p->s.n;
     str_addf(&p->s, "%*s%s: ", 2 * p->depth, "", key);
-    if (type == OPT_STR && strcmp(value, "{}") && value[0] != '{') yaml_quote(&p->s, value);
+    if (type == OPT_STR && strcmp(key, "lr_groups")) yaml_quote(&p->s, value);      /* that one is a map, written as one */
     else str_add(&p->s, value);
     int pad = 44 - (int)(p->s.n - start);
     str_addf(&p->s, "%*s# ", pad > 1 ? pad : 1, "");
@@ -46,22 +40,20 @@ static const char *enter_groups(Printer *p, const char *name) {
     return name;
 }
 
+static char *number_text(double v) {
+    Str s = {0};
+    str_json_number(&s, v);
+    return s.s;
+}
+
 /* weight and all options of a method, at the present depth. */
 static void print_term(Printer *p, const LossTerm *t, const TermSource *src) {
-    char weight[40];
-    snprintf(weight, sizeof weight, "%.17g", t->weight);
-    double shorter;
-    for (int digits = 6; digits < 17; digits++) {
-        char text[40];
-        snprintf(text, sizeof text, "%.*g", digits, t->weight);
-        if (parse_f64(text, &shorter) && shorter == t->weight) { memcpy(weight, text, sizeof weight); break; }
-    }
+    char *weight = number_text(t->weight);
     const TermOption *o = term_option(src, "weight");
     print_value(p, OPT_F64, "weight", weight, o ? o->where : "default");
+    free(weight);
     for (const Option *r = t->method->options; r && r->name; r++) {
-        char *text;
-        const char *s = r->type == OPT_STR ? *(const char *const *)((const char *)t->opt + r->offset) : NULL;
-        text = r->type == OPT_STR ? xstrdup(s ? s : "") : option_text(r, t->opt);
+        char *text = option_text(r, t->opt);
         o = term_option(src, r->name);
         print_value(p, r->type, r->name, text, o ? o->where : "default");
         free(text);
@@ -106,54 +98,69 @@ Err config_write(const Config *c, const char *path) {
     return rc;
 }
 
-/* The terms as text without origins, for comparing. */
-static char *terms_text(const Config *c) {
-    Printer p = {0};
-    TermSource none = {0};
-    str_addf(&p.s, "%s\n", c->task.method->name);
-    print_term(&p, &c->task, &none);
+/* ---- comparison on resume ------------------------------------------------------------------------ */
+
+typedef struct Setting { const char *key; char *value; } Setting;        /* key: lives in the config's arena */
+typedef struct Settings { Setting *v; int n, cap; } Settings;
+
+static void settings_add(Settings *s, const char *key, char *value) {    /* takes value */
+    GROW(s->v, s->n, s->cap);
+    s->v[s->n++] = (Setting){key, value};
+}
+
+static void settings_free(Settings *s) {
+    for (int i = 0; i < s->n; i++) free(s->v[i].value);
+    free(s->v);
+}
+
+static void settings_of_term(Settings *s, const Config *c, const char *prefix, const LossTerm *t) {
+    settings_add(s, arena_printf(c->arena, "%sweight", prefix), number_text(t->weight));
+    for (const Option *r = t->method->options; r && r->name; r++)
+        settings_add(s, arena_printf(c->arena, "%s%s", prefix, r->name), option_text(r, t->opt));
+}
+
+/* Everything that a resumed run may not change, by the names one would type. */
+static Settings settings_of(const Config *c) {
+    Settings s = {0};
+    Str losses = {0};
+    str_add(&losses, "[");
+    for (int i = 0; i < config_row_count(); i++)
+        if (in_file(i) && !(config_rows[i].flags & OPT_RESUME)) settings_add(&s, config_rows[i].name, config_row_text(c, i));
+    settings_of_term(&s, c, "distill.task.", &c->task);
     for (int i = 0; i < c->n_losses; i++) {
-        str_addf(&p.s, "%s\n", c->losses[i].label);
-        print_term(&p, &c->losses[i], &none);
+        str_addf(&losses, "%s%s", i ? ", " : "", c->losses[i].method->name);
+        settings_of_term(&s, c, arena_printf(c->arena, "distill.losses.%s.", c->losses[i].label), &c->losses[i]);
     }
-    return p.s.s;
+    str_add(&losses, "]");
+    settings_add(&s, "distill.losses", losses.s);
+    return s;
 }
 
-static void list_changed_terms(Str *s, const Config *old, const Config *new) {
-    char *a = terms_text(old), *b = terms_text(new), *sa = NULL, *sb = NULL;
-    const char *la = strtok_r(a, "\n", &sa), *lb = strtok_r(b, "\n", &sb);
-    while (la || lb) {                       /* the first line that differs says enough */
-        if (!la || !lb || strcmp(la, lb)) {
-            const char *ca = la ? strstr(la, "  #") : NULL, *cb = lb ? strstr(lb, "  #") : NULL;
-            str_addf(s, "%sdistill: %.*s -> %.*s", s->n ? ", " : "", la ? (int)(ca ? ca - la : (long)strlen(la)) : 4, la ? la : "none",
-                     lb ? (int)(cb ? cb - lb : (long)strlen(lb)) : 4, lb ? lb : "none");
-            break;
-        }
-        la = strtok_r(NULL, "\n", &sa), lb = strtok_r(NULL, "\n", &sb);
-    }
-    free(a), free(b);
+static const char *value_of(const Settings *s, const char *key) {
+    for (int i = 0; i < s->n; i++)
+        if (!strcmp(s->v[i].key, key)) return s->v[i].value;
+    return NULL;
 }
 
-Err config_check_resume(const Config *c, const char *path) {
-    Bytes b;
+static void list_changes(Str *out, const Settings *was, const Settings *is) {
+    for (int i = 0; i < was->n; i++) {
+        const char *now = value_of(is, was->v[i].key);
+        if (now && !strcmp(now, was->v[i].value)) continue;
+        str_addf(out, "%s%s: %s -> %s", out->n ? ", " : "", was->v[i].key, was->v[i].value, now ? now : "absent");
+    }
+    for (int i = 0; i < is->n; i++)
+        if (!value_of(was, is->v[i].key)) str_addf(out, "%s%s: absent -> %s", out->n ? ", " : "", is->v[i].key, is->v[i].value);
+}
+
+Err config_check_resume(const Config *c, const char *text, const char *path) {
     Config *old;
-    TRY(sys_read_file(path, 1 << 20, EXIT_CHECKPOINT, &b));
-    char *text = xcalloc(b.bytes + 1, 1);
-    memcpy(text, b.data, b.bytes);
-    free(b.data);
-    Err rc = config_read_text(text, path, &old);
-    free(text);
-    if (rc) return err_wrap(E(5, 15), "the run was started by another version");
+    if (config_read_text(text, path, &old)) return err_wrap(E(5, 15), "the run was started by another version");
+    Settings was = settings_of(old), is = settings_of(c);
     Str s = {0};
-    for (int i = 0; i < config_row_count(); i++) {
-        if (!in_file(i) || (config_rows[i].flags & OPT_RESUME)) continue;
-        char *was = config_row_text(old, i), *is = config_row_text(c, i);
-        if (strcmp(was, is)) str_addf(&s, "%s%s: %s -> %s", s.n ? ", " : "", config_rows[i].name, was, is);
-        free(was), free(is);
-    }
-    list_changed_terms(&s, old, c);
+    list_changes(&s, &was, &is);
+    settings_free(&was), settings_free(&is);
     config_close(old);
-    if (s.n) rc = err_set(E(5, 0), "%s: changed options would change the result: %s; give the old values, or another out=", path, s.s);
+    Err rc = s.n ? err_set(E(5, 0), "%s: changed options would change the result: %s; give the old values, or another out=", path, s.s) : OK;
     str_free(&s);
     return rc;
 }

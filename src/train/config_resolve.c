@@ -6,6 +6,8 @@
 
 #include "train/config_priv.h"
 
+enum { METHODS_MAX = 64 };
+
 static const char *or_null(const char *s) { return s && *s ? s : NULL; }
 
 const TermOption *term_option(const TermSource *t, const char *name) {
@@ -17,11 +19,13 @@ const TermOption *term_option(const TermSource *t, const char *name) {
 static Err find_method(const char *name, const char *where, bool task, const KdMethod **out) {
     const KdMethod *m = method_find(name);
     if (!m) {
-        const char *names[64];
-        int n = method_names(names, 64);
+        const char *names[METHODS_MAX];
+        int n = 0, all = method_names(names, METHODS_MAX);
+        for (int i = 0; i < all; i++)
+            if (method_find(names[i])->task == task) names[n++] = names[i];
         const char *near = str_nearest(name, names, n);
-        return err_set(E(2, 76), "%s: unknown loss %s%s%s; see retort train --help", where, name,
-                       near ? "; did you mean " : "", near ? near : "");
+        if (near) return err_set(E(2, 76), "%s: unknown loss %s; did you mean %s?", where, name, near);
+        return err_set(E(2, 76), "%s: unknown loss %s; see retort train --help", where, name);
     }
     if (task != m->task)
         return err_set(E(2, 76), "%s: %s is %s; put it into %s", where, name, m->task ? "a task loss" : "not a task loss",
@@ -106,18 +110,22 @@ static void resolve_data(const ConfigRaw *r, DataOptions *d) {
 
 static Err resolve_groups(Config *c) {
     YNode *map;
+    ConfigRaw *r = &c->origin->raw;
     const char *where = c->origin->where[config_row_find("train.lr_groups")];
-    TRY(yaml_parse(c->origin->raw.lr_groups, strlen(c->origin->raw.lr_groups), "train.lr_groups", c->arena, &map));
+    TRY(yaml_parse(r->lr_groups, strlen(r->lr_groups), "train.lr_groups", c->arena, &map));
     if (map->kind != Y_MAP) return err_set(E(2, 76), "%s: train.lr_groups is a map, as in {head: 10}", where);
     if (map->n > LR_GROUPS_MAX) return err_set(E(2, 76), "%s: more than %d train.lr_groups", where, LR_GROUPS_MAX);
     for (int i = 0; i < map->n; i++) {
         double f;
         if (map->item[i]->kind != Y_SCALAR || !parse_f64(map->item[i]->text, &f) || !(f >= 0) || !isfinite(f))
-            return err_set(E(2, 76), "%s: train.lr_groups: %s must be a factor >= 0", where, map->key[i]);
+            return err_set(E(2, 76), "%s: train.lr_groups: %s must be a factor >= 0, as in {head: 10}", where, map->key[i]);
         c->lr_groups[i].prefix = map->key[i];
         c->lr_groups[i].factor = f;
     }
     c->n_lr_groups = map->n;
+    char *flow = yaml_flow(map);                 /* one way to write it, whatever way it was given */
+    r->lr_groups = arena_strdup(c->arena, flow);
+    free(flow);
     return OK;
 }
 

@@ -60,6 +60,18 @@ static void add_number(Str *s, const char *key, double v) {
     str_add(s, ", ");
 }
 
+void scores_json_classes(Str *s, const Scores *sc, const Dataset *d) {
+    for (int k = 0; k < d->n_classes; k++) {
+        str_add(s, k ? ", {\"name\": " : "[{\"name\": ");
+        str_json(s, d->class_names[k]);
+        str_add(s, ", ");
+        add_number(s, "iou", sc->iou[k]);
+        add_number(s, "accuracy", sc->accuracy[k]);
+        str_addf(s, "\"pixels\": %lld}", (long long)sc->pixels[k]);
+    }
+    str_add(s, "]");
+}
+
 char *scores_json(const Confusion *m, const Dataset *d, const char *model) {
     Str s = {0};
     Scores sc;
@@ -72,16 +84,9 @@ char *scores_json(const Confusion *m, const Dataset *d, const char *model) {
     add_number(&s, "miou_present", sc.miou_present);
     add_number(&s, "pixel_accuracy", sc.pixel_accuracy);
     add_number(&s, "mean_accuracy", sc.mean_accuracy);
-    str_add(&s, "\"classes\": [");
-    for (int k = 0; k < m->n; k++) {
-        str_add(&s, k ? ", {\"name\": " : "{\"name\": ");
-        str_json(&s, d->class_names[k]);
-        str_add(&s, ", ");
-        add_number(&s, "iou", sc.iou[k]);
-        add_number(&s, "accuracy", sc.accuracy[k]);
-        str_addf(&s, "\"pixels\": %lld}", (long long)sc.pixels[k]);
-    }
-    str_add(&s, "], \"confusion\": [");
+    str_add(&s, "\"classes\": ");
+    scores_json_classes(&s, &sc, d);
+    str_add(&s, ", \"confusion\": [");
     for (int k = 0; k < m->n; k++) {
         str_add(&s, k ? ", [" : "[");
         for (int j = 0; j < m->n; j++) str_addf(&s, "%s%lld", j ? ", " : "", (long long)m->count[(int64_t)k * m->n + j]);

@@ -235,19 +235,30 @@ static void read_stats(const Job *j, StepResult *out) {
     }
 }
 
+/* Kernels cannot fail: what a term met that its formula does not allow is told here, after the run. */
+static Err check_terms(const Job *j) {
+    const Config *c = j->c;
+    for (int i = 0; i <= c->n_losses; i++) {
+        const KdMethod *m = i ? c->losses[i - 1].method : c->task.method;
+        const void *saved = m->check ? plan_saved(j->splan, j->term[i]) : NULL;
+        if (saved) TRY(m->check(saved));
+    }
+    return OK;
+}
+
 Err job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool accumulate, StepResult *out) {
     OpRun run = {.training = true, .seed = seed, .first_sample = b->first_sample};
-    *out = (StepResult){.kept_main = NAN, .kept_aux = NAN, .aux = NAN, .grad_norm = NAN};
+    *out = (StepResult){.kept_main = NAN, .kept_aux = NAN, .aux = NAN, .grad_norm = NAN, .staged = is_read(j->student, j->stage)};
     if (j->tplan) run_teacher(j, b, &run);
     memcpy(j->stage_value, stage, sizeof j->stage_value);
     plan_bind(j->splan, j->sn.image, b->images);
     plan_bind(j->splan, j->sn.rects, b->rects);
     plan_bind(j->splan, j->labels, b->labels);
-    if (is_read(j->student, j->stage)) plan_bind(j->splan, j->stage, j->stage_value);
+    if (out->staged) plan_bind(j->splan, j->stage, j->stage_value);
     plan_run(j->splan, &run, accumulate);
     out->total = *plan_value(j->splan, j->total);
     out->task = *plan_value(j->splan, j->term[0]);
     for (int i = 0; i < j->c->n_losses; i++) out->terms[i] = *plan_value(j->splan, j->term[1 + i]);
     read_stats(j, out);
-    return OK;
+    return check_terms(j);
 }

@@ -32,8 +32,9 @@ char *metrics_train_line(const Config *c, int64_t step, double epoch, double lr,
     add_f64(&s, "grad_norm", r->grad_norm);
     add_f64(&s, "images_per_s", images_per_s);
     add_f64(&s, "stall", stall);
+    if (r->staged) str_addf(&s, ", \"stage\": \"%s\"", stage[0] >= stage[1] ? "tfe" : "tse");
     if (!isnan(r->kept_main)) {
-        str_addf(&s, ", \"stage\": \"%s\", \"kept\": {\"main\": ", stage[0] >= stage[1] ? "tfe" : "tse");
+        str_add(&s, ", \"kept\": {\"main\": ");
         str_json_number(&s, r->kept_main);
         if (!isnan(r->kept_aux)) add_f64(&s, "aux", r->kept_aux);
         str_add(&s, "}");
@@ -43,7 +44,7 @@ char *metrics_train_line(const Config *c, int64_t step, double epoch, double lr,
     return s.s;
 }
 
-static void add_scores(Str *s, const Confusion *m) {
+static void add_scores(Str *s, const Dataset *d, const Confusion *m) {
     Scores sc;
     confusion_scores(m, &sc);
     str_add(s, "{\"miou\": ");
@@ -51,23 +52,19 @@ static void add_scores(Str *s, const Confusion *m) {
     add_f64(s, "miou_present", sc.miou_present);
     add_f64(s, "pixel_accuracy", sc.pixel_accuracy);
     add_f64(s, "mean_accuracy", sc.mean_accuracy);
-    str_addf(s, ", \"images\": %" PRId64 ", \"iou\": [", m->images);
-    for (int k = 0; k < m->n; k++) {
-        if (k) str_add(s, ", ");
-        str_json_number(s, sc.iou[k]);
-    }
-    str_add(s, "]");
+    str_addf(s, ", \"images\": %" PRId64 ", \"classes\": ", m->images);
+    scores_json_classes(s, &sc, d);
     scores_free(&sc);
 }
 
-char *metrics_eval_line(int64_t step, const Confusion *m, const Confusion *ema, double seconds) {
+char *metrics_eval_line(int64_t step, const Dataset *d, const Confusion *m, const Confusion *ema, double seconds) {
     char now[32];
     Str s = {0};
     str_addf(&s, "{\"step\": %" PRId64 ", \"eval\": ", step);
-    add_scores(&s, m);
+    add_scores(&s, d, m);
     if (ema) {
         str_add(&s, ", \"ema\": ");
-        add_scores(&s, ema);
+        add_scores(&s, d, ema);
         str_add(&s, "}");
     }
     add_f64(&s, "seconds", seconds);
@@ -86,7 +83,8 @@ Err status_write(const Config *c, const RunStatus *r) {
         add_loss(&s, c, r->last);
     }
     add_f64(&s, "eta_s", r->eta_s);
-    str_addf(&s, ", \"eval\": {\"step\": %" PRId64, r->eval_step);
+    str_add(&s, ", \"eval\": {\"step\": ");
+    str_json_number(&s, r->eval_step < 0 ? NAN : (double)r->eval_step);
     add_f64(&s, "miou", r->miou);
     add_f64(&s, "best", r->best);
     str_addf(&s, "}, \"pid\": %d, \"host\": ", sys_pid());

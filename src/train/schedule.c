@@ -21,10 +21,10 @@ double optimizer_lr(const Config *c, int64_t step) {
  * runs stage 1 for warmup - 1 steps. */
 void stage_weights(const Config *c, int64_t step, float stage[2]) {
     double steps = (double)c->steps, at = (double)(step + (c->task_compat ? 1 : 0));
-    double warmup = c->task_warmup < 1 ? floor(c->task_warmup * steps) : c->task_warmup;
+    double warmup = c->task_warmup < 1 ? floor(c->task_warmup * steps + 1e-6) : c->task_warmup;    /* 0.29 x 100 is 29 */
     double v = at < warmup ? 1 : 0;
     if (c->task_schedule == 1 && at >= warmup && warmup < steps) v = (at - steps) / (warmup - steps);
-    if (v < 0) v = 0;
+    if (v <= 0) v = 0;                       /* -0 too */
     stage[0] = (float)v;
     stage[1] = (float)(1 - v);
 }

@@ -28,7 +28,7 @@ typedef struct Run {
     RunState  s;
     RunIdentity id;
     char     *config;
-    Digest    fingerprint;
+    Digest    train_data, val_data;  /* fingerprints */
     StepResult last;
     bool      has_last, log_failed, dry;
     int       misses;                /* checkpoints in a row that could not be written */
@@ -89,9 +89,10 @@ static double eta_seconds(const Run *r) {
     int64_t done = r->s.step - r->session_step, left = c->steps - r->s.step, evals = left > 0;
     if (!done) return NAN;
     double per_step = (sys_now() - r->session_start - r->session_aside) / (double)done;
+    double train = per_step * (double)left, eval = isnan(r->s.eval_seconds) ? 0 : r->s.eval_seconds;
     if (c->eval_every.steps > 0) evals += (c->steps - 1) / c->eval_every.steps - r->s.step / c->eval_every.steps;
-    double eval = isnan(r->s.eval_seconds) ? 0 : r->s.eval_seconds;
-    return per_step * (double)left + eval * (double)evals;
+    else if (c->eval_every.seconds > 0) evals += (int64_t)(train / c->eval_every.seconds);
+    return train + eval * (double)evals;
 }
 
 static void write_status(Run *r, const char *state, int exit_code) {
@@ -126,7 +127,7 @@ static Err open_data(Run *r) {
         r->data.crop_h = s.h, r->data.crop_w = s.w;
         sample_free(&s);
     }
-    r->fingerprint = dataset_fingerprint(r->train);
+    r->train_data = dataset_fingerprint(r->train), r->val_data = dataset_fingerprint(r->val);
     return OK;
 }
 
@@ -135,25 +136,36 @@ static Err open_job(Run *r) {
     TRY(job_open(c, (int)c->batch, r->data.crop_h, r->data.crop_w, r->train, &r->job));
     TRY(optimizer_open(c, job_student(r->job), &r->opt));
     r->config = config_text(c);
-    r->id = (RunIdentity){.config = r->config, .fingerprint = r->fingerprint.hex, .teacher = job_teacher_digest(r->job),
-                          .class_names = r->train->class_names, .n_classes = r->train->n_classes};
+    r->id = (RunIdentity){.config = r->config, .train_data = r->train_data.hex, .val_data = r->val_data.hex,
+                          .teacher = job_teacher_digest(r->job), .class_names = r->train->class_names,
+                          .n_classes = r->train->n_classes, .seed = c->seed, .samples = c->accumulate * c->batch};
     return OK;
+}
+
+/* Options first, then data: what is cheap to check, and easy to have got wrong. */
+static Err check_resume(const Run *r, const Checkpoint *k) {
+    const char *train = st_meta(&k->file, "fingerprint"), *val = st_meta(&k->file, "fingerprint_val");
+    TRY(config_check_resume(r->c, st_meta(&k->file, "config"), k->path));
+    TRY(data_list_check(r->c->out, r->train, train ? train : "", r->train_data.hex));
+    return val ? data_list_check(r->c->out, r->val, val, r->val_data.hex) : OK;
 }
 
 static Err restore(Run *r) {
     const Config *c = r->c;
-    char *path = in_run(r, "config.yaml"), *newest = checkpoint_newest(c->out);
-    bool found = false;
-    Err rc = newest && sys_exists(path) ? config_check_resume(c, path) : OK;
-    r->s = (RunState){.eval_step = -1, .best_step = -1, .best = NAN, .last = NAN, .eval_seconds = NAN};
+    Checkpoint k;
+    Err rc = checkpoint_open(c->out, &k, &r->s);
+    if (!rc && k.path) rc = check_resume(r, &k);
     if (!rc) rc = open_job(r);
-    if (!rc) rc = checkpoint_resume(c->out, job_student(r->job), r->opt, &r->id, &r->s, &found);
-    if (!rc && r->s.step > c->steps)
-        rc = err_set(E(5, 0), "%s: the checkpoint is at step %" PRId64 ", beyond train.steps=%" PRId64, c->out, r->s.step, c->steps);
-    if (!rc) rc = config_write(c, path);
-    if (!rc) rc = open_metrics(r);
-    free(path), free(newest);
-    return rc;
+    if (!rc && k.path) rc = checkpoint_load(&k, job_student(r->job), r->opt, &r->id);
+    const bool fresh = !k.path;
+    checkpoint_close(&k);
+    TRY(rc);
+    char *path = in_run(r, "config.yaml");
+    rc = config_write(c, path);
+    free(path);
+    if (!rc && fresh) rc = data_list_write(c->out, r->train);
+    if (!rc && fresh) rc = data_list_write(c->out, r->val);
+    return rc ? rc : open_metrics(r);
 }
 
 static Err open_loader(Run *r) {
@@ -169,7 +181,7 @@ static void announce(const Run *r) {
              c->teacher.model ? "; teacher " : "", c->teacher.model ? c->teacher.model : "");
     log_info("batch %" PRId64 " x %" PRId64 " of %dx%d, %" PRId64 " steps, seed %" PRId64 ", %d threads; results are the same to the bit for the "
              "same threads, processor and libraries", c->batch, c->accumulate, r->data.crop_h, r->data.crop_w, c->steps, c->seed, parallel_threads());
-    if (!strcmp(c->student_weights, "none")) log_info("the student starts from random weights");
+    if (r->s.step == 0 && !strcmp(c->student_weights, "none")) log_info("the student starts from random weights");
     if (c->accumulate > 1) log_info("with train.accumulate the counts of a loss (RDD's fraction) are per micro-batch");
 }
 
@@ -195,9 +207,23 @@ static double miou_of(const Confusion *m) {
 static void keep_best(Run *r, double miou) {             /* the net holds the weights in question */
     if (isnan(miou) || (!isnan(r->s.best) && miou <= r->s.best)) return;
     char *path = in_run(r, "best.safetensors");
-    r->s.best = miou, r->s.best_step = r->s.step;
     if (checkpoint_weights(path, job_student(r->job), &r->s, &r->id)) log_warn("%s; training goes on", err_text());
+    else r->s.best = miou, r->s.best_step = r->s.step;
     free(path);
+}
+
+/* A finite loss and gradient can still push weights or running statistics over the edge. Such weights
+ * are neither judged nor saved: what lies on the disk stays good. */
+static Err check_weights(const Run *r) {
+    const Net *n = job_student(r->job);
+    for (int k = 0; k < n->n_params; k++) {
+        const NetParam *p = &n->params[k];
+        for (int64_t i = 0; p->kind != PARAM_COUNT && i < shape_count(p->shape); i++)
+            if (!isfinite(p->data[i]))
+                return err_set(E(8, 62), "step %" PRId64 ": %s is not finite at element %" PRId64 "; nothing was saved; lower "
+                               "train.lr or set train.clip, and start again from the last checkpoint", r->s.step, p->name, i);
+    }
+    return OK;
 }
 
 static Err evaluate_both(Run *r, Confusion *raw, Confusion *ema) {
@@ -220,6 +246,7 @@ static Err evaluate_both(Run *r, Confusion *raw, Confusion *ema) {
 
 static Err run_evaluation(Run *r) {
     const Config *c = r->c;
+    TRY(check_weights(r));
     double start = sys_now();
     Confusion *raw = confusion_open(r->val->n_classes), *ema = r->opt->ema ? confusion_open(r->val->n_classes) : NULL;
     Err rc = evaluate_both(r, raw, ema);
@@ -227,7 +254,7 @@ static Err run_evaluation(Run *r) {
         double seconds = sys_now() - start;
         r->s.eval_seconds = seconds;
         r->s.eval_step = r->s.step;
-        metrics_line(r, metrics_eval_line(r->s.step, raw, ema, seconds));
+        metrics_line(r, metrics_eval_line(r->s.step, r->val, raw, ema, seconds));
         log_info("step %" PRId64 ": mIoU %.2f %% on %s (%" PRId64 " images, %.1f s), best %.2f %% at step %" PRId64, r->s.step,
                  100 * r->s.last, c->eval_split, raw->images, seconds, 100 * r->s.best, r->s.best_step);
         r->evaluated_at = sys_now();
@@ -240,15 +267,15 @@ static Err run_evaluation(Run *r) {
 
 /* A full or failing disk is no reason to stop at once: warn, train on, try again at the next interval. */
 static Err save(Run *r, bool must) {
+    TRY(check_weights(r));
     double start = sys_now();
-    r->s.train_seconds += start - r->saved_at;
     if (append_sync(r->metrics) && !r->log_failed) log_warn("%s; training goes on, the log is incomplete", err_text()), r->log_failed = true;
     r->s.metrics_bytes = append_bytes(r->metrics);
     Err rc = checkpoint_write(r->c->out, job_student(r->job), r->opt, &r->s, &r->id, r->c->checkpoint_keep);
     r->saved_at = sys_now();
     r->session_aside += r->saved_at - start;
     if (!rc) return r->misses = 0, OK;
-    if (must || ++r->misses >= MISSES_MAX) return err_wrap(E(6, 3), "the checkpoint of step %" PRId64 " could not be written", r->s.step);
+    if (must || ++r->misses >= MISSES_MAX) return err_wrap(rc, "the checkpoint of step %" PRId64 " could not be written", r->s.step);
     log_warn("checkpoint of step %" PRId64 " not written: %s; training goes on, next try at the next interval (%d of %d)", r->s.step,
              err_text(), r->misses, MISSES_MAX);
     return OK;
@@ -256,12 +283,14 @@ static Err save(Run *r, bool must) {
 
 /* ---- steps --------------------------------------------------------------------------------------- */
 
-static Err not_finite(const Run *r, const Batch *b, const StepResult *x, const char *what) {
+/* samples: how many, up to the last of b, may be the cause. */
+static Err not_finite(const Run *r, const Batch *b, int64_t samples, const StepResult *x, const char *what) {
     Str s = {0};
+    const uint64_t end = b->first_sample + (uint64_t)b->n;
     for (int i = 0; i < r->c->n_losses; i++) str_addf(&s, ", %s %g", r->c->losses[i].label, x->terms[i]);
     Err rc = err_set(E(8, 62), "step %" PRId64 ": %s is not finite (task %g%s; samples %" PRIu64 " to %" PRIu64 "); nothing was updated; "
                      "lower train.lr, set train.clip, or look at these samples", r->s.step + 1, what, x->task, s.n ? s.s : "",
-                     b->first_sample, b->first_sample + (uint64_t)b->n - 1);
+                     end - (uint64_t)samples, end - 1);
     str_free(&s);
     return rc;
 }
@@ -286,7 +315,7 @@ static Err dry_run(Run *r, const Batch *b) {
         const float stage[2] = {i == 0, i == 1};
         StepResult x;
         rc = job_step(r->job, b, (uint64_t)r->c->seed, stage, false, &x);
-        if (!rc && !finite_result(r, &x)) rc = not_finite(r, b, &x, "the loss");
+        if (!rc && !finite_result(r, &x)) rc = not_finite(r, b, b->n, &x, "the loss");
     }
     memcpy(n->values + n->n_trainable, stats, rest * sizeof *stats);
     for (int k = 0; k < n->n_params; k++) n->params[k].count = counts[k];
@@ -298,7 +327,7 @@ static Err dry_run(Run *r, const Batch *b) {
 
 static void add_result(StepResult *sum, const StepResult *x, double share, int n_losses) {
     sum->total += share * x->total, sum->task += share * x->task, sum->aux += share * x->aux;
-    sum->kept_main += share * x->kept_main, sum->kept_aux += share * x->kept_aux;
+    sum->kept_main += share * x->kept_main, sum->kept_aux += share * x->kept_aux, sum->staged = x->staged;
     for (int i = 0; i < n_losses; i++) sum->terms[i] += share * x->terms[i];
 }
 
@@ -310,11 +339,11 @@ static Err micro_batch(Run *r, const float stage[2], bool accumulate, StepResult
     r->stall_s += b->wait_s, r->line_stall += b->wait_s;
     Err rc = r->s.step == 0 && !r->dry ? dry_run(r, b) : OK;
     if (!rc) rc = job_step(r->job, b, (uint64_t)c->seed, stage, accumulate, &x);
-    if (!rc && !finite_result(r, &x)) rc = not_finite(r, b, &x, "the loss");
+    if (!rc && !finite_result(r, &x)) rc = not_finite(r, b, b->n, &x, "the loss");
     if (!rc) add_result(sum, &x, 1.0 / (double)c->accumulate, c->n_losses);
     if (!rc && update) {
         sum->grad_norm = optimizer_step(r->opt, r->s.step);
-        if (isnan(sum->grad_norm)) rc = not_finite(r, b, &x, "the gradient");
+        if (isnan(sum->grad_norm)) rc = not_finite(r, b, c->accumulate * c->batch, &x, "the gradient");
     }
     loader_done(r->loader, b);
     return rc;
@@ -326,7 +355,7 @@ static void show_progress(const Run *r) {
     for (int i = 0; i < c->n_losses; i++) str_addf(&s, ", %s %.4g", c->losses[i].label, r->last.terms[i]);
     double spent = sys_now() - r->session_start - r->session_aside, eta = eta_seconds(r);
     double rate = (double)((r->s.step - r->session_step) * c->batch * c->accumulate) / spent;
-    log_progress("step %" PRId64 "/%" PRId64 "  loss %.4f (task %.4g%s)  %.1f images/s, %.0f %% waiting for data  %d:%02d:%02d left", r->s.step,
+    log_progress("step %" PRId64 "/%" PRId64 "  loss %.5g (task %.4g%s)  %.1f images/s, %.0f %% waiting for data  %d:%02d:%02d left", r->s.step,
                  c->steps, r->last.total, r->last.task, s.n ? s.s : "", rate, 100 * r->stall_s / spent, (int)(eta / 3600),
                  (int)(eta / 60) % 60, (int)eta % 60);
     str_free(&s);
@@ -437,8 +466,16 @@ static Err run_all(Run *r) {
     return finish(r);
 }
 
+/* The caller prints the error line when the log is closed already; it belongs into the log too. */
+static void log_failure(Run *r, Err rc, const char *text) {
+    char *line = xprintf("error E%04d %s", rc, text);
+    if (append_line(r->log, line)) r->log_failed = true;
+    free(line);
+}
+
 Err train_run_with(const Config *c, const TrainHooks *hooks) {
     Run r = {.c = c, .hooks = hooks};
+    r.s = (RunState){.eval_step = -1, .best_step = -1, .best = NAN, .last = NAN, .eval_seconds = NAN};
     sys_catch_signals();
     parallel_set_threads((int)c->threads);
     Err rc = open_dir(&r);
@@ -447,6 +484,7 @@ Err train_run_with(const Config *c, const TrainHooks *hooks) {
         if (rc) {
             char *text = xstrdup(err_text());        /* writing the status may set another */
             log_progress_end();
+            if (rc >= 1000) log_failure(&r, rc, text);
             write_status(&r, rc >= 128 && rc < 1000 ? "stopped" : "failed", err_exit_code(rc));
             err_set(rc, "%s", text);
             free(text);

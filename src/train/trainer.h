@@ -13,8 +13,12 @@ Net *job_teacher(Job *j);                    /* NULL when there is none */
 Plan *job_student_plan(Job *j);
 Plan *job_teacher_plan(Job *j);              /* NULL when there is none or nothing reads it */
 
-typedef struct StepResult { double total, task, aux, terms[LOSSES_MAX], grad_norm, kept_main, kept_aux; } StepResult;
-/* One forward and backward of one micro-batch: teacher, student, losses. stage: {tfe, tse} weights. */
+typedef struct StepResult {                  /* staged: the task loss has stages (rdd) */
+    double total, task, aux, terms[LOSSES_MAX], grad_norm, kept_main, kept_aux;
+    bool   staged;
+} StepResult;
+/* One forward and backward of one micro-batch: teacher, student, losses. stage: {tfe, tse} weights.
+ * Fails when a loss term met what it cannot compute with (KdMethod.check); no weight has changed then. */
 Err  job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool accumulate, StepResult *out);
 
 typedef struct TrainHooks {                  /* called at report.every and at the end; failures only warn */

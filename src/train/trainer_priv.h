@@ -25,36 +25,48 @@ typedef struct RunState {
     int64_t  best_step;
     double   best, last;             /* mIoU; NaN: none yet */
     uint64_t metrics_bytes;          /* length of metrics.jsonl at this step */
-    double   eval_seconds;           /* what one evaluation takes; 0: not known */
-    double   train_seconds;          /* spent in steps, over all sessions */
+    double   eval_seconds;           /* what one evaluation takes; NaN: not known */
 } RunState;
 typedef struct RunIdentity {         /* what may not change under a resumed run */
     const char *config;              /* resolved text */
-    const char *fingerprint;         /* of the training data */
+    const char *train_data, *val_data;               /* fingerprints */
     const char *teacher;             /* digest of its weights; "" without a teacher */
     const char *const *class_names; int n_classes;
+    int64_t  seed, samples;          /* the key of everything random; samples drawn per update */
 } RunIdentity;
 
 /* checkpoint.c. dir: the run directory. */
 Err  checkpoint_write(const char *dir, Net *n, const Optimizer *o, const RunState *s, const RunIdentity *id, int64_t keep);
-/* Newest good one, or *found = false when there is none at all. Bad ones are named and passed over. */
-Err  checkpoint_resume(const char *dir, Net *n, Optimizer *o, const RunIdentity *id, RunState *s, bool *found);
+typedef struct Checkpoint { char *path; SafeFile file; } Checkpoint;      /* path NULL: none */
+/* The newest good one and its state. Bad ones are named, passed over, and set aside once a good one is
+ * found. Only the metadata is looked at; checkpoint_load takes the tensors. checkpoint_close in any case. */
+Err  checkpoint_open(const char *dir, Checkpoint *out, RunState *s);
+Err  checkpoint_load(const Checkpoint *k, Net *n, Optimizer *o, const RunIdentity *id);
+void checkpoint_close(Checkpoint *k);
 Err  checkpoint_weights(const char *path, Net *n, const RunState *s, const RunIdentity *id);   /* weights alone */
 char *checkpoint_newest(const char *dir);            /* path of the newest by number; caller frees; NULL: none */
+
+/* data_list.c - RUN/lists/SPLIT.txt: the files of a data set as they were when the run began. */
+Err  data_list_write(const char *dir, const Dataset *d);
+/* E5047 with what was added, removed and changed, when the fingerprint is not what it was. */
+Err  data_list_check(const char *dir, const Dataset *d, const char *was, const char *is);
 
 /* metrics.c */
 char *metrics_train_line(const Config *c, int64_t step, double epoch, double lr, const StepResult *r,
                          const float stage[2], double images_per_s, double stall);
-char *metrics_eval_line(int64_t step, const Confusion *m, const Confusion *ema, double seconds);
+char *metrics_eval_line(int64_t step, const Dataset *d, const Confusion *m, const Confusion *ema, double seconds);
 typedef struct RunStatus {
     const char *state;               /* running | done | stopped | failed */
-    int64_t step, steps, eval_step;
+    int64_t step, steps, eval_step;  /* eval_step -1: none yet */
     int exit_code;
     double eta_s, miou, best;
     const StepResult *last;          /* NULL: none yet */
     bool log_incomplete;
 } RunStatus;
 Err  status_write(const Config *c, const RunStatus *s);
+
+/* confusion.c: [{"name", "iou", "accuracy", "pixels"}, ...], as in eval --json */
+void scores_json_classes(Str *s, const Scores *sc, const Dataset *d);
 
 /* job.c */
 const char *job_teacher_digest(const Job *j);        /* "" without a teacher */

@@ -332,3 +332,9 @@ void dnn_isa(char *out, size_t bytes) {
     bool bf16 = (isa & 0x80) != 0, vnni = (isa & 0x40) != 0, avx512 = (isa & 0x20) != 0;
     snprintf(out, bytes, "%s", bf16 ? "avx512_bf16" : vnni ? "avx512_vnni" : avx512 ? "avx512" : isa > 3 ? "avx2" : "sse4.1");
 }
+
+void plan_library(char *out, size_t bytes) {
+    char isa[32];
+    dnn_isa(isa, sizeof isa);
+    snprintf(out, bytes, "oneDNN %s %s", dnn_version(), isa);
+}
