@@ -41,8 +41,15 @@ static Err unknown_kind(const char *kind) {
     const char *names[N_DEFS];
     for (int i = 0; i < N_DEFS; i++) names[i] = defs[i]->name;
     const char *near = str_nearest(kind, names, N_DEFS);
-    return err_set(E(EXIT_USAGE, 76), "data.kind: no data set is called \"%s\"; did you mean %s?",
-                   kind, near ? near : names[0]);
+    if (near)
+        return err_set(E(EXIT_USAGE, 76), "data.kind: there is no data set %s; did you mean %s?", kind,
+                       near);
+    Str list = {0};
+    for (int i = 0; i < N_DEFS; i++) str_addf(&list, "%s%s", i ? ", " : "", names[i]);
+    Err rc = err_set(E(EXIT_USAGE, 76), "data.kind: there is no data set %s; choose one of %s", kind,
+                     list.s);
+    str_free(&list);
+    return rc;
 }
 
 void sample_free(Sample *s) {
