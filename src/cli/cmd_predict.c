@@ -118,6 +118,7 @@ static Err predict_one(const Context *c, const Job1 *job) {
     Image im;
     void *probs = NULL;
     TRY(image_read_rgb(job->path, &im));
+    if (im.turned) log_warn("%s: asks for a rotation (EXIF); its pixels are taken as stored", job->path);
     size_t pixels = (size_t)im.h * (size_t)im.w;
     uint8_t *pred = xcalloc(pixels, 1);
     char *base = path_join(c->out, job->stem), *dir = xstrdup(base);

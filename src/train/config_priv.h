@@ -42,7 +42,7 @@ typedef struct ModelRaw {
 typedef struct ConfigRaw {           /* what options.def describes; types are those of OptType */
     const char *out; int64_t seed;
     struct { const char *kind, *root; int64_t crop[2], scenes_size[2]; double scale[2], scale_step, mirror;
-             int64_t workers, scenes_seed, scenes_train, scenes_val, scenes_test; } data;
+             bool skip_unpaired, follow_links; int64_t workers, max_bad, scenes_seed, scenes_train, scenes_val, scenes_test; } data;
     ModelRaw student, teacher;
     const char *task_kind; double task_warmup; int task_schedule;
     int64_t steps, batch, accumulate, lr_batch, lr_warmup, threads;

@@ -112,6 +112,7 @@ static void resolve_data(const ConfigRaw *r, DataOptions *d) {
         .kind = or_null(r->data.kind), .root = or_null(r->data.root), .crop_h = (int)r->data.crop[0],
         .crop_w = (int)r->data.crop[1], .scale_min = r->data.scale[0], .scale_max = r->data.scale[1],
         .scale_step = r->data.scale_step, .mirror = r->data.mirror, .workers = (int)r->data.workers,
+        .max_bad = r->data.max_bad, .skip_unpaired = r->data.skip_unpaired, .follow_links = r->data.follow_links,
         .seed = (uint64_t)r->data.scenes_seed, .scenes_h = (int)r->data.scenes_size[0],
         .scenes_w = (int)r->data.scenes_size[1], .scenes_train = (int)r->data.scenes_train,
         .scenes_val = (int)r->data.scenes_val, .scenes_test = (int)r->data.scenes_test};
