@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -36,6 +37,9 @@ static int test_failures;
 #define EXPECT_OK(call) do { Err rc_ = (call); if (rc_) { FAIL("%s: E%d %s", #call, rc_, err_text()); return; } } while (0)
 #define EXPECT_ERR(call, code) do { Err rc_ = (call); \
     if (rc_ != (code)) FAIL("%s returned %d (%s), expected %d", #call, rc_, rc_ ? err_text() : "ok", (code)); } while (0)
+
+/* Processor time of this process: limits on it hold on a busy machine too. */
+static inline double test_cpu_s(void) { return (double)clock() / CLOCKS_PER_SEC; }
 
 static inline int test_run_child(const char *self, const char *name) {
     pid_t pid = fork();              /* before any OpenMP: the parent only lists and execs */

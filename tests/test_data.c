@@ -2,10 +2,11 @@
 #include "test.h"
 
 #include "base/cpu.h"
+#include "base/log.h"
 #include "base/rng.h"
 #include "base/sys.h"
 #include "data/data_priv.h"
-#include "io/image.h"
+#include "small_camvid.h"
 
 enum { H = 40, W = 56, CROP_H = 48, CROP_W = 44 };
 
@@ -133,7 +134,7 @@ TEST(lent_batches_stay_until_returned) {
 
 /* A picture whose label follows from its colour: red = 20 * label, smooth sides. */
 static Sample stripes(int h, int w) {
-    Sample s = {h, w, malloc((size_t)h * (size_t)w * 3), malloc((size_t)h * (size_t)w)};
+    Sample s = {h, w, malloc((size_t)h * (size_t)w * 3), malloc((size_t)h * (size_t)w), false};
     for (int y = 0; y < h; y++)
         for (int x = 0; x < w; x++) {
             int p = y * w + x, id = x / 8 % 11;
@@ -339,65 +340,14 @@ TEST(unknown_kind_and_split_are_refused) {
                E(2, 76));
 }
 
-/* ---- small folders in CamVid's layout
- * ------------------------------------------------------------- */
+/* ---- small folders in CamVid's layout ----------------------------------------------------------- */
 
-static char folder[256];
-static const char *in_folder(const char *name) {
-    static char path[4][512];
-    static int turn;
-    char *p = path[turn++ & 3];
-    snprintf(p, 512, "%s/%s", folder, name);
-    return p;
-}
-static Err put_text(const char *name, const char *text) {
-    return durable_write_all(in_folder(name), text, strlen(text));
-}
-
-static Err put_label(const char *name, int h, int w, int x, int y, uint8_t id) {
-    uint8_t *px = calloc((size_t)h * (size_t)w, 1), grey[256][3];
-    px[y * w + x] = id;
-    for (int i = 0; i < 256; i++) memset(grey[i], i, 3);
-    Err rc = image_write_png_palette(in_folder(name), px, h, w, grey, 256);
-    free(px);
-    return rc;
-}
-static Err put_image(const char *name, int h, int w) {
-    uint8_t *px = calloc((size_t)h * (size_t)w, 3);
-    for (int i = 0; i < h * w * 3; i++) px[i] = (uint8_t)((unsigned)i * 2654435761u >> 24);
-    Err rc = image_write_png_rgb(in_folder(name), px, h, w);
-    free(px);
-    return rc;
-}
-
-static const char *const two_lines =
-    "/elsewhere/SegNet/train/a.png /elsewhere/SegNet/trainannot/a.png\r\n"
-    "/elsewhere/SegNet/train/b.png /elsewhere/SegNet/trainannot/b.png\n\n";
-/* Two images of 12 x 10 with labels; pixel (3,2) of b's label is id. */
-static Err make_folder(uint8_t id) {
-    snprintf(folder, sizeof folder, "/tmp/retort-test-data-%d", sys_pid());
-    TRY(sys_mkdirs(in_folder("train")));
-    TRY(sys_mkdirs(in_folder("trainannot")));
-    TRY(put_text("train.txt", two_lines));
-    TRY(put_image("train/a.png", 10, 12));
-    TRY(put_image("train/b.png", 10, 12));
-    TRY(put_label("trainannot/a.png", 10, 12, 0, 0, 11));
-    return put_label("trainannot/b.png", 10, 12, 3, 2, id);
-}
-static void remove_folder(void) {
-    static const char *const names[] = {"train/a.png", "train/b.png", "trainannot/a.png",
-                                        "trainannot/b.png", "train.txt"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (sys_exists(in_folder(names[i])) && sys_remove(in_folder(names[i])))
-            FAIL("%s", err_text());
-    rmdir(in_folder("train")), rmdir(in_folder("trainannot")), rmdir(folder);
-}
 static Err open_folder(const char *split, Dataset **d) {
-    return dataset_open(&(DataOptions){.kind = "camvid", .root = folder}, split, d);
+    return dataset_open(&(DataOptions){.kind = "camvid", .root = temp_path("")}, split, d);
 }
 
 TEST(camvid_joins_foreign_paths_and_ignores_void) {
-    EXPECT_OK(make_folder(7));
+    EXPECT_OK(make_camvid(7));
     Dataset *d;
     EXPECT_OK(open_folder("train", &d));
     EXPECT_INT(d->n, 2);
@@ -414,11 +364,10 @@ TEST(camvid_joins_foreign_paths_and_ignores_void) {
     EXPECT_OK(put_image("train/b.png", 11, 12));
     EXPECT(strcmp(before.hex, dataset_fingerprint(d).hex) != 0);
     dataset_close(d);
-    remove_folder();
 }
 
 TEST(label_ids_out_of_range_are_refused) {
-    EXPECT_OK(make_folder(0));
+    EXPECT_OK(make_camvid(0));
     for (int id = 0; id < 256; id++) {
         Dataset *d;
         Sample s;
@@ -433,11 +382,10 @@ TEST(label_ids_out_of_range_are_refused) {
             EXPECT_HAS(err_text(), "trainannot/b.png: label id 34 at (3,2) is outside 0..10");
         dataset_close(d);
     }
-    remove_folder();
 }
 
 TEST(missing_list_and_empty_split_are_refused) {
-    EXPECT_OK(make_folder(0));
+    EXPECT_OK(make_camvid(0));
     Dataset *d;
     EXPECT_ERR(open_folder("val", &d), E(3, 30));
     EXPECT_HAS(err_text(), "val.txt");
@@ -446,11 +394,10 @@ TEST(missing_list_and_empty_split_are_refused) {
     EXPECT_HAS(err_text(), "0 pairs");
     EXPECT_ERR(dataset_open(&(DataOptions){.kind = "camvid", .root = "/nonexistent"}, "train", &d),
                E(3, 30));
-    remove_folder();
 }
 
 TEST(bad_lines_are_refused) {
-    EXPECT_OK(make_folder(0));
+    EXPECT_OK(make_camvid(0));
     Dataset *d;
     EXPECT_OK(put_text("train.txt", "train/a.png\n"));
     EXPECT_ERR(open_folder("train", &d), E(3, 31));
@@ -460,21 +407,118 @@ TEST(bad_lines_are_refused) {
         put_text("train.txt", "train/a.png trainannot/a.png\ntrain/A.jpg trainannot/b.png\n"));
     EXPECT_ERR(open_folder("train", &d), E(3, 32));
     EXPECT_HAS(err_text(), "train/A.jpg");
-    remove_folder();
 }
 
 TEST(missing_files_are_listed) {
-    EXPECT_OK(make_folder(0));
-    EXPECT_OK(sys_remove(in_folder("trainannot/b.png")));
+    EXPECT_OK(make_camvid(0));
+    EXPECT_OK(sys_remove(temp_path("trainannot/b.png")));
     Dataset *d;
     EXPECT_ERR(open_folder("train", &d), E(3, 31));
     EXPECT_HAS(err_text(), "trainannot/b.png");
     EXPECT_HAS(err_text(), "1 of 2");
-    remove_folder();
+}
+
+TEST(unpaired_lines_can_be_left_out) {
+    EXPECT_OK(make_camvid(0));
+    EXPECT_OK(put_text("train.txt", "train/none.png trainannot/a.png\ntrain/a.png\n"
+                                    "train/b.png trainannot/b.png\ntrain/a.png trainannot/none.png\n"));
+    Dataset *d;
+    DataOptions o = {.kind = "camvid", .root = temp_path(""), .skip_unpaired = true};
+    EXPECT_OK(dataset_open(&o, "train", &d));
+    EXPECT_INT(d->n, 1);
+    EXPECT_STR(d->names[0], "b");
+    EXPECT_HAS(d->image_paths[0], "train/b.png");
+    EXPECT_HAS(d->label_paths[0], "trainannot/b.png");
+    dataset_close(d);
+    EXPECT_OK(sys_remove(temp_path("train/b.png")));
+    EXPECT_ERR(dataset_open(&o, "train", &d), E(3, 30));
+}
+
+TEST(so_many_bad_samples_can_be_left_out) {
+    EXPECT_OK(make_camvid(77));
+    EXPECT_OK(put_image("train/c.png", 10, 12));
+    EXPECT_OK(put_label("trainannot/c.png", 10, 12, 0, 0, 4));
+    EXPECT_OK(put_text("train.txt", "train/a.png trainannot/a.png\ntrain/b.png trainannot/b.png\n"
+                                    "train/c.png trainannot/c.png\n"));
+    Dataset *d;
+    DataOptions o = {.kind = "camvid", .root = temp_path(""), .max_bad = 1};
+    EXPECT_OK(dataset_open(&o, "train", &d));
+    EXPECT_INT(d->n, 2);
+    EXPECT_STR(d->names[1], "c");
+    Sample s;
+    EXPECT_OK(dataset_read(d, 1, &s));
+    EXPECT_INT(s.label[0], 4);
+    sample_free(&s);
+    dataset_close(d);
+    EXPECT_OK(put_text("train/a.png", "<html>not found</html>"));
+    EXPECT_ERR(dataset_open(&o, "train", &d), E(3, 34));
+    EXPECT_HAS(err_text(), "more than data.max_bad=1 bad samples: ");
+}
+
+TEST(links_stay_beneath_the_root) {
+    EXPECT_OK(make_camvid(0));
+    EXPECT_OK(sys_mkdirs(temp_path("root")));
+    EXPECT(!rename(temp_path("train"), temp_path("root/train")));
+    EXPECT(!rename(temp_path("trainannot"), temp_path("root/trainannot")));
+    EXPECT(!rename(temp_path("train.txt"), temp_path("root/train.txt")));
+    EXPECT(!rename(temp_path("root/train/b.png"), temp_path("secret.png")));
+    EXPECT(!symlink("../../secret.png", temp_path("root/train/b.png")));
+    Dataset *d;
+    DataOptions o = {.kind = "camvid", .root = temp_path("root")};
+    EXPECT_ERR(dataset_open(&o, "train", &d), E(3, 45));
+    EXPECT_HAS(err_text(), "root/train/b.png: is a link to ");
+    EXPECT_HAS(err_text(), "data.follow_links=true");
+    o.follow_links = true;
+    EXPECT_OK(dataset_open(&o, "train", &d));
+    dataset_close(d);
+    o.follow_links = false;
+    EXPECT(!rename(temp_path("secret.png"), temp_path("root/c.png")));
+    EXPECT(!unlink(temp_path("root/train/b.png")) && !symlink("../c.png", temp_path("root/train/b.png")));
+    EXPECT_OK(dataset_open(&o, "train", &d));            /* a link that stays inside is fine */
+    dataset_close(d);
+    EXPECT(!unlink(temp_path("root/train/b.png")) && !symlink("b.png", temp_path("root/train/b.png")));
+    EXPECT_ERR(dataset_open(&o, "train", &d), E(3, 45));
+    EXPECT_HAS(err_text(), "circle");
+}
+
+/* What the log says about a data set all of whose samples were read, twice. */
+static const char *warnings_of(const char *file) {
+    static char text[4096];
+    Appender *log;
+    Dataset *d;
+    Bytes b;
+    if (append_open(temp_path(file), &log)) return err_text();
+    log_attach(log);
+    Err rc = open_folder("train", &d);
+    for (int i = 0; !rc && i < 2 * d->n; i++) {
+        Sample s = {0};
+        rc = dataset_read(d, i % d->n, &s);
+        sample_free(&s);
+    }
+    if (!rc) dataset_close(d);
+    log_attach(NULL);
+    append_close(log);
+    if (rc || sys_read_file(temp_path(file), sizeof text - 1, EXIT_DATA, &b)) return err_text();
+    memcpy(text, b.data, b.bytes + 1);
+    free(b.data);
+    return text;
+}
+TEST(absent_classes_and_void_labels_are_told_once) {
+    EXPECT_OK(make_camvid(8));
+    uint8_t px[10 * 12], grey[256][3] = {{0}};
+    memset(px, 11, sizeof px);
+    EXPECT_OK(image_write_png_palette(temp_path("trainannot/a.png"), px, 10, 12, grey, 256));
+    EXPECT_STR(warnings_of("log"), "warning: camvid/train: classes that no label shows: building, pole, road, pavement, tree, sign, "
+                                   "fence, pedestrian, cyclist\n"
+                                   "warning: camvid/train: 1 of 2 labels are void all over\n");
+    memset(px, 0, sizeof px);
+    for (int i = 0; i < 11; i++) px[i] = (uint8_t)i;
+    EXPECT_OK(image_write_png_palette(temp_path("trainannot/a.png"), px, 10, 12, grey, 256));
+    EXPECT_STR(warnings_of("log2"), "");
 }
 
 TEST(size_mismatch_names_both_sizes) {
-    EXPECT_OK(make_folder(0));
+    EXPECT_OK(make_camvid(0));
     EXPECT_OK(put_label("trainannot/b.png", 9, 13, 0, 0, 0));
     Dataset *d;
     Sample s;
@@ -483,34 +527,32 @@ TEST(size_mismatch_names_both_sizes) {
     EXPECT_HAS(err_text(), "13x9");
     EXPECT_HAS(err_text(), "12x10");
     dataset_close(d);
-    remove_folder();
 }
 
 TEST(truncated_image_is_refused_at_every_byte) {
-    EXPECT_OK(make_folder(0));
+    EXPECT_OK(make_camvid(0));
     Bytes file;
-    EXPECT_OK(sys_read_file(in_folder("train/b.png"), 1 << 20, EXIT_DATA, &file));
+    EXPECT_OK(sys_read_file(temp_path("train/b.png"), 1 << 20, EXIT_DATA, &file));
     Dataset *d;
     Sample s;
     EXPECT_OK(open_folder("train", &d));
     int refused = 0, cuts = 0;
     for (size_t n = 8; n + 12 < file.bytes;
          n += 7, cuts++) { /* from behind the signature to before IEND */
-        EXPECT_OK(durable_write_all(in_folder("train/b.png"), file.data, n));
+        EXPECT_OK(durable_write_all(temp_path("train/b.png"), file.data, n));
         refused += dataset_read(d, 1, &s) == E(3, 38);
     }
     EXPECT_INT(refused, cuts);
     free(file.data);
     dataset_close(d);
-    remove_folder();
 }
 
 /* The error of a worker comes out of loader_next, with its text, in its turn and ever after. */
 TEST(worker_errors_surface_in_loader_next) {
-    EXPECT_OK(make_folder(77));
+    EXPECT_OK(make_camvid(77));
     for (int workers = 1; workers <= 3; workers += 2) {
         DataOptions o = {
-            .kind = "camvid", .root = folder, .workers = workers, .crop_h = 8, .crop_w = 8};
+            .kind = "camvid", .root = temp_path(""), .workers = workers, .crop_h = 8, .crop_w = 8};
         Dataset *d;
         Loader *l;
         const Batch *b;
@@ -524,7 +566,6 @@ TEST(worker_errors_surface_in_loader_next) {
         loader_close(l);
         dataset_close(d);
     }
-    remove_folder();
 }
 
 /* ---- the real data set
@@ -564,6 +605,7 @@ TEST_MAIN(T(batch_depends_on_first_sample_alone), T(workers_do_not_change_batche
           T(scenes_are_a_function_of_seed_split_and_number), T(scenes_show_all_classes),
           T(unknown_kind_and_split_are_refused), T(camvid_joins_foreign_paths_and_ignores_void),
           T(label_ids_out_of_range_are_refused), T(missing_list_and_empty_split_are_refused),
-          T(bad_lines_are_refused), T(missing_files_are_listed), T(size_mismatch_names_both_sizes),
+          T(bad_lines_are_refused), T(missing_files_are_listed), T(unpaired_lines_can_be_left_out), T(so_many_bad_samples_can_be_left_out),
+          T(links_stay_beneath_the_root), T(absent_classes_and_void_labels_are_told_once), T(size_mismatch_names_both_sizes),
           T(truncated_image_is_refused_at_every_byte), T(worker_errors_surface_in_loader_next),
           T(camvid_has_367_101_and_233_images))

@@ -236,9 +236,9 @@ TEST(huge_headers_take_seconds_not_hours) {
     str_add(&h, "{");
     for (int i = 0; i < N; i++) str_addf(&h, "%s\"layer.%07d.w\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[%d,%d]}", i ? "," : "", i, i, i + 1);
     str_add(&h, "}");
-    double t = sys_now();
+    double t = test_cpu_s();
     EXPECT_OK(parse_header(h.s, N));
-    EXPECT(sys_now() - t < 2.0);
+    EXPECT(test_cpu_s() - t < 2.0);
     str_free(&h);
 }
 TEST(write_to_a_bad_place_is_an_output_error) {

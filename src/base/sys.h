@@ -12,6 +12,9 @@ Err  sys_read_at(const char *path, uint64_t offset, void *dst, size_t bytes, int
 Err  sys_file_size(const char *path, int exit_code, uint64_t *out);
 bool sys_exists(const char *path);
 bool sys_is_dir(const char *path);
+/* Links followed, does path lie beneath root? E(exit, 45) when it does not, or when links go round in
+ * a circle; a path that leads nowhere is left to whoever opens it. */
+Err  sys_check_beneath(const char *root, const char *path, int exit_code);
 Err  sys_mkdirs(const char *path);                            /* like mkdir -p; E(6,7) */
 Err  sys_remove(const char *path);
 Err  sys_rename(const char *from, const char *to);            /* replaces `to` */

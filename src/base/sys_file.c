@@ -115,6 +115,20 @@ bool sys_is_dir(const char *path) {
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+Err sys_check_beneath(const char *root, const char *path, int exit_code) {
+    char *base = realpath(root, NULL);
+    if (!base) return input_error(exit_code, root, errno);
+    char *real = realpath(path, NULL);
+    size_t n = strlen(base);
+    Err rc = OK;
+    if (!real && errno == ELOOP) rc = input_error(exit_code, path, ELOOP);
+    if (real && strcmp(base, "/") && (strncmp(real, base, n) || real[n] != '/'))
+        rc = err_set(E(exit_code, 45), "%s: is a link to %s, outside of %s; copy the file, or set data.follow_links=true", path, real, base);
+    free(real);
+    free(base);
+    return rc;
+}
+
 /* ---- writing side ---------------------------------------------------------------------------- */
 Err sys_output_error(const char *path, int error) {
     switch (error) {

@@ -11,53 +11,71 @@
 #include "cli/open_model.h"
 #include "io/safetensors.h"
 #include "report/report.h"
+#include "train/trainer.h"
 
-enum { META_SHOWN = 100 };
-
-/* Text from outside, safe for a terminal; at most `max` bytes of it. */
-static void print_safe(const char *text, size_t max) {
-    Str s = {0};
-    size_t n = strlen(text);
-    char *cut = xstrdup(text);
-    if (n > max) cut[max] = 0;
-    str_escape_terminal(&s, cut);
-    printf("%s%s", s.s ? s.s : "", n > max ? " ..." : "");
-    str_free(&s);
-    free(cut);
-}
+static const char usage[] =
+    "info [RUN | FILE | NAME] [size=HxW] [classes=N] [aux=true] [width=W] [--plan] [mode=train] [batch=N]\n\n"
+    "RUN: how a run stands. FILE: the tensors and notes in a safetensors file. NAME: the layers of a network, their\n"
+    "outputs, parameters and multiply-adds. Nothing: the networks there are.\n"
+    "--plan: the arena of memory of one image of inference, its peak, and the tensors that make it; with mode=train of a\n"
+    "step of training (forward and backward, cross-entropy) on batch=4 images.";
+enum { META_SHOWN = 100, NAME_SHOWN = 200, PATH_SHOWN = 4096, PLAN_ROWS = 24, TEXT_WIDTH = 16 };
 
 /* ---- a run directory ------------------------------------------------------------------------------ */
-static void print_eta(double s) {
-    if (isfinite(s) && s >= 0) printf("eta        %dh %02dmin %02ds\n", (int)(s / 3600), (int)fmod(s / 60, 60), (int)fmod(s, 60));
+static void print_label(const char *label) {
+    cli_print(label, NAME_SHOWN);
+    for (size_t n = strlen(label); n < TEXT_WIDTH; n++) putchar(' ');
+}
+
+static void print_fact(const char *label, const char *text, size_t max) {
+    print_label(label);
+    cli_print(text, max);
+    putchar('\n');
+}
+
+static void print_progress(const RunData *r) {
+    bool running = !strcmp(r->state, "running");
+    print_fact("state", r->state, NAME_SHOWN);
+    if (isfinite(r->step)) {
+        print_label("step");
+        printf(isfinite(r->steps) ? "%.0f of %.0f\n" : "%.0f\n", r->step, r->steps);
+    }
+    if (running && isfinite(r->eta_s) && r->eta_s >= 0) {
+        double s = r->eta_s;
+        print_label("time left");
+        printf("%.0fh %02.0fmin %02.0fs\n", floor(s / 3600), floor(fmod(s / 60, 60)), floor(fmod(s, 60)));
+    }
+    if (!running && isfinite(r->exit_code)) {
+        print_label("exit code");
+        printf("%.0f\n", r->exit_code);
+    }
+}
+
+static Err print_run(const char *dir, const RunData *r) {
+    char *weights = NULL;
+    print_fact("run", dir, PATH_SHOWN);
+    print_progress(r);
+    for (int i = 0; i < r->n_series; i++) {
+        const Series *s = &r->series[i];
+        if (str_starts(s->name, "eval.")) continue;
+        print_label(s->name);
+        printf("%.6g at step %.0f\n", s->y[s->n - 1], s->x[s->n - 1]);
+    }
+    if (isfinite(r->miou)) {
+        print_label("mIoU");
+        printf("%.2f %% last, %.2f %% best; pixel accuracy %.2f %%\n", 100 * r->miou, 100 * r->best_miou, 100 * r->pixel_accuracy);
+    }
+    print_fact("weights", run_weights(dir, &weights) ? "none yet" : weights, PATH_SHOWN);
+    free(weights);
+    return OK;
 }
 
 static Err info_run(const char *dir) {
     RunData *r;
     TRY(run_data_open(dir, &r));
-    printf("run        ");
-    print_safe(dir, 4096);
-    printf("\nstate      ");
-    print_safe(r->state, 40);
-    putchar('\n');
-    if (isfinite(r->step)) printf("step       %.0f", r->step);
-    if (isfinite(r->step) && isfinite(r->steps)) printf(" of %.0f", r->steps);
-    if (isfinite(r->step)) putchar('\n');
-    if (isfinite(r->exit_code)) printf("exit code  %.0f\n", r->exit_code);
-    print_eta(r->eta_s);
-    for (int i = 0; i < r->n_series; i++) {
-        const Series *s = &r->series[i];
-        if (str_starts(s->name, "eval.")) continue;
-        print_safe(s->name, 60);
-        printf("%*s%.6g at step %.0f\n", (int)strlen(s->name) < 18 ? 18 - (int)strlen(s->name) : 1, " ", s->y[s->n - 1], s->x[s->n - 1]);
-    }
-    if (isfinite(r->miou)) printf("mIoU       %.4f last, %.4f best; pixel accuracy %.4f\n", r->miou, r->best_miou, r->pixel_accuracy);
-    char *weights = run_weights_file(dir);
-    printf("weights    ");
-    print_safe(weights ? weights : "none yet", 4096);
-    putchar('\n');
-    free(weights);
+    Err rc = *r->config ? print_run(dir, r) : err_set(E(EXIT_USAGE, 76), "%s: holds no config.yaml, so it is no run directory; name a run, a file or a network", dir);
     run_data_close(r);
-    return OK;
+    return rc;
 }
 
 /* ---- a file of tensors ---------------------------------------------------------------------------- */
@@ -68,16 +86,16 @@ static Err info_file(const char *path) {
     size_t bytes = 0;
     for (int i = 0; i < f.tensors->n; i++) {
         const Tensor *t = &f.tensors->v[i];
-        print_safe(t->name, 200);
+        cli_print(t->name, 200);
         printf("\t%s\t%s\n", dtype_name(t->dtype), shape_text(t->shape).s);
         elements += shape_count(t->shape);
         bytes += (size_t)shape_count(t->shape) * dtype_bytes(t->dtype);
     }
     for (int i = 0; i < f.n_meta; i++) {
         printf("# ");
-        print_safe(f.meta[i].key, META_SHOWN);
+        cli_print(f.meta[i].key, META_SHOWN);
         printf(": ");
-        print_safe(f.meta[i].value, META_SHOWN);
+        cli_print(f.meta[i].value, META_SHOWN);
         putchar('\n');
     }
     printf("# %d tensors, %" PRId64 " elements, %.1f MB\n", f.tensors->n, elements, (double)bytes / 1e6);
@@ -112,26 +130,56 @@ static void print_nodes(const Net *n) {
            n->n_params, net_count_params(n), macs / 1e9);
 }
 
-static Err print_plan(const OpenModel *m) {
-    Node out[1] = {m->nodes.logits};
+static double megabytes(size_t floats) { return (double)(floats * sizeof(float)) / 1e6; }
+
+static Err print_inference_plan(const OpenModel *m, int batch, int h, int w) {
+    Node inputs[] = {m->nodes.image, m->nodes.rects};
+    Shape shapes[] = {SHAPE(batch, h, w, 3), SHAPE(batch, 4)};
+    bool raw = net_node(m->net, m->nodes.image)->dtype != DT_U8;
+    if (raw) shapes[0] = SHAPE(batch, 3, h, w);
     Plan *p;
-    TRY(plan_make(m->net, &(PlanSpec){.outputs = out, .n_outputs = 1}, &p));
-    plan_print(p, 24);
+    TRY(plan_make(m->net, &(PlanSpec){.outputs = &m->nodes.logits, .n_outputs = 1, .inputs = inputs, .input_shapes = shapes, .n_inputs = raw ? 1 : 2}, &p));
+    printf("%s, inference on %d x %dx%d; parameters %.1f MB\n", m->net->name, batch, h, w, megabytes((size_t)m->net->n_values));
+    plan_print(p, PLAN_ROWS);
     plan_close(p);
     return OK;
 }
 
+/* The step that `retort train` makes, without a teacher. */
+static Err print_training_plan(const OpenModel *m, int batch, int h, int w) {
+    Config c = *m->config;
+    Job *j;
+    c.student = m->options;
+    c.student_weights = "none";
+    TRY(job_open(&c, batch, h, w, NULL, &j));
+    const Net *n = job_student(j);
+    printf("%s, a training step on %d x %dx%d; parameters %.1f MB, their gradients %.1f MB, optimiser %.1f MB\n", n->name, batch, h, w,
+           megabytes((size_t)n->n_values), megabytes((size_t)n->n_trainable), (c.optimizer ? 2 : 1) * megabytes((size_t)n->n_trainable));
+    plan_print(job_student_plan(j), PLAN_ROWS);
+    job_close(j);
+    return OK;
+}
+
+static Err print_plan(const OpenModel *m, bool batch_given, int h, int w) {
+    const Config *c = m->config;
+    bool training = !strcmp(c->mode, "train");
+    int batch = batch_given || training ? (int)c->batch : 1;
+    return training ? print_training_plan(m, batch, h, w) : print_inference_plan(m, batch, h, w);
+}
+
 static Err info_network(const char *name, const CliArgs *args) {
-    Config *c;
     int h = 360, w = 360;
+    Config *c;
+    OpenModel m;
     TRY(config_read("info", NULL, args->opt, args->n_opt, &c));
     Err rc = cli_size(c->size, &h, &w);
-    bool plan = c->plan;
+    if (!rc) rc = cli_choice("mode", c->mode, "eval", "train");
+    if (!rc && !c->plan && (cli_given(args, "mode") || cli_given(args, "batch")))
+        rc = err_set(E(EXIT_USAGE, 76), "info: mode and batch say what to plan; add --plan");
     config_close(c);
     if (rc) return rc;
-    OpenModel m;
     TRY(open_model("info", name, args, OPEN_NO_WEIGHTS, h, w, &m));
-    if (plan) rc = print_plan(&m);
+    if (m.config->plan) rc = print_plan(&m, cli_given(args, "batch"), h, w);
     else print_nodes(m.net);
     open_model_close(&m);
     return rc;
@@ -146,14 +194,15 @@ static void list_networks(void) {
 
 Err cmd_info(int argc, char **argv) {
     CliArgs args;
-    TRY(cli_args("info", "info [RUN | FILE | NAME] [size=HxW] [classes=N] [aux=true] [width=W] [--plan]", argc, argv, 0, 1, &args));
+    TRY(cli_args("info", usage, argc, argv, 0, 1, &args));
     if (args.help) return OK;
     Err rc = OK;
     const char *what = args.n_word ? args.word[0] : NULL;
-    if (!what) list_networks();
-    else if (sys_is_dir(what)) rc = info_run(what);
-    else if (sys_exists(what)) rc = info_file(what);
-    else rc = info_network(what, &args);
+    const bool name = what && (model_find(what) || !sys_exists(what));
+    if (args.n_opt && !name) rc = err_set(E(EXIT_USAGE, 76), "info: %s is for a network by NAME; leave it out", args.opt[0]);
+    else if (!what) list_networks();
+    else if (name) rc = info_network(what, &args);
+    else rc = sys_is_dir(what) ? info_run(what) : info_file(what);
     cli_args_close(&args);
     return rc;
 }

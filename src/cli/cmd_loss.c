@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "backend/plan.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "cli/given.h"
 #include "cli/open_model.h"
@@ -39,28 +40,30 @@ static Err find_method(const char *name, LossRun *r) {
     const char *names[64] = {"rdd-tfe", "rdd-tse"};
     int n = 2 + method_names(names + 2, 62);
     bool tse = !strcmp(name, "rdd-tse");
+    if (!strcmp(name, "rdd")) return err_set(E(EXIT_USAGE, 76), "loss: rdd has two stages; choose rdd-tfe or rdd-tse");
     r->method = method_find(tse || !strcmp(name, "rdd-tfe") ? "rdd" : name);
     r->stage[0] = !tse, r->stage[1] = tse;
     if (r->method) return OK;
     const char *near = str_nearest(name, names, n);
-    return err_set(E(EXIT_USAGE, 76), "loss: there is no loss %s%s%s; see retort loss --help", name, near ? "; did you mean " : "", near ? near : "");
+    if (near) return err_set(E(EXIT_USAGE, 76), "loss: there is no loss %s; did you mean %s?", name, near);
+    return err_set(E(EXIT_USAGE, 76), "loss: there is no loss %s; retort loss --help lists them", name);
 }
 
 /* key=value of the method's own table, and backend=cpu|ref. */
 static Err read_options(const CliArgs *args, Arena *a, LossRun *r) {
     r->opt = arena_alloc(a, r->method->option_bytes + 1);
     if (r->method->options) option_defaults(r->method->options, r->opt, a);
-    for (int i = 0; i < args->n_opt; i++) {
-        const char *text = args->opt[i] + (str_starts(args->opt[i], "--") ? 2 : 0), *eq = strchr(text, '=');
-        if (!eq) return err_set(E(EXIT_USAGE, 76), "command line: %s is no option; options are key=value", args->opt[i]);
-        const char *key = arena_printf(a, "%.*s", (int)(eq - text), text);
-        bool ref = !strcmp(eq + 1, "ref");
+    /* The second stage alone has no use for what the first one reads of the teacher. */
+    if (r->stage[1]) TRY(option_set(r->method->options, r->opt, a, "", "tfe", "entropy", "rdd-tse"));
+    for (int i = 0; i < args->n_opt;) {
+        const char *key, *value;
+        TRY(cli_option(args, &i, a, &key, &value));
         if (strcmp(key, "backend")) {
-            TRY(option_set(r->method->options, r->opt, a, "", key, eq + 1, "command line"));
+            TRY(option_set(r->method->options, r->opt, a, "", key, value, "command line"));
             continue;
         }
-        if (!ref && strcmp(eq + 1, "cpu")) return err_set(E(EXIT_USAGE, 76), "command line: backend=%s: cpu, or ref for plain C", eq + 1);
-        r->backend = ref ? BACKEND_REF : BACKEND_CPU;
+        TRY(cli_choice("backend", value, "cpu", "ref"));
+        r->backend = !strcmp(value, "ref") ? BACKEND_REF : BACKEND_CPU;
     }
     return OK;
 }
@@ -121,13 +124,16 @@ static Err write_out(const LossRun *r) {
         if (g) memcpy(t->data, g, (size_t)shape_count(s) * sizeof(float));
     }
     Err rc = st_write(r->out_path, out->v, out->n, NULL, 0);
+    if (!rc) log_info("loss %.7g; wrote it and its gradients to %s", (double)*plan_value(r->plan, r->loss), r->out_path);
     tensor_list_close(out);
     return rc;
 }
 
 static void print_help(void) {
     const char *names[64];
-    printf("retort loss METHOD IN OUT [key=value ...]\n\nMETHOD is rdd-tfe, rdd-tse or one of these, with these options:\n");
+    printf("retort loss METHOD IN OUT [key=value ...]\n\n"
+           "The value of one loss on the tensors of IN (safetensors: student.logits, teacher.logits, ..., labels), and its\n"
+           "gradients, to OUT; see docs/formats.md. METHOD is one of these; rdd is rdd-tfe or rdd-tse, its two stages.\n");
     for (int i = 0, n = method_names(names, 64); i < n; i++) {
         const KdMethod *m = method_find(names[i]);
         printf("\n%s (%s)\n", m->name, m->cite);
@@ -137,8 +143,7 @@ static void print_help(void) {
 }
 
 Err cmd_loss(int argc, char **argv) {
-    for (int i = 0; i < argc; i++)
-        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) return print_help(), OK;
+    if (cli_wants_help(argc, argv)) return print_help(), OK;
     CliArgs args;
     TRY(cli_args("loss", "loss METHOD IN OUT [key=value ...]", argc, argv, 3, 3, &args));
     Arena *a = arena_open();

@@ -1,5 +1,5 @@
-/* cmd_maps.c - `retort maps CONFIG.yaml out=DIR`: image, label, teacher, student, TFE weight and TSE mask
- * side by side. CONFIG may be a run directory; the student is shown once that run has weights. */
+/* cmd_maps.c - `retort maps CONFIG.yaml|RUN`: image, label, teacher, student, TFE weight and TSE mask of
+ * some images of a split. The student is there once the run has weights. */
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -8,28 +8,52 @@
 #include "cli/finish.h"
 #include "cli/open_model.h"
 
-static Err maps_into(const char *what, const CliArgs *args) {
-    char *file = sys_is_dir(what) ? path_join(what, "config.yaml") : xstrdup(what);
-    Config *c = NULL, *run = NULL;
-    Err rc = config_read("maps", file, args->opt, args->n_opt, &c);
-    if (!rc) rc = config_read("maps", file, NULL, 0, &run);      /* its own `out` is the run, ours the pictures' */
+static const char usage[] =
+    "maps CONFIG.yaml|RUN [out=DIR] [images=8] [split=val]\n\n"
+    "Writes what RDD sees: for some images of the split the image, its label, what teacher and student say, the\n"
+    "weight of the first stage (TFE) and the mask of the second (TSE), as DIR/NAME.{image,label,...}.png.\n"
+    "DIR is RUN/maps unless given; `retort report RUN` then shows them.";
+
+/* `out` of the configuration alone: the run directory, where the command's own out= is the pictures'. */
+static Err own_out(const char *file, char **out) {
+    Config *c;
+    TRY(config_read("maps", file, NULL, 0, &c));
+    *out = xstrdup(c->out);
+    config_close(c);
+    return OK;
+}
+
+static Err write_maps(Config *c, const char *run, const char *dir) {
+    const char *split = c->split ? c->split : c->eval_split;
+    int images = (int)(c->images > 0 ? c->images : c->report_images > 0 ? c->report_images : 8);
+    c->out = run;
+    TRY(finish_maps(c, dir, split, images));
+    log_info("wrote maps of %s to %s", split, dir);
+    return OK;
+}
+
+static Err maps_of(const char *what, const CliArgs *args) {
+    const bool is_run = sys_is_dir(what);
+    char *file = is_run ? path_join(what, "config.yaml") : xstrdup(what), *run = NULL, *dir = NULL;
+    Config *c = NULL;
+    Err rc = is_run && !sys_exists(file) ? err_set(E(EXIT_USAGE, 76), "%s: holds no config.yaml, so it is no run directory; give one, or a CONFIG.yaml", what) : OK;
+    if (!rc) rc = config_read("maps", file, args->opt, args->n_opt, &c);
+    if (!rc && is_run) run = xstrdup(what);                  /* also when it was moved */
+    else if (!rc) rc = own_out(file, &run);
+    if (!rc) dir = cli_given(args, "out") ? xstrdup(c->out) : path_join(run, "maps");
+    if (!rc) rc = write_maps(c, run, dir);
     free(file);
-    if (!rc) {
-        int images = c->report_images > 0 ? (int)c->report_images : 8;
-        if (sys_is_dir(what)) run->out = what;           /* also when the run was moved */
-        rc = finish_maps(run, c->out, c->eval_split, images);
-        if (!rc) log_info("wrote maps to %s", c->out);
-    }
+    free(run);
+    free(dir);
     if (c) config_close(c);
-    if (run) config_close(run);
     return rc;
 }
 
 Err cmd_maps(int argc, char **argv) {
     CliArgs args;
-    TRY(cli_args("maps", "maps CONFIG.yaml|RUN out=DIR [report.images=N]", argc, argv, 1, 1, &args));
+    TRY(cli_args("maps", usage, argc, argv, 1, 1, &args));
     if (args.help) return OK;
-    Err rc = maps_into(args.word[0], &args);
+    Err rc = maps_of(args.word[0], &args);
     cli_args_close(&args);
     return rc;
 }

@@ -1,11 +1,11 @@
 /* cmd_predict.c - `retort predict MODEL IMAGE... out=DIR`: label map, colour overlay, probabilities.
  *
- * An IMAGE may be a folder: every PNG and JPEG below it is taken, and its sub-folders are kept. */
+ * An IMAGE may be a folder: every PNG and JPEG below it is taken, and its sub-folders are kept; what an
+ * earlier call wrote there is passed over. Nothing is written before all names are known to differ. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "base/sys.h"
@@ -15,22 +15,29 @@
 #include "report/report.h"
 #include "train/trainer.h"
 
+static const char usage[] =
+    "predict MODEL IMAGE... out=DIR [--probs]\n\n"
+    "Writes DIR/NAME.label.png (class numbers, with a palette) and DIR/NAME.overlay.png for every image, and with --probs\n"
+    "DIR/NAME.probs.safetensors (classes x H x W). An IMAGE may be a folder: all PNG and JPEG files below it are taken.\n"
+    "MODEL is a run directory, a file that a run wrote, a file of weights with model=NAME, or the name of a network\n"
+    "with weights=.";
 enum { FOLDER_DEPTH_MAX = 16 };
 
 typedef struct { char *path, *stem; } Job1;              /* stem: path below out, without suffix */
 typedef struct { Job1 *v; int n, cap; } Jobs;
 
 static void jobs_add(Jobs *j, const char *path, const char *below) {
-    char *stem = path_stem(path);
+    char *stem = path_stem(path), *name = cli_output_name(stem);
     GROW(j->v, j->n, j->cap);
-    j->v[j->n++] = (Job1){xstrdup(path), *below ? path_join(below, stem) : xstrdup(stem)};
+    j->v[j->n++] = (Job1){xstrdup(path), *below ? path_join(below, name) : xstrdup(name)};
     free(stem);
+    free(name);
 }
 
 static bool is_image_name(const char *name) {
     static const char *const ends[] = {".png", ".PNG", ".jpg", ".JPG", ".jpeg", ".JPEG"};
     for (int i = 0; i < 6; i++)
-        if (str_ends(name, ends[i])) return true;
+        if (str_ends(name, ends[i])) return !str_ends(name, ".label.png") && !str_ends(name, ".overlay.png");
     return false;
 }
 
@@ -56,21 +63,22 @@ static void jobs_close(Jobs *j) {
     free(j->v);
 }
 
-static int compare_hashes(const void *a, const void *b) {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
+static int compare_stems(const void *a, const void *b) {
+    return strcmp((*(Job1 *const *)a)->stem, (*(Job1 *const *)b)->stem);
 }
 
 /* Two images that would write the same files are refused before any work. */
 static Err jobs_check_unique(const Jobs *j) {
-    uint64_t *h = xcalloc((size_t)j->n + 1, sizeof *h);
-    bool twice = false;
-    for (int i = 0; i < j->n; i++) h[i] = hash_fnv1a(j->v[i].stem);
-    qsort(h, (size_t)j->n, sizeof *h, compare_hashes);
-    for (int i = 1; i < j->n; i++) twice |= h[i] == h[i - 1];
-    free(h);
-    if (twice) return err_set(E(EXIT_USAGE, 0), "predict: two images have the same name without suffix and would overwrite each other; predict them into two folders");
-    return j->n ? OK : err_set(E(EXIT_DATA, 0), "predict: no image was found; name PNG or JPEG files, or folders of them");
+    if (!j->n) return err_set(E(EXIT_DATA, 30), "predict: no image was found; name PNG or JPEG files, or folders of them");
+    Job1 **sorted = xcalloc((size_t)j->n, sizeof *sorted);
+    for (int i = 0; i < j->n; i++) sorted[i] = &j->v[i];
+    qsort(sorted, (size_t)j->n, sizeof *sorted, compare_stems);
+    Err rc = OK;
+    for (int i = 1; i < j->n && !rc; i++)
+        if (!compare_stems(&sorted[i - 1], &sorted[i]))
+            rc = err_set(E(EXIT_DATA, 32), "%s and %s would write the same files; predict them into two folders", sorted[i - 1]->path, sorted[i]->path);
+    free(sorted);
+    return rc;
 }
 
 /* Colours of a run's data set, otherwise those of the PASCAL VOC bit scheme. */
@@ -83,7 +91,7 @@ static void palette_of(const DataOptions *data, Palette *p) {
         for (int k = 0; k < 3; k++) p->rgb[i][k] = (uint8_t)v[k];
     }
     Dataset *d;
-    if (!data->kind || !*data->kind || dataset_open(data, "val", &d)) return;
+    if (!data->kind || dataset_open(data, "val", &d)) return;
     for (int i = 0; i < d->n_classes && i < 256; i++) memcpy(p->rgb[i], d->palette[i], 3);
     dataset_close(d);
 }
@@ -110,6 +118,7 @@ static Err predict_one(const Context *c, const Job1 *job) {
     Image im;
     void *probs = NULL;
     TRY(image_read_rgb(job->path, &im));
+    if (im.turned) log_warn("%s: asks for a rotation (EXIF); its pixels are taken as stored", job->path);
     size_t pixels = (size_t)im.h * (size_t)im.w;
     uint8_t *pred = xcalloc(pixels, 1);
     char *base = path_join(c->out, job->stem), *dir = xstrdup(base);
@@ -137,6 +146,7 @@ static Err predict_all(const OpenModel *m, const CliArgs *args) {
     }
     if (!rc) rc = jobs_check_unique(&jobs);
     if (!rc) rc = sys_mkdirs(c.out);
+    if (!rc) rc = sys_probe_writable(c.out);
     if (!rc) rc = predictor_open(m->net, &m->nodes, &c.predictor);
     if (!rc) palette_of(&m->config->data, &palette);
     for (int i = 0; i < jobs.n && !rc; i++) {
@@ -145,25 +155,19 @@ static Err predict_all(const OpenModel *m, const CliArgs *args) {
         if (signal && !rc) rc = err_set(128 + signal, "predict: stopped by signal %d after %d of %d images", signal, i + 1, jobs.n);
     }
     log_progress_end();
-    if (!rc) log_info("wrote %d prediction(s) to %s", jobs.n, c.out);
+    if (!rc) log_info("wrote label map and overlay of %d image%s to %s", jobs.n, jobs.n == 1 ? "" : "s", c.out);
     predictor_close(c.predictor);
     jobs_close(&jobs);
     return rc;
 }
 
-/* The run's own `out` is the run directory: predictions go elsewhere, so out= must be given. */
-static bool has_out(const CliArgs *args) {
-    for (int i = 0; i < args->n_opt; i++)
-        if (str_starts(args->opt[i], "out=") || str_starts(args->opt[i], "--out")) return true;
-    return false;
-}
-
 Err cmd_predict(int argc, char **argv) {
     CliArgs args;
-    TRY(cli_args("predict", "predict MODEL IMAGE... out=DIR [--probs]", argc, argv, 2, -1, &args));
+    TRY(cli_args("predict", usage, argc, argv, 2, -1, &args));
     if (args.help) return OK;
     OpenModel m = {0};
-    Err rc = has_out(&args) ? OK : err_set(E(EXIT_USAGE, 76), "predict: nowhere to write to; add out=DIR");
+    /* The run's own `out` is the run directory; predictions go elsewhere. */
+    Err rc = cli_given(&args, "out") ? OK : err_set(E(EXIT_USAGE, 76), "predict: nowhere to write to; add out=DIR");
     if (!rc) rc = open_model("predict", args.word[0], &args, 0, 65, 65, &m);
     if (!rc) rc = predict_all(&m, &args);
     open_model_close(&m);

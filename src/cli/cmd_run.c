@@ -8,21 +8,36 @@
 #include <string.h>
 
 #include "backend/plan.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "base/sys.h"
 #include "cli/given.h"
 #include "cli/open_model.h"
 #include "distill/method.h"
 
+static const char usage[] =
+    "run MODEL IN OUT [mode=eval|train] [taps=NAME,...] [loss=ce] [grads=all|summary]\n\n"
+    "Runs a network on the tensors of IN (safetensors): `image`, B x 3 x H x W float32, already normalised, and for\n"
+    "loss=ce `labels`, B x H x W int32, -1 = ignored. OUT gets logits, aux, features, the taps, loss and grad.NAME.\n"
+    "weights=formula:SEED needs no file; see docs/formats.md.";
 enum { TAPS_MAX = 32, NOMINAL = 65 };
 typedef struct { Node node[TAPS_MAX + 3]; const char *name[TAPS_MAX + 3]; int n; } Outputs;
+
+static Err unknown_tap(const Net *net, const char *tap) {
+    const char **names = xcalloc((size_t)net->n_nodes, sizeof *names);
+    for (int i = 1; i < net->n_nodes; i++) names[i - 1] = net->nodes[i].name;
+    const char *near = str_nearest(tap, names, net->n_nodes - 1);
+    free(names);
+    if (near) return err_set(E(EXIT_USAGE, 76), "taps: %s has no layer %s; did you mean %s?", net->name, tap, near);
+    return err_set(E(EXIT_USAGE, 76), "taps: %s has no layer %s; retort info %s lists them", net->name, tap, net->name);
+}
 
 /* taps="a,b" or "[a, b]" */
 static Err add_taps(const Net *net, const char *taps, Arena *a, Outputs *out) {
     char *text = arena_strdup(a, taps ? taps : ""), *save = NULL;
     for (char *t = strtok_r(text, "[], ", &save); t; t = strtok_r(NULL, "[], ", &save)) {
         Node x = net_find(net, t);
-        if (!x.id) return err_set(E(EXIT_USAGE, 76), "taps: %s has no layer %s; see retort info %s", net->name, t, net->name);
+        if (!x.id) return unknown_tap(net, t);
         if (out->n == TAPS_MAX + 3) return err_set(E(EXIT_USAGE, 76), "taps: more than %d; ask in two runs", TAPS_MAX);
         out->node[out->n] = x, out->name[out->n++] = t;
     }
@@ -74,7 +89,7 @@ static void put_gradients(TensorList *out, const Net *n, bool summary) {
 
 static Err run_plan(OpenModel *m, const Tensor *image, const Tensor *label, Outputs *o, const char *out_path) {
     const Config *c = m->config;
-    bool training = c->mode && !strcmp(c->mode, "train"), summary = c->grads && !strcmp(c->grads, "summary");
+    bool training = !strcmp(c->mode, "train"), summary = !strcmp(c->grads, "summary");
     Node loss = NO_NODE, label_node = NO_NODE, inputs[2] = {m->nodes.image};
     Shape shapes[2] = {image->shape};
     if (label) {
@@ -93,23 +108,20 @@ static Err run_plan(OpenModel *m, const Tensor *image, const Tensor *label, Outp
     put_values(out, p, o);
     if (label) put_gradients(out, m->net, summary);
     Err rc = st_write(out_path, out->v, out->n, NULL, 0);
+    if (!rc && label) log_info("loss %.7g", (double)*plan_value(p, loss));
+    if (!rc) log_info("wrote %d tensors to %s", out->n, out_path);
     tensor_list_close(out);
     plan_close(p);
     return rc;
 }
 
-static Err check_choice(const char *name, const char *value, const char *a, const char *b) {
-    if (!value || !*value || !strcmp(value, a) || (b && !strcmp(value, b))) return OK;
-    return err_set(E(EXIT_USAGE, 76), "%s=%s: is not known; choose %s%s%s", name, value, a, b ? " or " : "", b ? b : "");
-}
-
 static Err run_model(OpenModel *m, const SafeFile *in, const CliArgs *args) {
     const Config *c = m->config;
     const Tensor *image, *label;
-    bool with_loss = c->loss && *c->loss;
-    TRY(check_choice("mode", c->mode, "eval", "train"));
-    TRY(check_choice("loss", c->loss, "ce", NULL));
-    TRY(check_choice("grads", c->grads, "all", "summary"));
+    bool with_loss = c->loss != NULL;
+    TRY(cli_choice("mode", c->mode, "eval", "train"));
+    TRY(cli_choice("loss", c->loss, "ce", NULL));
+    TRY(cli_choice("grads", c->grads, "all", "summary"));
     TRY(check_inputs(in, args->word[1], m->options.classes, with_loss, &image, &label));
     Outputs o = {.node = {m->nodes.logits, m->nodes.features}, .name = {"logits", "features"}, .n = 2};
     if (m->nodes.aux.id) o.node[o.n] = m->nodes.aux, o.name[o.n++] = "aux";
@@ -119,7 +131,7 @@ static Err run_model(OpenModel *m, const SafeFile *in, const CliArgs *args) {
 
 Err cmd_run(int argc, char **argv) {
     CliArgs args;
-    TRY(cli_args("run", "run MODEL IN OUT [mode=eval|train] [taps=NAME,...] [loss=ce] [grads=all|summary]", argc, argv, 3, 3, &args));
+    TRY(cli_args("run", usage, argc, argv, 3, 3, &args));
     if (args.help) return OK;
     OpenModel m = {0};
     SafeFile in = {0};

@@ -11,6 +11,11 @@
 #include "report/report.h"
 #include "train/trainer.h"
 
+static const char usage[] =
+    "train [CONFIG.yaml] [key=value ...]\n\n"
+    "Trains a student, alone or distilled from a teacher, into the run directory `out`. The same command again goes on\n"
+    "where the last one stopped. --print-config shows the whole configuration and where each value came from.";
+
 static Err renew_page(const char *run_dir, void *arg) { return report_write(run_dir); }
 
 /* The run is complete and safe by now: a page that cannot be made is a warning. */
@@ -28,7 +33,7 @@ static Err print_config(const Config *c) {
 
 Err cmd_train(int argc, char **argv) {
     CliArgs args;
-    TRY(cli_args("train", "train [CONFIG.yaml] [key=value ...]", argc, argv, 0, 1, &args));
+    TRY(cli_args("train", usage, argc, argv, 0, 1, &args));
     if (args.help) return OK;
     Config *c = NULL;
     const char *file = args.n_word ? args.word[0] : NULL;

@@ -6,38 +6,45 @@
 
 #include "backend/plan.h"
 #include "base/sys.h"
+#include "cli/args.h"
 #include "io/image.h"
 #include "report/report.h"
 
-/* ---- a network on one image ---------------------------------------------------------------------
- */
+/* ---- a network on one image --------------------------------------------------------------------- */
 typedef struct {
     Plan *plan;
-    Grid main, aux;
-} NetView; /* grids borrow from the plan */
+    int h, w;                        /* that the plan is for */
+    Grid main, aux;                  /* borrow from the plan */
+} NetView;
 
-static Err view_open(MapNet m, const Sample *s, NetView *out) {
-    *out = (NetView){0};
-    if (!m.net) return OK;
+static Err view_plan(MapNet m, NetView *v, int h, int w) {
     const ModelNodes *n = m.nodes;
     Node inputs[2] = {n->image, n->rects}, outputs[2] = {n->logits, n->aux};
-    Shape shapes[2] = {SHAPE(1, s->h, s->w, 3), SHAPE(1, 4)};
-    int32_t rect[4] = {0, 0, s->w, s->h};
-    PlanSpec spec = {.outputs = outputs,
-                     .n_outputs = n->aux.id ? 2 : 1,
-                     .inputs = inputs,
-                     .input_shapes = shapes,
-                     .n_inputs = 2};
-    TRY(plan_make(m.net, &spec, &out->plan));
-    plan_bind(out->plan, n->image, s->rgb);
-    plan_bind(out->plan, n->rects, rect);
-    plan_run(out->plan, &(OpRun){0}, false);
-    Shape d = plan_shape(out->plan, n->logits);
-    out->main = (Grid){(int)d.d[1], (int)d.d[2], (int)d.d[3], plan_value(out->plan, n->logits)};
-    if (n->aux.id) out->aux = out->main, out->aux.logits = plan_value(out->plan, n->aux);
+    Shape shapes[2] = {SHAPE(1, h, w, 3), SHAPE(1, 4)};
+    PlanSpec spec = {.outputs = outputs, .n_outputs = n->aux.id ? 2 : 1, .inputs = inputs, .input_shapes = shapes, .n_inputs = 2};
+    plan_close(v->plan);
+    *v = (NetView){0};
+    TRY(plan_make(m.net, &spec, &v->plan));
+    v->h = h, v->w = w;
     return OK;
 }
 
+/* Run the network, where there is one, on the image; plans are kept while the size stays. */
+static Err view_run(MapNet m, const Sample *s, NetView *v) {
+    if (!m.net) return OK;
+    if (v->h != s->h || v->w != s->w) TRY(view_plan(m, v, s->h, s->w));
+    const ModelNodes *n = m.nodes;
+    int32_t rect[4] = {0, 0, s->w, s->h};
+    plan_bind(v->plan, n->image, s->rgb);
+    plan_bind(v->plan, n->rects, rect);
+    plan_run(v->plan, &(OpRun){0}, false);
+    Shape d = plan_shape(v->plan, n->logits);
+    v->main = (Grid){(int)d.d[1], (int)d.d[2], (int)d.d[3], plan_value(v->plan, n->logits)};
+    if (n->aux.id) v->aux = v->main, v->aux.logits = plan_value(v->plan, n->aux);
+    return OK;
+}
+
+/* ---- its pictures --------------------------------------------------------------------------------- */
 typedef struct {
     const char *dir, *name;
     int h, w;
@@ -58,7 +65,7 @@ static Err picture_labels(const PictureOut *p, const char *kind, const uint8_t *
 }
 
 static Err maps_of_image(const PictureOut *p, const Dataset *d, const Sample *s,
-                         const NetView *student, const NetView *teacher) {
+                         const NetView *student, const NetView *teacher, TseRule rule) {
     int64_t pixels = (int64_t)s->h * s->w;
     uint8_t *part = xcalloc((size_t)pixels, 1);
     float *weight = xcalloc((size_t)pixels, sizeof *weight);
@@ -80,7 +87,7 @@ static Err maps_of_image(const PictureOut *p, const Dataset *d, const Sample *s,
         if ((rc = picture_write(p, "tfe"))) goto done;
     }
     if (teacher->plan && student->plan && teacher->main.k == student->main.k) {
-        map_tse(part, student->main, teacher->main, s->label, s->h, s->w, 0.0477, 0.7);
+        map_tse(part, student->main, teacher->main, s->label, s->h, s->w, rule.fraction, rule.theta);
         overlay_parts(p->rgb, part, pixels);
         rc = picture_write(p, "tse");
     }
@@ -90,27 +97,31 @@ done:
     return rc;
 }
 
-Err maps_write(const char *dir, Dataset *d, int n, MapNet student, MapNet teacher) {
-    TRY(sys_mkdirs(dir));
-    for (int i = 0; i < n && i < d->n; i++) {
-        /* Spread over the split: neighbours of a sequence look alike. */
-        int at = (int)((int64_t)i * d->n / (n < d->n ? n : d->n));
+static char *picture_name(const char *name) {
+    char *s = cli_output_name(name);
+    for (char *c = s; *c; c++)
+        if (*c == '/') *c = '_';
+    return s;
+}
+
+Err maps_write(const char *dir, Dataset *d, int n, MapNet student, MapNet teacher, TseRule rule) {
+    NetView vs = {0}, vt = {0};
+    Err rc = sys_mkdirs(dir);
+    if (n > d->n) n = d->n;
+    for (int i = 0; i < n && !rc; i++) {
+        int at = (int)((int64_t)i * d->n / n);       /* spread over the split: neighbours look alike */
         Sample s = {0};
-        NetView vs = {0}, vt = {0};
-        TRY(dataset_read(d, at, &s));
-        char *name = xstrdup(d->names[at]);
-        for (char *c = name; *c; c++)
-            if (*c == '/') *c = '_';
+        if ((rc = dataset_read(d, at, &s))) break;
+        char *name = picture_name(d->names[at]);
         PictureOut p = {dir, name, s.h, s.w, xcalloc((size_t)s.h * (size_t)s.w, 3)};
-        Err rc = view_open(student, &s, &vs);
-        if (!rc) rc = view_open(teacher, &s, &vt);
-        if (!rc) rc = maps_of_image(&p, d, &s, &vs, &vt);
-        plan_close(vs.plan);
-        plan_close(vt.plan);
+        rc = view_run(student, &s, &vs);
+        if (!rc) rc = view_run(teacher, &s, &vt);
+        if (!rc) rc = maps_of_image(&p, d, &s, &vs, &vt, rule);
         free(name);
         free(p.rgb);
         sample_free(&s);
-        if (rc) return rc;
     }
-    return OK;
+    plan_close(vs.plan);
+    plan_close(vt.plan);
+    return rc;
 }

@@ -45,8 +45,9 @@ static Err best_student(const Config *c, const Dataset *d, Net **net, ModelNodes
     o.dropout_off = o.frozen = true;
     int h = c->data.crop_h ? c->data.crop_h : 360, w = c->data.crop_w ? c->data.crop_w : 360;
     TRY(model_open(&o, h, w, net, nodes));           /* the nominal size: evaluation plans per image */
-    char *path = path_join(c->out, "best.safetensors");
-    Err rc = model_load_weights(*net, path, 0);
+    char *path = NULL;
+    Err rc = run_weights(c->out, &path);
+    if (!rc) rc = model_load_weights(*net, path, 0);
     free(path);
     if (rc) net_close(*net), *net = NULL;
     return rc;

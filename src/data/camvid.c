@@ -3,12 +3,14 @@
  *
  * The published lists hold absolute paths of their author's machine, so the last two components of
  * each entry are joined to ROOT ("/SegNet/CamVid/train/a.png" -> "ROOT/train/a.png") and may not be
- * "..". */
+ * "..". Links may not lead out of ROOT either, unless data.follow_links says so: a list that came with
+ * the data must not make us read, and show, anybody's files. */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "base/log.h"
 #include "base/str.h"
 #include "base/sys.h"
 #include "data/data_priv.h"
@@ -40,7 +42,7 @@ static char *next_word(char **at) {
 }
 
 /* Parse the list in text (which is cut up) into the paths of d. */
-static Err parse_list(Dataset *d, const char *root, const char *where, char *text) {
+static Err parse_list(Dataset *d, const DataOptions *o, const char *where, char *text) {
     int cap = 1;
     for (const char *p = text; *p; p++) cap += *p == '\n';
     d->names = arena_alloc(d->arena, (size_t)cap * sizeof *d->names);
@@ -54,13 +56,17 @@ static Err parse_list(Dataset *d, const char *root, const char *where, char *tex
         line++;
         char *image = next_word(&at), *label = next_word(&at);
         if (!*image) continue;
+        if (!*label && o->skip_unpaired) {
+            log_warn("%s:%d: left out, image %s without a label file", where, line, image);
+            continue;
+        }
         if (!*label)
             return err_set(E(EXIT_DATA, 31),
                            "%s:%d: image %s without a label file; write it behind the image", where,
                            line, image);
         int i = d->n++;
-        TRY(entry_path(d->arena, root, image, where, line, &d->image_paths[i]));
-        TRY(entry_path(d->arena, root, label, where, line, &d->label_paths[i]));
+        TRY(entry_path(d->arena, o->root, image, where, line, &d->image_paths[i]));
+        TRY(entry_path(d->arena, o->root, label, where, line, &d->label_paths[i]));
         char *stem = path_stem(image);
         d->names[i] = arena_strdup(d->arena, stem);
         free(stem);
@@ -90,24 +96,36 @@ static Err check_unique(const Dataset *d) {
 }
 
 /* All missing files at once: the first ten by name, and how many. */
-static Err check_pairs(const Dataset *d) {
+static Err check_pairs(Dataset *d, bool skip) {
     Str list = {0};
-    int missing = 0;
+    int missing = 0, kept = 0;
     for (int i = 0; i < d->n; i++) {
         bool image = sys_exists(d->image_paths[i]), label = sys_exists(d->label_paths[i]);
-        if (image && label) continue;
-        if (missing++ < SHOWN)
-            str_addf(&list, "%s%s", list.n ? ", " : "",
-                     image ? d->label_paths[i] : d->image_paths[i]);
+        const char *absent = image ? d->label_paths[i] : d->image_paths[i];
+        if (image && label) {
+            dataset_move(d, i, kept++);
+            continue;
+        }
+        if (skip) log_warn("left out, there is no %s", absent);
+        else if (missing++ < SHOWN) str_addf(&list, "%s%s", list.n ? ", " : "", absent);
     }
     Err rc = OK;
     if (missing)
         rc = err_set(E(EXIT_DATA, 31),
-                     "split %s: %d of %d images without label or labels without image: %s%s; "
-                     "add the files or remove the lines",
+                     "split %s: %d of %d images without label or labels without image: %s%s; add the "
+                     "files, remove the lines, or set data.skip_unpaired=true",
                      d->split, missing, d->n, list.s, missing > SHOWN ? ", ..." : "");
+    d->n = kept;
     str_free(&list);
     return rc;
+}
+
+static Err check_links(const Dataset *d, const char *root) {
+    for (int i = 0; i < 2 * d->n; i++) {
+        const char *path = (i % 2 ? d->label_paths : d->image_paths)[i / 2];
+        TRY(sys_check_beneath(root, path, EXIT_DATA));
+    }
+    return OK;
 }
 
 static Err camvid_open(Dataset *d, const DataOptions *o, const char *split) {
@@ -128,14 +146,15 @@ static Err camvid_open(Dataset *d, const DataOptions *o, const char *split) {
     char *text = xcalloc(file.bytes + 1, 1);
     if (file.bytes) memcpy(text, file.data, file.bytes);
     free(file.data);
-    Err rc = parse_list(d, root, list, text);
+    Err rc = parse_list(d, o, list, text);
     free(text);
     if (rc) return rc;
-    if (d->n == 0)
-        return err_set(E(EXIT_DATA, 30),
-                       "%s: 0 pairs found; looked for lines of an image and a label file", list);
+    if (!o->follow_links) TRY(check_links(d, root));
     TRY(check_unique(d));
-    return check_pairs(d);
+    TRY(check_pairs(d, o->skip_unpaired));
+    if (d->n) return OK;
+    return err_set(E(EXIT_DATA, 30), "%s: 0 pairs found; looked for lines of an image and a label file",
+                   list);
 }
 
 static Err camvid_read(Dataset *d, int i, Sample *out) {

@@ -8,7 +8,8 @@
 #include "tensor/tensor.h"
 
 enum { IGNORE_U8 = 255 };
-typedef struct { int h, w; uint8_t *rgb, *label; } Sample;    /* sample_free frees both */
+/* turned: the file asks for a rotation (EXIF) that was not made. sample_free frees rgb and label. */
+typedef struct { int h, w; uint8_t *rgb, *label; bool turned; } Sample;
 void sample_free(Sample *s);
 
 typedef struct DataOptions {         /* the group `data` of the configuration */
@@ -18,6 +19,9 @@ typedef struct DataOptions {         /* the group `data` of the configuration */
     double scale_step;
     double mirror;                   /* probability */
     int    workers;                  /* loader threads; 0: auto */
+    int64_t max_bad;                 /* > 0: all files are read at open, and so many bad ones left out */
+    bool   skip_unpaired;            /* leave out images without label and labels without image */
+    bool   follow_links;             /* links may lead out of root */
     uint64_t seed;                   /* of the pictures drawn by `scenes` */
     int    scenes_h, scenes_w, scenes_train, scenes_val, scenes_test; /* of `scenes`; 0: defaults */
 } DataOptions;
@@ -44,7 +48,8 @@ struct Dataset {
     const char *recipe;              /* drawn sets: what pictures depend on, for the fingerprint */
     Sample *cache;                   /* [n] decoded samples, filled as read; rgb NULL: not there */
     uint64_t cache_left;             /* bytes it may still take: 1/4 of free memory at open */
-    struct Gate *gate;               /* guards cache and cache_left */
+    struct Tally *tally;             /* what was seen so far; a warning once all samples were */
+    struct Gate *gate;               /* guards cache, cache_left and tally */
 };
 Err  dataset_open(const DataOptions *o, const char *split, Dataset **out);
 void dataset_close(Dataset *d);

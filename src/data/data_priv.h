@@ -18,6 +18,9 @@ Err labels_map(const char *path, Sample *s, const uint8_t map[256], const char *
 /* Read a pair of files; E3033 when their sizes differ. Labels are the file's ids, unmapped. */
 Err sample_read_pair(const char *image_path, const char *label_path, Sample *out);
 
+/* Sample `from` becomes sample `to` (<= from): for leaving some out of the lists. */
+void dataset_move(Dataset *d, int from, int to);
+
 #define DATASET(name) extern const DatasetDef dataset_##name;
 #include "data/datasets.def"
 #undef DATASET

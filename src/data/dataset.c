@@ -4,12 +4,16 @@
  * Decoded samples stay in memory as they are read, until a quarter of the memory that was free at
  * open is used; the rest is decoded again each time. Nothing is ever evicted: which images are kept
  * does not matter for an epoch's cost, and lent samples can stay where they are until the data set
- * is closed. */
+ * is closed.
+ *
+ * Each sample is also looked at once for what is no error but worth a warning: classes that never occur,
+ * labels that are all void, rotations asked for and not made. */
 #include "data/data.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/str.h"
 #include "base/sys.h"
 #include "data/data_priv.h"
@@ -41,14 +45,105 @@ static Err unknown_kind(const char *kind) {
     const char *names[N_DEFS];
     for (int i = 0; i < N_DEFS; i++) names[i] = defs[i]->name;
     const char *near = str_nearest(kind, names, N_DEFS);
-    return err_set(E(EXIT_USAGE, 76), "data.kind: no data set is called \"%s\"; did you mean %s?",
-                   kind, near ? near : names[0]);
+    if (near)
+        return err_set(E(EXIT_USAGE, 76), "data.kind: there is no data set %s; did you mean %s?", kind,
+                       near);
+    Str list = {0};
+    for (int i = 0; i < N_DEFS; i++) str_addf(&list, "%s%s", i ? ", " : "", names[i]);
+    Err rc = err_set(E(EXIT_USAGE, 76), "data.kind: there is no data set %s; choose one of %s", kind,
+                     list.s);
+    str_free(&list);
+    return rc;
 }
 
 void sample_free(Sample *s) {
     free(s->rgb);
     free(s->label);
     *s = (Sample){0};
+}
+
+/* ---- worth a warning ---------------------------------------------------------------------------- */
+struct Tally {
+    bool *looked; /* [n] */
+    int left, empty, turned;
+    bool seen[256];
+};
+
+static struct Tally *tally_open(int n) {
+    struct Tally *t = xcalloc(1, sizeof *t);
+    t->looked = xcalloc((size_t)n, sizeof *t->looked);
+    t->left = n;
+    return t;
+}
+
+static void tally_close(struct Tally *t) {
+    if (t) free(t->looked);
+    free(t);
+}
+
+static void tally_warn(const Dataset *d) {
+    const struct Tally *t = d->tally;
+    Str absent = {0};
+    for (int k = 0; k < d->n_classes; k++)
+        if (!t->seen[k]) str_addf(&absent, "%s%s", absent.n ? ", " : "", d->class_names[k]);
+    if (absent.n) log_warn("%s/%s: classes that no label shows: %s", d->def->name, d->split, absent.s);
+    if (t->empty)
+        log_warn("%s/%s: %d of %d labels are void all over", d->def->name, d->split, t->empty, d->n);
+    if (t->turned)
+        log_warn("%s/%s: %d of %d images ask for a rotation (EXIF); pixels are taken as stored, which "
+                 "is what their labels fit",
+                 d->def->name, d->split, t->turned, d->n);
+    str_free(&absent);
+}
+
+/* Called with the gate locked. */
+static void tally_add(Dataset *d, int i, const Sample *s) {
+    struct Tally *t = d->tally;
+    if (t->looked[i]) return;
+    t->looked[i] = true;
+    bool any = false;
+    for (size_t p = 0, n = (size_t)s->h * (size_t)s->w; p < n; p++) {
+        t->seen[s->label[p]] = true;
+        any |= s->label[p] != IGNORE_U8;
+    }
+    t->empty += !any;
+    t->turned += s->turned;
+    if (--t->left == 0) tally_warn(d);
+}
+
+/* ---- opening ------------------------------------------------------------------------------------ */
+void dataset_move(Dataset *d, int from, int to) {
+    d->names[to] = d->names[from];
+    d->image_paths[to] = d->image_paths[from];
+    d->label_paths[to] = d->label_paths[from];
+}
+
+/* Read every file once and leave out at most max_bad that cannot be used. */
+static Err drop_bad(Dataset *d, int64_t max_bad) {
+    int kept = 0, bad = 0;
+    for (int i = 0; i < d->n; i++) {
+        Sample s = {0};
+        Err rc = d->def->read(d, i, &s);
+        sample_free(&s);
+        if (!rc) {
+            dataset_move(d, i, kept++);
+            continue;
+        }
+        if (err_exit_code(rc) != EXIT_DATA) return rc;
+        if (++bad > max_bad)
+            return err_wrap(rc, "more than data.max_bad=%lld bad samples", (long long)max_bad);
+        log_warn("left out, %d of at most %lld: %s", bad, (long long)max_bad, err_text());
+    }
+    d->n = kept;
+    return OK;
+}
+
+static Err open_samples(Dataset *d, const DataOptions *o) {
+    TRY(d->def->open(d, o, d->split));
+    if (o->max_bad > 0 && d->image_paths) TRY(drop_bad(d, o->max_bad));
+    if (d->n > 0) return OK;
+    return err_set(E(EXIT_DATA, 30), "%s: 0 pairs found for split %s; give it at least one image",
+                   d->def->name, d->split);
 }
 
 Err dataset_open(const DataOptions *o, const char *split, Dataset **out) {
@@ -60,11 +155,9 @@ Err dataset_open(const DataOptions *o, const char *split, Dataset **out) {
     d->arena = arena_open();
     d->gate = gate_open();
     d->split = arena_strdup(d->arena, split);
-    Err rc = def->open(d, o, d->split);
-    if (!rc && d->n <= 0)
-        rc = err_set(E(EXIT_DATA, 30), "%s: 0 pairs found for split %s; give it at least one image",
-                     kind, split);
+    Err rc = open_samples(d, o);
     if (rc) return dataset_close(d), rc;
+    d->tally = tally_open(d->n);
     d->cache = xcalloc((size_t)d->n, sizeof *d->cache);
     d->cache_left = sys_mem_available() / 4;
     *out = d;
@@ -76,6 +169,7 @@ void dataset_close(Dataset *d) {
     if (d->def->close) d->def->close(d);
     for (int i = 0; d->cache && i < d->n; i++) sample_free(&d->cache[i]);
     free(d->cache);
+    tally_close(d->tally);
     gate_close(d->gate);
     arena_close(d->arena);
     free(d);
@@ -90,6 +184,7 @@ static size_t sample_bytes(const Sample *s) {
 static const Sample *cache_keep(Dataset *d, int i, Sample *s) {
     const Sample *kept = NULL;
     gate_lock(d->gate);
+    tally_add(d, i, s);
     if (d->cache[i].rgb) {
         kept = &d->cache[i];
     } else if (sample_bytes(s) <= d->cache_left) {
@@ -120,7 +215,7 @@ Err dataset_read(Dataset *d, int i, Sample *out) {
     TRY(dataset_borrow(d, i, &own, &s));
     if (s == &own) return *out = own, OK;
     size_t pixels = (size_t)s->h * (size_t)s->w;
-    *out = (Sample){s->h, s->w, xcalloc(pixels, 3), xcalloc(pixels, 1)};
+    *out = (Sample){s->h, s->w, xcalloc(pixels, 3), xcalloc(pixels, 1), s->turned};
     memcpy(out->rgb, s->rgb, pixels * 3);
     memcpy(out->label, s->label, pixels);
     sample_free(&own);
@@ -170,6 +265,6 @@ Err sample_read_pair(const char *image_path, const char *label_path, Sample *out
         free(label.px);
         return rc;
     }
-    *out = (Sample){image.h, image.w, image.px, label.px};
+    *out = (Sample){image.h, image.w, image.px, label.px, image.turned};
     return OK;
 }

@@ -176,7 +176,7 @@ static Err scenes_read(Dataset *d, int i, Sample *out) {
     scene_ground(&s); /* knows all shadows now; the depth buffer keeps it beneath things */
     scene_sky(&s);
     fences(&s);
-    *out = (Sample){o->h, o->w, xcalloc(pixels, 3), xcalloc(pixels, 1)};
+    *out = (Sample){o->h, o->w, xcalloc(pixels, 3), xcalloc(pixels, 1), false};
     scene_develop(&s, out);
     free(s.rgb);
     free(s.depth);

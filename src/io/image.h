@@ -1,10 +1,10 @@
 /* image.h - PNG and JPEG to and from bytes. The kind is told by the content, never by the name.
  * Decoders are pure functions over bytes; a file that draws a single warning of its decoder is bad.
- * EXIF orientation is ignored, so that an image always fits its label map. */
+ * EXIF orientation is ignored, so that an image always fits its label map; `turned` says that a JPEG asks for it. */
 #ifndef RETORT_IO_IMAGE_H
 #define RETORT_IO_IMAGE_H
 #include "base/mem.h"
-typedef struct { int h, w, channels; uint8_t *px; } Image;      /* H x W x channels bytes; caller frees px */
+typedef struct { int h, w, channels; uint8_t *px; bool turned; } Image;     /* H x W x channels bytes; caller frees px */
 Err image_read_rgb(const char *path, Image *out);               /* PNG or JPEG -> 3 channels */
 Err image_read_labels(const char *path, Image *out);            /* PNG -> 1 channel of indices, never colour-converted */
 Err image_write_png_rgb(const char *path, const uint8_t *rgb, int h, int w);

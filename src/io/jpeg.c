@@ -12,7 +12,7 @@
 
 #include "io/image_priv.h"
 
-enum { SCANS_MAX = 100 };
+enum { SCANS_MAX = 100, EXIF_BYTES_MAX = 65533 };
 static const long MEMORY_MAX = 1000L * 1000 * 1000;
 
 typedef struct {
@@ -57,12 +57,42 @@ static Err read_header(Reader *r, const uint8_t *data, size_t bytes) {
     jpeg_create_decompress(&r->j);
     r->j.mem->max_memory_to_use = MEMORY_MAX;
     r->j.progress = &r->progress;
+    jpeg_save_markers(&r->j, JPEG_APP0 + 1, EXIF_BYTES_MAX);
     jpeg_mem_src(&r->j, data, (unsigned long)bytes);
     jpeg_read_header(&r->j, TRUE);
     TRY(io_image_check_size(r->name, r->j.image_height, r->j.image_width, 41));
     if (r->j.num_components != 1 && r->j.num_components != 3)
         return err_set(E(EXIT_DATA, 41), "%s: the JPEG has %d colour components (CMYK?); save it as RGB", r->name, r->j.num_components);
     return OK;
+}
+
+/* ---- EXIF: "Exif\0\0", then a TIFF header of either byte order, whose first directory may hold the tag --- */
+static uint32_t number(const uint8_t *p, int bytes, bool little) {
+    uint32_t v = 0;
+    for (int i = 0; i < bytes; i++) v = v << 8 | p[little ? bytes - 1 - i : i];
+    return v;
+}
+
+/* Does the directory of the TIFF data at t name an orientation other than "as stored"? */
+static bool tiff_turns(const uint8_t *t, size_t n) {
+    enum { HEAD = 8, ENTRY = 12, ORIENTATION = 0x112, VALUE_AT = 8 };
+    if (n < HEAD || memcmp(t, t[0] == 'I' ? "II*" : "MM\0*", 3)) return false;
+    const bool little = t[0] == 'I';
+    uint64_t at = number(t + 4, 4, little);
+    if (at + 2 > n) return false;
+    for (uint32_t i = 0, entries = number(t + at, 2, little); i < entries; i++) {
+        uint64_t e = at + 2 + (uint64_t)i * ENTRY;
+        if (e + ENTRY > n) return false;
+        if (number(t + e, 2, little) == ORIENTATION) return number(t + e + VALUE_AT, 2, little) > 1;
+    }
+    return false;
+}
+
+static bool is_turned(const Reader *r) {
+    enum { PREFIX = 6 };
+    for (jpeg_saved_marker_ptr m = r->j.marker_list; m; m = m->next)
+        if (m->data_length > PREFIX && !memcmp(m->data, "Exif\0\0", PREFIX)) return tiff_turns(m->data + PREFIX, m->data_length - PREFIX);
+    return false;
 }
 
 static Err read_rows(Reader *r) {
@@ -92,8 +122,9 @@ Err io_jpeg_decode(const uint8_t *data, size_t bytes, const char *name, Image *o
     Err rc = read_header(&r, data, bytes);
     size_t h = r.j.image_height, w = r.j.image_width;
     if (!rc && !(r.px = malloc(h * w * 3))) rc = err_set(E(EXIT_LIMIT, 23), "%s: out of memory, %zu bytes wanted for its pixels", name, h * w * 3);
+    const bool turned = !rc && is_turned(&r);   /* before libjpeg frees the markers with the last row */
     if (!rc) rc = read_rows(&r);
-    if (!rc) *out = (Image){(int)h, (int)w, 3, r.px}, r.px = NULL;
+    if (!rc) *out = (Image){(int)h, (int)w, 3, r.px, turned}, r.px = NULL;
     jpeg_destroy_decompress(&r.j);
     free(r.px);
     return rc;

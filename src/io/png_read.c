@@ -127,7 +127,7 @@ static Err decode(Reader *r, bool labels, Image *out) {
         return err_set(E(EXIT_LIMIT, 23), "%s: out of memory, %zu bytes wanted for its pixels", r->name, r->stride * r->h);
     if (!read_rows(r)) return decode_error(r);
     if (labels && r->depth == 16) TRY(narrow_labels(r));
-    *out = (Image){(int)r->h, (int)r->w, labels ? 1 : 3, r->px};
+    *out = (Image){(int)r->h, (int)r->w, labels ? 1 : 3, r->px, false};
     r->px = NULL;
     return OK;
 }

@@ -65,13 +65,13 @@ static Err check_digest(const Source *s, const StEntry *e, const void *data) {
     return err_set(E(s->exit_code, 12), "%s: tensor %s does not match its digest; the file is damaged, take another copy", s->name, e->name);
 }
 
-static Err read_all(const Source *s, SafeFile *out) {
+static Err read_source(const Source *s, bool tensors, SafeFile *out) {
     StHeader h;
     uint64_t data_at;
     TensorList *l = tensor_list_open();
     *out = (SafeFile){0};
     Err rc = open_header(s, l->arena, &h, &data_at);
-    for (int i = 0; i < h.n && !rc; i++) {
+    for (int i = 0; tensors && i < h.n && !rc; i++) {
         const StEntry *e = &h.entries[i];
         Tensor *t = tensor_add(l, e->name, e->dtype, e->shape);
         rc = fetch(s, data_at + e->begin, t->data, (size_t)(e->end - e->begin));
@@ -85,15 +85,18 @@ static Err read_all(const Source *s, SafeFile *out) {
 
 Err st_parse(const uint8_t *data, size_t bytes, const char *name, int exit_code, SafeFile *out) {
     static const uint8_t nothing;       /* so that empty input is not taken for "read the file" */
-    return read_all(&(Source){name, data ? data : &nothing, bytes, exit_code}, out);
+    return read_source(&(Source){name, data ? data : &nothing, bytes, exit_code}, true, out);
 }
 
-Err st_read(const char *path, int exit_code, SafeFile *out) {
+static Err read_file(const char *path, int exit_code, bool tensors, SafeFile *out) {
     Source s = {.name = path, .exit_code = exit_code};
     *out = (SafeFile){0};
     TRY(sys_file_size(path, exit_code, &s.bytes));
-    return read_all(&s, out);
+    return read_source(&s, tensors, out);
 }
+
+Err st_read(const char *path, int exit_code, SafeFile *out) { return read_file(path, exit_code, true, out); }
+Err st_read_meta(const char *path, int exit_code, SafeFile *out) { return read_file(path, exit_code, false, out); }
 
 Err st_verify(const char *path) {
     Source s = {.name = path, .exit_code = EXIT_CHECKPOINT};

@@ -6,6 +6,7 @@ typedef struct { const char *key, *value; } MetaPair;           /* __metadata__ 
 typedef struct SafeFile { TensorList *tensors; MetaPair *meta; int n_meta; } SafeFile;
 /* exit_code: EXIT_MODEL or EXIT_CHECKPOINT. Converts nothing. Caller closes with st_close. */
 Err  st_read(const char *path, int exit_code, SafeFile *out);
+Err  st_read_meta(const char *path, int exit_code, SafeFile *out);   /* the header alone is read; no tensors */
 Err  st_parse(const uint8_t *data, size_t bytes, const char *name, int exit_code, SafeFile *out);   /* pure */
 /* Durable write. Metadata entry "digests" is a JSON object: name -> XXH3-128 of the tensor's bytes, and
  * "__header__" -> that of the header (with these 32 digits as zeros), so any flipped bit is found.

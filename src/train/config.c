@@ -277,7 +277,8 @@ static Err read_args(Config *c, const char *command, char *const *args, int n) {
         const char *value = eq ? eq + 1 : NULL;
         if (eq) *eq = 0;
         if (!eq && !dashed) return err_set(E(2, 76), "command line: %s is no option; options are key=value", a);
-        if (!value && !is_switch(key) && i + 1 < n && !strchr(args[i + 1], '=')) value = args[++i];
+        if (!value && !is_switch(key) && i + 1 < n && !strchr(args[i + 1], '=') && !str_starts(args[i + 1], "--")) value = args[++i];
+        if (!value && !is_switch(key)) return err_set(E(2, 76), "command line: %s needs a value; write %s=VALUE", a, key);
         TRY(assign_arg(c, command, key, value ? value : "true"));
     }
     return OK;
@@ -325,15 +326,20 @@ Err config_read(const char *command, const char *file, char *const *args, int n_
     return OK;
 }
 
-Err config_read_text(const char *text, const char *name, Config **out) {
+Err config_read_over(const char *command, const char *text, const char *name, char *const *args, int n_args, Config **out) {
     Config *c = config_new();
     YNode *root = NULL;
     Err rc = yaml_parse(text, strlen(text), arena_strdup(c->arena, name), c->arena, &root);
     if (!rc) rc = walk_root(c, root);
+    if (!rc) rc = read_args(c, command, args, n_args);
     if (!rc) rc = config_resolve(c, NULL);
     if (rc) return config_close(c), rc;
     *out = c;
     return OK;
+}
+
+Err config_read_text(const char *text, const char *name, Config **out) {
+    return config_read_over("train", text, name, NULL, 0, out);
 }
 
 void config_close(Config *c) {

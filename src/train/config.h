@@ -30,7 +30,7 @@ typedef struct Config {
     OptEvery eval_every; const char *eval_split; int64_t eval_images;   /* 0: all */
     double   report_every_s; int64_t report_images, metrics_every;
     /* options of single commands */
-    const char *weights, *json, *trace, *split, *image, *mode, *size, *taps, *loss, *grads; bool plan, probs, print_config, deterministic; int64_t runs;
+    const char *weights, *json, *trace, *split, *mode, *size, *taps, *loss, *grads; bool plan, probs, print_config, deterministic; int64_t images, runs;
     Arena *arena; struct ConfigOrigin *origin;       /* where each value came from */
 } Config;
 
@@ -38,6 +38,8 @@ typedef struct Config {
  * args: key=value, --x, --x V; short names (model=, classes=, batch=, ...) for commands but train. */
 Err  config_read(const char *command, const char *file, char *const *args, int n_args, Config **out);
 Err  config_read_text(const char *text, const char *name, Config **out);   /* as config_text wrote it */
+/* As config_read, but with such a text, of a run or its files, in the place of a file. */
+Err  config_read_over(const char *command, const char *text, const char *name, char *const *args, int n_args, Config **out);
 /* Sort a command's arguments: words to pos, options to args. Both arrays hold argc entries. `--x V` takes V
  * unless x is a switch, so use this before config_read where a command has words of its own. */
 void config_split_args(int argc, char **argv, char **pos, int *n_pos, char **args, int *n_args);

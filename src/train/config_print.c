@@ -169,8 +169,13 @@ void config_help(const char *command) {
     unsigned bit = config_command_bit(command);
     int n = 0;
     Option *rows = xcalloc((size_t)config_row_count() + 1, sizeof *rows);
-    for (int i = 0; i < config_row_count(); i++)
-        if (config_row_commands(i) & bit) rows[n++] = config_rows[i];
+    for (int i = 0; i < config_row_count(); i++) {
+        if (!(config_row_commands(i) & bit)) continue;
+        const char *alias = bit == IN_TRAIN ? NULL : config_alias_of(config_rows[i].name);
+        rows[n] = config_rows[i];
+        if (alias) rows[n].name = alias;
+        n++;
+    }
     option_help(rows, "");
     free(rows);
     const char *names[64];

@@ -26,9 +26,11 @@ void yaml_quote(Str *s, const char *text);                   /* as it must stand
 enum {                               /* who accepts a row on the command line */
     IN_TRAIN = 1, IN_EVAL = 2, IN_PREDICT = 4, IN_INFO = 8, IN_RUN = 16, IN_BENCH = 32,
     IN_CHECK = 64, IN_MAPS = 128, IN_STUDY = 256, IN_EXPORT = 512, IN_LOSS = 1024,
-    IN_ALL = 2047, IN_TRAINING = IN_TRAIN | IN_CHECK | IN_MAPS | IN_STUDY | IN_BENCH,
-    IN_DATA = IN_TRAINING | IN_EVAL | IN_PREDICT, IN_DISTILL = IN_TRAINING | IN_LOSS,
-    IN_MODEL = IN_ALL & ~IN_LOSS, IN_COMMAND = IN_ALL & ~IN_TRAIN, IN_OUT = IN_COMMAND
+    IN_ALL = 2047, IN_TRAINING = IN_TRAIN | IN_CHECK | IN_STUDY | IN_BENCH,
+    IN_DATA = IN_TRAINING | IN_EVAL | IN_PREDICT | IN_MAPS,          /* which pictures */
+    IN_STUDENT = IN_TRAINING | IN_EVAL | IN_PREDICT | IN_INFO | IN_RUN | IN_EXPORT,
+    IN_WEIGHTS = IN_EVAL | IN_PREDICT | IN_INFO | IN_RUN | IN_BENCH | IN_EXPORT,
+    IN_TEACHER = IN_TRAINING | IN_MAPS, IN_DISTILL = IN_TEACHER | IN_LOSS
 };
 typedef struct ModelRaw {
     const char *model, *weights, *norm;
@@ -40,7 +42,7 @@ typedef struct ModelRaw {
 typedef struct ConfigRaw {           /* what options.def describes; types are those of OptType */
     const char *out; int64_t seed;
     struct { const char *kind, *root; int64_t crop[2], scenes_size[2]; double scale[2], scale_step, mirror;
-             int64_t workers, scenes_seed, scenes_train, scenes_val, scenes_test; } data;
+             bool skip_unpaired, follow_links; int64_t workers, max_bad, scenes_seed, scenes_train, scenes_val, scenes_test; } data;
     ModelRaw student, teacher;
     const char *task_kind; double task_warmup; int task_schedule;
     int64_t steps, batch, accumulate, lr_batch, lr_warmup, threads;
@@ -48,8 +50,8 @@ typedef struct ConfigRaw {           /* what options.def describes; types are th
     double lr, momentum, weight_decay, betas[2], adam_eps, schedule_power, clip, ema, report_every;
     const char *lr_groups, *eval_split;
     OptEvery checkpoint_every, eval_every;
-    int64_t checkpoint_keep, eval_images, report_images, metrics_every, runs;
-    const char *weights, *split, *json, *trace, *image, *mode, *size, *taps, *loss, *grads;
+    int64_t checkpoint_keep, eval_images, report_images, metrics_every, images, runs;
+    const char *weights, *split, *json, *trace, *mode, *size, *taps, *loss, *grads;
     bool plan, probs, deterministic, print_config;
 } ConfigRaw;
 extern const Option config_rows[];   /* ends with {0} */
@@ -59,6 +61,7 @@ int  config_row_find(const char *name);                      /* -1 when absent *
 const char *config_later(const char *name);                  /* accepted values, or NULL: not such a row */
 unsigned config_command_bit(const char *command);            /* 0: unknown */
 const char *config_alias(const char *name);                  /* "model" -> "student.model"; else NULL */
+const char *config_alias_of(const char *name);               /* the other way round */
 const char *config_nearest(const char *name);
 
 /* ---- what is known of a term's options before its method is resolved, and where each came from ---- */

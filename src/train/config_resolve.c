@@ -34,6 +34,19 @@ static Err find_method(const char *name, const char *where, bool task, const KdM
     return OK;
 }
 
+/* The nearest is looked for among the method's own options and the rows of the same group. */
+static Err unknown_option(const KdMethod *m, const char *prefix, const TermOption *o) {
+    const char *names[64];
+    int n = 0;
+    for (const Option *r = m->options; r && r->name && n < 32; r++) names[n++] = r->name;
+    for (int i = 0; i < config_row_count() && n < 63; i++)
+        if (str_starts(config_rows[i].name, prefix)) names[n++] = config_rows[i].name + strlen(prefix);
+    names[n++] = "weight";
+    const char *near = str_nearest(o->name, names, n);
+    if (near) return err_set(E(2, 76), "%s: unknown option %s%s; did you mean %s%s?", o->where, prefix, o->name, prefix, near);
+    return err_set(E(2, 76), "%s: unknown option %s%s; retort train --help lists those of %s", o->where, prefix, o->name, m->name);
+}
+
 /* Defaults, then what was given, in order. */
 static Err resolve_term(Config *c, const TermSource *src, const char *prefix, bool task, LossTerm *t) {
     const char *where = src->where ? src->where : "default";
@@ -43,13 +56,13 @@ static Err resolve_term(Config *c, const TermSource *src, const char *prefix, bo
     if (t->method->options) option_defaults(t->method->options, t->opt, c->arena);
     for (int i = 0; i < src->n; i++) {
         const TermOption *o = &src->option[i];
-        static const Option none[] = {{0}};
         if (!strcmp(o->name, "weight")) {
             if (!parse_f64(o->value, &t->weight) || !isfinite(t->weight))
                 return err_set(E(2, 76), "%s: %sweight=%s is no number", o->where, prefix, o->value);
             continue;
         }
-        TRY(option_set(t->method->options ? t->method->options : none, t->opt, c->arena, prefix, o->name, o->value, o->where));
+        if (!option_find(t->method->options, o->name)) return unknown_option(t->method, prefix, o);
+        TRY(option_set(t->method->options, t->opt, c->arena, prefix, o->name, o->value, o->where));
     }
     return OK;
 }
@@ -103,6 +116,7 @@ static void resolve_data(const ConfigRaw *r, DataOptions *d) {
         .kind = or_null(r->data.kind), .root = or_null(r->data.root), .crop_h = (int)r->data.crop[0],
         .crop_w = (int)r->data.crop[1], .scale_min = r->data.scale[0], .scale_max = r->data.scale[1],
         .scale_step = r->data.scale_step, .mirror = r->data.mirror, .workers = (int)r->data.workers,
+        .max_bad = r->data.max_bad, .skip_unpaired = r->data.skip_unpaired, .follow_links = r->data.follow_links,
         .seed = (uint64_t)r->data.scenes_seed, .scenes_h = (int)r->data.scenes_size[0],
         .scenes_w = (int)r->data.scenes_size[1], .scenes_train = (int)r->data.scenes_train,
         .scenes_val = (int)r->data.scenes_val, .scenes_test = (int)r->data.scenes_test};
@@ -185,9 +199,9 @@ Err config_resolve(Config *c, const char *file) {
     TRY(resolve_groups(c));
     TRY(check_numbers(c));
     c->weights = or_null(r->weights), c->json = or_null(r->json), c->trace = or_null(r->trace);
-    c->split = r->split, c->image = or_null(r->image), c->mode = or_null(r->mode), c->size = or_null(r->size);
+    c->split = or_null(r->split), c->mode = or_null(r->mode), c->size = or_null(r->size);
     c->taps = or_null(r->taps), c->loss = or_null(r->loss), c->grads = or_null(r->grads);
     c->plan = r->plan, c->probs = r->probs, c->print_config = r->print_config;
-    c->deterministic = r->deterministic, c->runs = r->runs;
+    c->deterministic = r->deterministic, c->runs = r->runs, c->images = r->images;
     return OK;
 }

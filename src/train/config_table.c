@@ -31,7 +31,6 @@ static const struct { const char *alias, *name; } aliases[] = {
     {"output_stride", "student.output_stride"}, {"aux", "student.aux"}, {"norm", "student.norm"},
     {"dropout", "student.dropout"}, {"batch", "train.batch"}, {"steps", "train.steps"},
     {"threads", "train.threads"}, {"precision", "train.precision"}, {"crop", "data.crop"},
-    {"images", "eval.images"},
 };
 static const struct { const char *name; unsigned bit; } commands[] = {
     {"train", IN_TRAIN}, {"eval", IN_EVAL}, {"predict", IN_PREDICT}, {"info", IN_INFO}, {"run", IN_RUN},
@@ -68,7 +67,18 @@ const char *config_alias(const char *name) {
     return NULL;
 }
 
+const char *config_alias_of(const char *name) {
+    for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++)
+        if (!strcmp(aliases[i].name, name)) return aliases[i].alias;
+    return NULL;
+}
+
+/* A row's name without its groups ("lr" of "train.lr") means that row; otherwise the nearest by letters. */
 const char *config_nearest(const char *name) {
+    for (int i = 0; i < N_ROWS; i++) {
+        const char *dot = strrchr(config_rows[i].name, '.');
+        if (dot && !strcmp(dot + 1, name)) return config_rows[i].name;
+    }
     const char *names[N_ROWS + N_LATER + 2];
     int n = 0;
     for (int i = 0; i < N_ROWS; i++) names[n++] = config_rows[i].name;

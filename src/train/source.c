@@ -7,14 +7,24 @@
 
 #include "train/trainer_priv.h"
 
-static char *weights_of_run(const char *dir) {
+Err run_weights(const char *dir, char **path) {
     static const char *const names[] = {"best.safetensors", "last.safetensors"};
     for (int i = 0; i < 2; i++) {
-        char *path = path_join(dir, names[i]);
-        if (sys_exists(path)) return path;
-        free(path);
+        *path = path_join(dir, names[i]);
+        if (sys_exists(*path)) return OK;
+        free(*path);
     }
-    return checkpoint_newest(dir);
+    *path = checkpoint_newest(dir);
+    return *path ? OK : err_set(E(4, 0), "%s: this folder holds no weights (best.safetensors, last.safetensors or checkpoints); is it a run directory?", dir);
+}
+
+Err model_unknown(const char *what) {
+    const char *names[64];
+    int n = model_names(names, 64);
+    const char *near = str_nearest(what, names, n);
+    if (near) return err_set(E(2, 76), "%s: no network, run directory or file of this name; did you mean %s?", what, near);
+    return err_set(E(2, 76), "%s: no network, run directory or file of this name; %s", what,
+                   strpbrk(what, "/.") ? "check the path" : "retort info lists the networks");
 }
 
 /* The network that a file's metadata describes; *found = false when it has none. */
@@ -22,7 +32,7 @@ static Err describe(const char *path, Arena *a, ModelOptions *o, bool *found) {
     SafeFile f;
     Config *c = NULL;
     *found = false;
-    TRY(st_read(path, EXIT_MODEL, &f));
+    TRY(st_read_meta(path, EXIT_MODEL, &f));
     const char *text = st_meta(&f, "config"), *classes = st_meta(&f, "n_classes");
     Err rc = OK;
     int64_t n = 0;
@@ -41,21 +51,14 @@ static Err describe(const char *path, Arena *a, ModelOptions *o, bool *found) {
 }
 
 Err model_source(const char *model, const char *weights, Arena *a, ModelOptions *o, const char **out_weights) {
+    const bool given = model && !model_find(model), dir = given && sys_is_dir(model);
+    char *path = NULL;
+    bool found = true;
     *out_weights = weights;
-    if (weights && sys_is_dir(weights)) {
-        char *path = weights_of_run(weights);
-        if (!path) return err_set(E(4, 0), "%s: this folder holds no weights (best.safetensors, last.safetensors or checkpoints)", weights);
-        *out_weights = arena_strdup(a, path);
-        free(path);
-    }
-    if (!model || model_find(model)) return OK;
-    const bool dir = sys_is_dir(model);
-    if (!dir && !sys_exists(model)) return OK;           /* an unknown name: model_open knows the near ones */
-    char *path = dir ? weights_of_run(model) : xstrdup(model);
-    if (!path) return err_set(E(4, 0), "%s: this folder holds no weights (best.safetensors, last.safetensors or checkpoints)", model);
-    bool found;
-    *out_weights = arena_strdup(a, path);
-    Err rc = describe(path, a, o, &found);
+    if (given && !dir && !sys_exists(model)) return model_unknown(model);
+    if (dir || (!given && weights && sys_is_dir(weights))) TRY(run_weights(dir ? model : weights, &path));
+    if (path || given) *out_weights = arena_strdup(a, path ? path : model);
+    Err rc = given ? describe(*out_weights, a, o, &found) : OK;
     free(path);
     if (!rc && !found)
         rc = err_set(E(4, 0), "%s: the file does not say which network it belongs to; give model=NAME classes=N weights=%s", model, model);

@@ -28,6 +28,9 @@ typedef struct TrainHooks {                  /* called at report.every and at th
 /* `retort train`: resumes by itself; exit codes as in docs/errors.md. hooks may be NULL. */
 Err  train_run_with(const Config *c, const TrainHooks *hooks);
 Err  train_run(const Config *c);
+/* best.safetensors, last.safetensors or the newest checkpoint of a run directory; caller frees. E4000. */
+Err  run_weights(const char *dir, char **path);
+Err  model_unknown(const char *what);        /* E2076 with the nearest network's name */
 /* What MODEL of the command line may be: the name of a network, a run directory, a checkpoint. On success o
  * and *out_weights (may be NULL or "none") say what to build and load; text lives in a. weights may be NULL. */
 Err  model_source(const char *model, const char *weights, Arena *a, ModelOptions *o, const char **out_weights);
