@@ -416,7 +416,6 @@ TEST(wrong_sites_are_refused) {
     c = small, c.no_t_aux = true;
     expect_refused(with(c, "rdd", ""), "tfe=entropy");
     expect_refused(with(small, "rdd", "tfe=flip"), "mirrored");
-    expect_refused(with(small, "rdd", "compat=rdd2023"), "19");
     expect_refused(with(small, "ce", "class_weights=1,2"), "2 numbers for 5 classes");
     expect_refused(with(small, "ce", "class_weights=1,2,3,x,5"), "\"x\"");
 }

@@ -27,6 +27,7 @@ typedef struct LossRun {
     const KdMethod *method;
     void       *opt;
     float       stage[2];
+    int         only;                    /* the stage, of rdd-tfe and rdd-tse */
     BackendKind backend;
     const char *in_path, *out_path;
     SafeFile    in;
@@ -41,7 +42,8 @@ static Err find_method(const char *name, LossRun *r) {
     int n = 2 + method_names(names + 2, 62);
     bool tse = !strcmp(name, "rdd-tse");
     if (!strcmp(name, "rdd")) return err_set(E(EXIT_USAGE, 76), "loss: rdd has two stages; choose rdd-tfe or rdd-tse");
-    r->method = method_find(tse || !strcmp(name, "rdd-tfe") ? "rdd" : name);
+    r->only = tse ? KD_TSE : !strcmp(name, "rdd-tfe") ? KD_TFE : 0;
+    r->method = method_find(r->only ? "rdd" : name);
     r->stage[0] = !tse, r->stage[1] = tse;
     if (r->method) return OK;
     const char *near = str_nearest(name, names, n);
@@ -85,7 +87,7 @@ static Err read_tensors(LossRun *r) {
 }
 
 static Err build(LossRun *r) {
-    KdSite site = {0};
+    KdSite site = {.only = r->only};
     Node wanted[ROWS];
     int n_wanted = 0;
     r->net = net_open("loss");

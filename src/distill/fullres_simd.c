@@ -71,15 +71,18 @@ static void tile_fill(const FrPass *p, Tile *t, int64_t image, int r) {
     t->ready = true;
 }
 
-/* z = exp(logit - max) of VL pixels; returns their sum; *zy: logit - max of the label's class. */
+/* z = exp(logit - max) of VL pixels, but 0 for the label's own class; returns their sum. *zy: logit - max
+ * of the label's class. Apart, because a confident pixel's loss and gradient are about the others' sum, which
+ * would drown in the whole. Lanes without a label: some number. */
 static inline vf softmax_px(const Tile *t, int x, int K, vf fy, vi y, vf *zy) {
     const float *lo = t->lo + x, *diff = t->diff + x;
-    vf max = v_set(-INFINITY), own = v_set(0), sum = v_set(0);
+    vf max = v_set(-INFINITY), own = v_load(lo) + fy * v_load(diff), sum = v_set(0);
     for (int k = 0; k < K; k++, lo += t->n, diff += t->n) {
         vf z = v_load(lo) + fy * v_load(diff);
-        v_store(t->z + k * VL, z);
+        vm is_own = vi_eq(y, vi_set(k));
+        v_store(t->z + k * VL, v_sel(is_own, v_set(-INFINITY), z));
         max = v_max(max, z);
-        own = v_sel(vi_eq(y, vi_set(k)), z, own);
+        own = v_sel(is_own, z, own);
     }
     for (int k = 0; k < K; k++) {
         vf e = v_exp(v_load(t->z + k * VL) - max);
@@ -102,8 +105,8 @@ static void prob_row(const FrPass *p, Tile *t, int64_t image, int r, int y) {
         vf q = inf, zy;
         if (vm_any(valid)) {
             if (!t->ready) tile_fill(p, t, image, r);
-            vf sum = softmax_px(t, x, p->k, fy, label, &zy);
-            q = v_sel(valid, v_exp(zy) / sum, inf);
+            vf others = softmax_px(t, x, p->k, fy, label, &zy), own = v_exp(zy);
+            q = v_sel(valid, own / (others + own), inf);
         }
         v_store(p->q + row * m->Wp + t->x0 + x, q);
         count += vm_count(vm_and(valid, v_not_above(q, theta)));
@@ -136,11 +139,12 @@ static void grad_row(const FrPass *p, Tile *t, int64_t image, int r, int y) {
         if (!vm_any(v_nonzero(w))) continue;
         if (!t->ready) tile_fill(p, t, image, r);
         vi label = load_labels(p->labels + row * m->W, t->x0 + x, m->W);
-        vf sum = softmax_px(t, x, p->k, fy, label, &zy), scale = w / sum;
-        loss = loss + w * (v_log(sum) - zy);
+        vf others = softmax_px(t, x, p->k, fy, label, &zy), own = v_exp(zy);
+        vf scale = w / (others + own), down = zero - others * scale;     /* p - 1 of the label's class */
+        loss = loss + w * (v_log_sum(own, others) - zy);
         float *glo = t->glo + x, *ghi = t->ghi + x;
         for (int k = 0; k < p->k; k++, glo += t->n, ghi += t->n) {
-            vf g = v_load(t->z + k * VL) * scale - v_sel(vi_eq(label, vi_set(k)), w, zero);
+            vf g = v_sel(vi_eq(label, vi_set(k)), down, v_load(t->z + k * VL) * scale);
             v_store(glo, v_load(glo) + fy1 * g);
             v_store(ghi, v_load(ghi) + fy * g);
         }
@@ -245,27 +249,35 @@ void SIMD(fr_weight_row)(const FrWeights *w, int64_t row) {
 }
 
 /* ---- KL between two maps of logits -------------------------------------------------------------- */
-/* e = exp(scale * z - max) for K classes of VL pixels; returns the sum; *max as subtracted. */
-static inline vf kl_softmax(const float *z, int64_t stride, int K, int n, float scale, float *e, vf *max) {
-    vf m = v_set(-INFINITY), s = v_set(scale), sum = v_set(0);
+/* e = scale * z of K classes of VL pixels less the logarithm of the sum of their exponentials. */
+static inline void kl_log_softmax(const float *z, int64_t stride, int K, int n, float scale, float *e) {
+    vf max = v_set(-INFINITY), s = v_set(scale), tops = v_set(0), rest = v_set(0), one = v_set(1);
     for (int k = 0; k < K; k++) {
         vf a = s * (n == VL ? v_load(z + k * stride) : v_load_part(z + k * stride, n));
         v_store(e + k * VL, a);
-        m = v_max(m, a);
+        max = v_max(max, a);
     }
-    for (int k = 0; k < K; k++) sum = sum + v_exp(v_load(e + k * VL) - m);
-    *max = m;
-    return sum;
+    for (int k = 0; k < K; k++) {        /* the largest, each 1, apart from the rest */
+        vf a = v_load(e + k * VL), x = v_exp(a - max);
+        vm top = v_not_above(max, a);
+        tops = tops + v_sel(top, one, v_set(0)), rest = rest + v_sel(top, x - one, x);
+    }
+    vf log_sum = v_log_sum(tops, rest);
+    for (int k = 0; k < K; k++) v_store(e + k * VL, v_load(e + k * VL) - max - log_sum);
 }
-static vf kl_px(const FrKl *a, const float *p, const float *q, float *dq, int n, vf weight, float *zp, float *zq) {
-    vf mp, mq, sp = kl_softmax(p, a->pixels, a->k, n, a->scale, zp, &mp);
-    vf sq = kl_softmax(q, a->pixels, a->k, n, a->scale, zq, &mq), kl = v_log(sq) - v_log(sp);
-    vf ip = v_set(1) / sp, iq = v_set(1) / sq, coef = v_set(a->coef) * weight;
+/* With r = log(q / p) the divergence is the sum of p (e^r - 1 - r), since p and q both sum to 1: no term is
+ * negative, so nothing cancels where p and q are close. */
+static vf kl_px(const FrKl *a, const float *p, const float *q, float *dq, int n, vf weight, float *lp, float *lq) {
+    vf kl = v_set(0), coef = v_set(a->coef) * weight, near = v_set(0.34f);
+    kl_log_softmax(p, a->pixels, a->k, n, a->scale, lp);
+    kl_log_softmax(q, a->pixels, a->k, n, a->scale, lq);
     for (int k = 0; k < a->k; k++) {
-        vf lp = v_load(zp + k * VL) - mp, lq = v_load(zq + k * VL) - mq, prob = v_exp(lp) * ip;
-        kl = kl + prob * (lp - lq);
+        vf ap = v_load(lp + k * VL), aq = v_load(lq + k * VL), r = aq - ap, pp = v_exp(ap), pq = v_exp(aq);
+        vm close = vm_and(v_not_above(r, near), v_not_above(v_set(0) - near, r));
+        vf more = pp * v_exp_rest(v_sel(close, r, v_set(0)));            /* p (e^r - 1 - r), r close to 0 */
+        kl = kl + v_sel(close, more, pq - pp - pp * r);
         if (!dq) continue;
-        vf g = coef * (v_exp(lq) * iq - prob);
+        vf g = coef * v_sel(close, more + pp * r, pq - pp);
         if (n == VL) v_store(dq + k * a->pixels, g);
         else v_store_part(dq + k * a->pixels, g, n);
     }

@@ -14,7 +14,9 @@ typedef struct KdSite {              /* what a method may use; NO_NODE where abs
     Node t_flip;                     /* teacher's logits of the mirrored image, mirrored back (rdd, tfe=flip) */
     Node labels;                     /* i32 N x H x W, -1 = ignore */
     Node stage;                      /* f32 [2]: weights of the TFE and the TSE stage, set per step by the trainer */
+    int  only;                       /* KD_TFE or KD_TSE: rdd's other stage will never run; 0: both may */
 } KdSite;
+enum { KD_TFE = 1, KD_TSE };
 enum { KD_LOGITS = 1, KD_FEATURES = 2, KD_LABELS = 4, KD_AUX = 8 };
 
 typedef struct KdMethod {

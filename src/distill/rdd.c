@@ -12,8 +12,8 @@
  * One op does both: loss = stage[0] TFE + stage[1] TSE with weights read at run time; a stage of weight
  * 0 is not computed, and a cross-fade still takes one gradient pass (the pixel weights are added).
  * compat=rdd2023: Z = all pixels; k absolute (100 000 unless set), an error when fewer pixels are
- * labelled (void pixels in the sort at probability 1 change the k-th smallest in no other case); the
- * 19 class weights below in TSE. Shapes as in ce.c; the teacher's grid may differ from the student's. */
+ * labelled (void pixels in the sort at probability 1 change the k-th smallest in no other case); with 19
+ * classes the class weights below in TSE. Shapes as in ce.c; the teacher's grid may differ from the student's. */
 #include <string.h>
 #include "distill/fullres.h"
 
@@ -30,7 +30,7 @@ static const Option options[] = {
     {"theta", OPT_F64, offsetof(RddOptions, theta), "0.7", "", "hard: probability of the label's class at most this", .lo = 0, .hi = 1},
     {"min_kept_fraction", OPT_F64, offsetof(RddOptions, fraction), "0.0477", "", "at least this share of the labelled pixels is hard", .lo = 0, .hi = 1},
     {"min_kept_count", OPT_INT, offsetof(RddOptions, count), "0", "px", "at least so many instead; 0: the fraction", .lo = 0, .hi = 1e15},
-    {"class_weights", OPT_STR, offsetof(RddOptions, class_weights), "none", "", "second stage, weight per class: [c0, c1, ...] or none", .flags = 0},
+    {"class_weights", OPT_STR, offsetof(RddOptions, class_weights), "none", "", "second stage, weight per class: [c0, c1, ...]; none: 1, or with compat and 19 classes the authors'", .flags = 0},
     {"compat", OPT_ENUM, offsetof(RddOptions, compat), "none", "", "rdd2023: the authors' arithmetic where it differs", .choices = "none|rdd2023"},
     {0}};
 static const unsigned rules[] = {RULE_XOR, RULE_OR, RULE_AND, RULE_STUDENT, RULE_STUDENT_NOT_TEACHER};
@@ -45,6 +45,7 @@ static const OpDef op_rdd = {
 
 static void check_site(Net *n, const KdSite *s, const RddOptions *o) {
     if (!s->t_logits.id) net_fail(n, E(2, 0), "rdd: there is no teacher; set teacher.model, or distill.task=ce");
+    else if (s->only == KD_TSE) return;
     else if (o->tfe == TFE_AUX && !s->t_aux.id)
         net_fail(n, E(2, 0), "rdd: tfe=aux needs a teacher with an auxiliary head, and this one has none; use tfe=entropy");
     else if (o->tfe == TFE_FLIP && !s->t_flip.id)
@@ -55,11 +56,10 @@ static Node build(Net *n, const KdSite *s, const void *opt) {
     int64_t K = net_shape(n, s->logits).d[1];
     bool compat = o->compat != 0, listed = o->class_weights && strcmp(o->class_weights, "none") != 0;
     check_site(n, s, o);
-    if (compat && !listed && K != COMPAT_CLASSES)
-        net_fail(n, E(2, 37), "rdd: compat=rdd2023 has weights for %d classes, not %lld; set class_weights", COMPAT_CLASSES, (long long)K);
-    FullresAttr a = {.tfe = true, .tse = true, .tfe_kind = o->tfe, .rule = rules[o->rule], .theta = o->theta,
+    FullresAttr a = {.tfe = s->only != KD_TSE, .tse = s->only != KD_TFE, .tfe_kind = o->tfe, .rule = rules[o->rule], .theta = o->theta,
                      .fraction = o->fraction, .count = o->count ? o->count : compat ? COMPAT_KEPT : 0, .compat = compat};
-    a.class_weight = fullres_class_weights(n, "rdd", compat && !listed ? cityscapes_weights : o->class_weights, K);
+    const char *weights = compat && !listed && K == COMPAT_CLASSES ? cityscapes_weights : o->class_weights;
+    a.class_weight = fullres_class_weights(n, "rdd", weights, K);
     return fullres_add(n, &op_rdd, s, &a, true);
 }
 const KdMethod kd_rdd = {.name = "rdd", .cite = "Relative Difficulty Distillation, arXiv 2407.03719", .weight = 1, .task = true,

@@ -153,20 +153,24 @@ static inline vf v_split(vf x, vf *e) {
 }
 #endif
 
-/* e^x for x <= 1 or so, relative error below 1.2e-7; below -86 the value of -86 (4.5e-38).
- * x = n ln 2 + r, |r| <= ln 2 / 2; n is rounded by adding 1.5 * 2^23, whose low bits then hold it. */
-static inline vf v_exp(vf x) {
-    x = v_max(v_set(-86.0f), x);
-    vf t = x * v_set(1.44269504f) + v_set(12582912.0f), n = t - v_set(12582912.0f);
-    vf r = x - n * v_set(0.693359375f);
-    r = r + n * v_set(2.12194440e-4f);
+/* e^r - 1 - r for |r| <= ln 2 / 2, with a small relative error however small r is. */
+static inline vf v_exp_rest(vf r) {
     vf p = v_set(1.9875691500e-4f) * r + v_set(1.3981999507e-3f);
     p = p * r + v_set(8.3334519073e-3f);
     p = p * r + v_set(4.1665795894e-2f);
     p = p * r + v_set(1.6666665459e-1f);
     p = p * r + v_set(5.0000001201e-1f);
-    p = p * (r * r) + r;
-    return (p + v_set(1.0f)) * v_pow2_bits(t);
+    return p * (r * r);
+}
+/* e^x for x <= 1 or so, relative error below 1.2e-7; 0 below -87.7.
+ * x = n ln 2 + r, |r| <= ln 2 / 2; n is rounded by adding 1.5 * 2^23, whose low bits then hold it; the bits
+ * of 2^-127 would be those of 0. */
+static inline vf v_exp(vf x) {
+    x = v_max(v_set(-88.1f), x);
+    vf t = x * v_set(1.44269504f) + v_set(12582912.0f), n = t - v_set(12582912.0f);
+    vf r = x - n * v_set(0.693359375f);
+    r = r + n * v_set(2.12194440e-4f);
+    return (v_exp_rest(r) + r + v_set(1.0f)) * v_pow2_bits(t);
 }
 /* Natural logarithm of a positive normal number: x = m 2^e, m in [sqrt(1/2), sqrt(2)). */
 static inline vf v_log(vf x) {
@@ -181,5 +185,10 @@ static inline vf v_log(vf x) {
     p = p * f + v_set(3.3333331174e-1f);
     vf y = p * f * f2 + e * v_set(-2.12194440e-4f) - v_set(0.5f) * f2;
     return f + y + e * v_set(0.693359375f) + (x - x);    /* x - x: 0, or NaN for NaN */
+}
+/* log(big + small): what rounding their sum drops is added, so that log(1 + small) is not 0. */
+static inline vf v_log_sum(vf big, vf small) {
+    vf sum = big + small;
+    return v_log(sum) + (small - (sum - big)) / sum;
 }
 #endif

@@ -1,0 +1,212 @@
+"""Holds `retort loss` against PyTorch in float64 (torch_losses.py): value and gradients of every task loss and method.
+
+    python tools/parity_losses.py [--all] [PROGRAM ...]      (default build/retort; --all: a row for each case)
+
+Figures are max |a - b| / max |b|, at most 1e-5, of the value and of the worst gradient, for both backends. Which
+pixels are hard is a matter of comparisons: no probability of any map lies within 1e-5 of its threshold, nor the k-th
+smallest that close to the next, or float32 and float64 would rightly differ. Inputs with such pixels are mended by
+making those void. Prints a table, each row the worst of its cases; exit 1 on a miss.
+"""
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+from collections import namedtuple
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+
+import torch_losses as L
+
+LIMIT, GAP = 1e-5, 1e-5
+Case = namedtuple("Case", "method options classes grid size batch teacher_grid void heads likeness")
+
+#        batch, low grid, full size: no multiples, single rows and columns, more cells than pixels, the same size
+SHAPES = ((2, (9, 12), (65, 89)), (1, (5, 7), (33, 50)), (2, (1, 9), (17, 70)), (2, (8, 1), (61, 15)), (1, (1, 1), (7, 9)),
+          (1, (6, 5), (1, 1)), (2, (12, 14), (7, 9)), (1, (7, 11), (7, 11)), (1, (13, 40), (100, 313)))
+CLASSES = (2, 11, 19, 150)
+LOW = {"theta": 0.3, "min_kept_fraction": 0.4}
+METHODS = [("ce", {}), ("ce", {"class_weights": True}), ("ohem", {}), ("ohem", LOW), ("ohem", {"theta": 0.05, "min_kept_count": 37}),
+           ("ohem", {"class_weights": True, "min_kept_count": 10**9}), ("kd", {}), ("kd", {"tau": 4}), ("kd", {"tau": 0.5}),
+           ("kd", {"tau": 2, "mask": "valid"}), ("rdd-tfe", {}), ("rdd-tfe", {"tfe": "flip"}), ("rdd-tfe", {"tfe": "entropy"}),
+           ("rdd-tfe", {"compat": "rdd2023"}), ("rdd-tse", {}), ("rdd-tse", {"rule": "or"}), ("rdd-tse", {"rule": "and", **LOW}),
+           ("rdd-tse", {"rule": "student"}), ("rdd-tse", {"rule": "student-not-teacher"}), ("rdd-tse", LOW),
+           ("rdd-tse", {"theta": 0, "min_kept_fraction": 0.7}), ("rdd-tse", {"theta": 0.2, "min_kept_count": 150}),
+           ("rdd-tse", {"class_weights": True, **LOW})]
+COMPAT = [{"compat": "rdd2023", "min_kept_count": 40}, {"compat": "rdd2023", "min_kept_count": 200, "theta": 0.1},
+          {"compat": "rdd2023", "min_kept_count": 40, "rule": "or", "class_weights": True}]
+
+
+def cases():
+    base = Case("", {}, 0, None, None, 0, None, 0.1, ("aux", "aux"), 2.0)
+    grid = itertools.product(METHODS, CLASSES, SHAPES)
+    for (method, options), classes, (batch, low, full) in grid:
+        yield base._replace(method=method, options=options, classes=classes, grid=low, size=full, batch=batch)
+    for options, classes, (batch, low, full) in itertools.product(COMPAT, CLASSES, (SHAPES[0], SHAPES[1], SHAPES[8])):
+        yield base._replace(method="rdd-tse", options=options, classes=classes, grid=low, size=full, batch=batch)
+    # At the published k: more than 100 000 labelled pixels.
+    yield base._replace(method="rdd-tse", options={"compat": "rdd2023"}, classes=19, grid=(33, 49), size=(257, 385), batch=2)
+    batch, low, full = SHAPES[0]
+    base = base._replace(grid=low, size=full, batch=batch)
+    for (method, options), classes in itertools.product(METHODS, (11, 19)):
+        one = base._replace(method=method, options=options, classes=classes)
+        yield one._replace(void=0.8)                                     # more void than valid
+        yield one._replace(void=1.0)                                     # nothing valid
+        yield one._replace(void="image")                                 # one of two images
+        for there in ((None, "aux"), (None, None), ("aux", None)):       # student's and teacher's auxiliary heads
+            if there[1] or options.get("tfe", "aux") != "aux" or method != "rdd-tfe":
+                yield one._replace(heads=there)
+        if method in ("kd", "rdd-tfe", "rdd-tse"):
+            yield one._replace(teacher_grid=(5, 17))
+            yield one._replace(teacher_grid=(20, 23))
+            yield one._replace(likeness=0.1)                             # a student close to its teacher
+        if method == "rdd-tse":
+            yield one._replace(likeness=0.0)                             # the same: an empty mask, but for or, and, student
+
+
+def make(case, seed):
+    """Logits that follow a hidden field from which the labels come, so that probabilities spread over 0..1."""
+    g = np.random.default_rng(seed)
+    field = g.standard_normal((case.batch, case.classes, 4, 5))
+    grids = {"student": case.grid, "teacher": case.teacher_grid or case.grid}
+
+    def on(grid):
+        return L.up(torch.from_numpy(field), grid).numpy()
+
+    def noise(shape):
+        return g.standard_normal((case.batch, case.classes, *shape))
+    confident = 2 + np.log(case.classes)
+    t = {f"teacher.{n}": confident * on(grids["teacher"]) + 1.5 * noise(grids["teacher"]) for n in ("logits", "aux", "flip")}
+    for n in ("logits", "aux"):
+        t[f"student.{n}"] = L.up(torch.from_numpy(t[f"teacher.{n}"]), case.grid).numpy() + case.likeness * noise(case.grid)
+    labels = (on(case.size) + 0.5 * noise(case.size)).argmax(1).astype(np.int32)
+    share = case.void if isinstance(case.void, float) else 0.1
+    labels[g.random(labels.shape) < share] = -1
+    if case.void == "image":
+        labels[0] = -1
+    drop = [f"{who}.aux" for who, there in zip(("student", "teacher"), case.heads) if not there]
+    if case.method in ("ce", "ohem"):
+        drop += [n for n in t if n.startswith("teacher")]
+    return {n: np.ascontiguousarray(v, np.float32) for n, v in t.items() if n not in drop} | {"labels": labels}
+
+
+def too_close(q, labels, theta, k):
+    """Pixels within GAP of the threshold; where that is the k-th smallest: the next in order, when as close to it."""
+    v = np.where(labels >= 0, q, np.inf)
+    bad = np.abs(v - theta) < GAP
+    order = np.argsort(v, axis=None)
+    if k and k < np.isfinite(v).sum() and v.flat[order[k]] - v.flat[order[k - 1]] < GAP and v.flat[order[k]] > theta:
+        bad.flat[order[k]] = True
+    return bad
+
+
+def settle(case, t):
+    """Make void what lies too close to a threshold, until nothing does."""
+    o = case.options
+    if case.method not in ("ohem", "rdd-tse"):
+        return t
+    maps = [torch.from_numpy(v).double() for n, v in t.items() if n.split(".")[-1] in ("logits", "aux")]
+    y = torch.from_numpy(t["labels"]).long()
+    maps = [L.label_probability(x, y).numpy() for x in maps]
+    for _ in range(1000):
+        k = L.kept_at_least(torch.from_numpy(t["labels"]), o.get("min_kept_fraction", 0.0477), o.get("min_kept_count", 0))
+        if "compat" in o:
+            k = o.get("min_kept_count", L.COMPAT_KEPT)
+        bad = np.logical_or.reduce([too_close(q, t["labels"], o.get("theta", 0.7), k) for q in maps])
+        if not bad.any():
+            return t
+        t["labels"][bad] = -1
+    sys.exit(f"{case}: no input without ties found")
+
+
+def option_words(case):
+    words = {**case.options}
+    if words.get("class_weights"):
+        words["class_weights"] = weights_of(case)
+    return [f"{k}={'[' + ', '.join(map(str, v)) + ']' if isinstance(v, list) else v}" for k, v in words.items()]
+
+
+def weights_of(case):
+    return [round(0.25 + (7 * c % 11) / 4, 2) for c in range(case.classes)]
+
+
+def retort(program, case, t, backend, folder):
+    save_file(t, f"{folder}/in.safetensors")
+    words = [program, "loss", case.method, f"{folder}/in.safetensors", f"{folder}/out.safetensors", f"backend={backend}", *option_words(case)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    return (load_file(f"{folder}/out.safetensors"), "") if done.returncode == 0 else (None, f"exit {done.returncode} {done.stderr.strip()}")
+
+
+def error(a, b):
+    worst, size = np.abs(np.float64(a) - b).max(), np.abs(b).max()
+    return 0.0 if worst == 0 else float(worst / size) if size > 0 else float("inf")
+
+
+def compare(program, case, seed, folder):
+    """[(backend, value error, gradient error, note)]"""
+    t = settle(case, make(case, seed))
+    options = {**case.options} | ({"class_weights": weights_of(case)} if case.options.get("class_weights") else {})
+    value, grads = L.value_and_gradients(case.method, t, options)
+    rows = []
+    for backend in ("cpu", "ref"):
+        out, note = retort(program, case, t, backend, folder)
+        if out is None:
+            rows.append((backend, float("inf"), float("inf"), note))
+        else:
+            rows.append((backend, error(out["loss"], np.array([value])), max(error(out["grad." + n], g) for n, g in grads.items()), ""))
+    return value, rows
+
+
+def refusals(program, folder):
+    """What must fail: (what, exit code, part of the message)."""
+    base = Case("rdd-tse", {"compat": "rdd2023"}, 19, (9, 12), (65, 89), 1, None, 0.1, ("aux", "aux"), 2.0)
+    wanted = [("compat with fewer labelled pixels than k", base, "100000"),
+              ("compat, one labelled pixel short", base._replace(options={"compat": "rdd2023", "min_kept_count": 65 * 89}), str(65 * 89)),
+              ("tfe=aux without the teacher's auxiliary head", base._replace(method="rdd-tfe", options={}, heads=("aux", None)), "tfe=entropy")]
+    for what, case, part in wanted:
+        out, note = retort(program, case, make(case, 1), "cpu", folder)
+        yield what, note, out is None and part in note
+
+
+def name_of(case):
+    return f"{case.method} {' '.join(option_words(case)) if not case.options.get('class_weights') else ' '.join(f'{k}={v}' for k, v in case.options.items())}".strip()
+
+
+def situation(case):
+    plain = case.void == 0.1 and case.heads == ("aux", "aux") and not case.teacher_grid and case.likeness == 2.0
+    return "" if plain else f"void {case.void}, aux of student/teacher {'/'.join('yes' if h else 'no' for h in case.heads)}, " \
+        f"teacher {case.teacher_grid or 'alike'}, likeness {case.likeness}"
+
+
+def main():
+    torch.set_num_threads(1)
+    args = [a for a in sys.argv[1:] if a != "--all"]
+    missed, table, count, zeros = 0, {}, 0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        for program in args or ["build/retort"]:
+            for i, case in enumerate(cases()):
+                value, rows = compare(os.path.abspath(program), case, i, folder)
+                zeros += value == 0
+                for backend, v, g, note in rows:
+                    ok = v <= LIMIT and g <= LIMIT
+                    missed, count = missed + (not ok), count + 1
+                    key = (name_of(case), case.classes, "special" if situation(case) else "sizes", backend)
+                    old = table.get(key, (0, 0, 0))
+                    table[key] = (max(old[0], v), max(old[1], g), old[2] + 1)
+                    if not ok or "--all" in sys.argv:
+                        print(f"{'ok  ' if ok else 'MISS'} {backend} {name_of(case)} {case.batch} x {case.classes} x {case.grid} -> {case.size} "
+                              f"{situation(case)}: {v:.1e} {g:.1e} {note}")
+            for what, note, ok in refusals(os.path.abspath(program), folder):
+                print(f"{'ok  ' if ok else 'MISS'} refused: {what}: {note}")
+                missed, count = missed + (not ok), count + 1
+    print(f"\n{'loss':72} classes  cases           value   gradient")
+    for (name, classes, kind, backend), (v, g, n) in table.items():
+        print(f"{name:72} {classes:7d}  {n:3d} {kind:7} {backend}  {v:.1e}  {g:.1e}  {'' if v <= LIMIT and g <= LIMIT else 'MISS'}")
+    print(f"{missed} of {count} missed" if missed else f"all {count} within {LIMIT:g} ({zeros} cases with loss 0)")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
