@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backend/plan.h"
+#include "base/str.h"
 #include "base/sys.h"
 #include "io/image.h"
 #include "report/report.h"
@@ -90,8 +91,25 @@ done:
     return rc;
 }
 
+/* Names and colours of the label maps, for legends: [{"name", "rgb"}]. */
+static Err classes_write(const char *dir, const Dataset *d) {
+    Str s = {0};
+    char *file = path_join(dir, "classes.json");
+    for (int k = 0; k < d->n_classes; k++) {
+        str_add(&s, k ? ", {\"name\": " : "[{\"name\": ");
+        str_json(&s, d->class_names[k]);
+        str_addf(&s, ", \"rgb\": [%d, %d, %d]}", d->palette[k][0], d->palette[k][1], d->palette[k][2]);
+    }
+    str_add(&s, "]\n");
+    Err rc = durable_write_all(file, s.s, s.n);
+    str_free(&s);
+    free(file);
+    return rc;
+}
+
 Err maps_write(const char *dir, Dataset *d, int n, MapNet student, MapNet teacher) {
     TRY(sys_mkdirs(dir));
+    TRY(classes_write(dir, d));
     for (int i = 0; i < n && i < d->n; i++) {
         /* Spread over the split: neighbours of a sequence look alike. */
         int at = (int)((int64_t)i * d->n / (n < d->n ? n : d->n));
