@@ -1,8 +1,13 @@
-/* test_report - charts, pictures and pages: what they contain, and what they survive. */
+/* test_report - charts, pictures and pages: what they contain, and what they survive; and the demo,
+ * small, from nothing to its page. */
 #include "test.h"
 
 #include "base/sys.h"
+#include "io/image.h"
 #include "report/report.h"
+#include "tempdir.h"
+
+Err cmd_demo(int argc, char **argv); /* cli/ has no header for its commands but commands.def */
 
 static int count(const char *text, const char *word) {
     int n = 0;
@@ -11,9 +16,7 @@ static int count(const char *text, const char *word) {
 }
 
 static const char *fresh_dir(void) {
-    static char dir[] = "/tmp/retort-report-XXXXXX";
-    if (!mkdtemp(dir)) abort();
-    return dir;
+    return temp_path("");
 }
 
 static void put(const char *dir, const char *name, const char *text) {
@@ -22,17 +25,26 @@ static void put(const char *dir, const char *name, const char *text) {
     free(path);
 }
 
-static char *page_of(const char *dir) {
-    char *path = path_join(dir, "report.html");
+static char *text_of(const char *dir, const char *name) {
+    char *path = path_join(dir, name);
     Bytes b = {0};
-    if (sys_read_file(path, 64 << 20, EXIT_OUTPUT, &b)) {
-        FAIL("no report: %s", err_text());
-        return xstrdup("");
-    }
+    if (sys_read_file(path, 64 << 20, EXIT_OUTPUT, &b)) FAIL("%s: %s", path, err_text());
     free(path);
     b.data = xrealloc(b.data, b.bytes + 1);
     b.data[b.bytes] = 0;
     return (char *)b.data;
+}
+
+static char *page_of(const char *dir) {
+    return text_of(dir, "report.html");
+}
+
+/* Nothing is fetched and nothing runs. */
+static void expect_self_contained(const char *page) {
+    EXPECT(!strstr(page, "http://") && !strstr(page, "https://") && !strstr(page, "url("));
+    EXPECT(!strstr(page, "<script") && !strstr(page, "<link") && !strstr(page, "<iframe"));
+    EXPECT_HAS(page, "default-src 'none'");
+    EXPECT_HAS(page, "</html>");
 }
 
 TEST(base64_matches_rfc4648) {
@@ -192,7 +204,8 @@ TEST(report_shows_the_run_and_escapes_it) {
     EXPECT_HAS(page, "50.00 %");
     EXPECT_HAS(page, "1 line(s) of metrics.jsonl");
     EXPECT(!strstr(page, "<kd>") && !strstr(page, "<road>") && !strstr(page, "<run>"));
-    EXPECT(!strstr(page, "http://") && !strstr(page, "https://") && !strstr(page, "<script"));
+    expect_self_contained(page);
+    EXPECT(!strstr(page, "http-equiv=refresh")); /* it is over: nothing to wait for */
     free(page);
 }
 
@@ -236,25 +249,208 @@ TEST(report_size_is_bounded) {
     free(page);
 }
 
-TEST(arms_page_has_mean_and_spread) {
+TEST(report_of_a_live_run_reloads_and_tells_what_is_left) {
     const char *dir = fresh_dir();
-    char *a = path_join(dir, "a"), *b = path_join(dir, "b"), *page = path_join(dir, "report.html");
-    EXPECT_OK(sys_mkdirs(a));
-    EXPECT_OK(sys_mkdirs(b));
-    put(a, "metrics.jsonl", "{\"step\": 1, \"eval\": {\"miou\": 0.4}}\n");
-    put(b, "metrics.jsonl", "{\"step\": 1, \"eval\": {\"miou\": 0.5}}\n");
-    const char *dirs[] = {a, b}, *gone[] = {"/nonexistent"};
-    ReportArm arms[] = {{"<alone>", NULL, dirs, 2}, {"gone", "never ran", gone, 1}};
-    ArmScore s = report_arm_score(&arms[0]);
-    EXPECT_NEAR(s.mean, 0.45, 1e-12);
-    EXPECT_NEAR(s.lo, 0.4, 0);
-    EXPECT_INT(report_arm_score(&arms[1]).n, 0);
-    EXPECT_OK(report_write_arms(page, "demo", arms, 2, a));
-    char *text = page_of(dir);
-    EXPECT_HAS(text, "45.00 %");
-    EXPECT_HAS(text, "40.00 .. 50.00");
-    EXPECT_HAS(text, "&lt;alone&gt;");
-    free(text);
+    put(dir, "run.status.json",
+        "{\"state\": \"running\", \"step\": 30, \"steps\": 40, \"exit_code\": 0, \"eta_s\": 4920, "
+        "\"time\": \"2026-01-31T12:00:00Z\"}");
+    EXPECT_OK(report_write(dir));
+    char *page = page_of(dir);
+    EXPECT_HAS(page, "http-equiv=refresh");
+    EXPECT_HAS(page, "1 h 22");
+    EXPECT_HAS(page, "30 / 40");
+    EXPECT_HAS(page, "2026-01-31T12:00:00Z");
+    free(page);
+}
+
+/* maps/ with one image of h x w pixels, half red and half blue, and a legend of one class. */
+static void write_pictures(const char *dir, int h, int w) {
+    char *maps = path_join(dir, "maps"), *file = path_join(maps, "a<b.image.png");
+    uint8_t *rgb = xcalloc((size_t)h * (size_t)w, 3);
+    for (int i = 0; i < h * w; i++) rgb[3 * i + (i % w < w / 2 ? 0 : 2)] = (uint8_t)(i * 7);
+    EXPECT_OK(sys_mkdirs(maps));
+    EXPECT_OK(image_write_png_rgb(file, rgb, h, w));
+    put(maps, "classes.json", "[{\"name\": \"<road>\", \"rgb\": [1, 2, 3]}, 7]");
+    free(rgb);
+    free(maps);
+    free(file);
+}
+
+TEST(pictures_are_embedded_with_their_legend) {
+    const char *dir = fresh_dir();
+    write_pictures(dir, 8, 12);
+    put(temp_path("maps"), "a<b.label.png", "no picture");
+    EXPECT_OK(report_write(dir));
+    char *page = page_of(dir);
+    EXPECT_INT(count(page, "src='data:image/png;base64,"), 1);
+    EXPECT_INT(count(page, "unreadable"), 1);
+    EXPECT_HAS(page, "alt='a&lt;b image'");
+    EXPECT_HAS(page, "background:rgb(1,2,3)'></i>&lt;road&gt;");
+    EXPECT(!strstr(page, "TFE weight")); /* a run without a teacher */
+    expect_self_contained(page);
+    free(page);
+}
+
+TEST(big_pictures_are_shrunk) {
+    const char *dir = fresh_dir();
+    write_pictures(dir, 1000, 1500);
+    EXPECT_OK(report_write(dir));
+    char *page = page_of(dir), *data = strstr(page, "iVBORw0KGgoAAAANSUhEUgAA");
+    EXPECT(strlen(page) < 400000);
+    EXPECT(data && !strncmp(data + 24, "AXcA", 4)); /* width 375 of 1500 by four */
+    free(page);
+}
+
+TEST(dots_show_every_run_and_the_mean) {
+    Series s[2] = {{.name = "<a>"}, {.name = "b"}};
+    series_add(&s[0], 0, 10);
+    series_add(&s[0], 0, 20);
+    series_add(&s[0], 0, NAN);
+    series_add(&s[1], 0, 12);
+    Str out = {0};
+    chart_dots(&out, "t", "%", s, 2);
+    EXPECT_INT(count(out.s, "<circle"), 3);
+    EXPECT_INT(count(out.s, "<path"), 1); /* one run has no mean of its own */
+    EXPECT_HAS(out.s, "&lt;a&gt; 20.00");
+    EXPECT(!strstr(out.s, "nan"));
+    str_free(&out);
+    for (int i = 0; i < 2; i++) series_free(&s[i]);
+}
+
+TEST(runs_of_one_arm_share_a_colour) {
+    Series s[3] = {{.name = "a"}, {.name = "a"}, {.name = "b"}};
+    for (int i = 0; i < 3; i++) series_add(&s[i], 0, i), series_add(&s[i], 1, i);
+    Str out = {0};
+    chart_lines(&out, &(Chart){.title = "t", .series = s, .n_series = 3});
+    EXPECT_INT(count(out.s, "class='c s1'"), 2);
+    EXPECT_INT(count(out.s, "class='c s2'"), 1);
+    EXPECT_INT(count(out.s, "<span class=k>"), 2);
+    str_free(&out);
+    for (int i = 0; i < 3; i++) series_free(&s[i]);
+}
+
+/* One run directory per value, with that mIoU as its last evaluation; NaN: none. */
+enum { SEEDS = 2 };
+typedef struct Arms {
+    const char *dirs[3][SEEDS];
+    ReportArm arm[3];
+    ReportArms all;
+} Arms;
+
+static void write_arms(Arms *a, const double miou[3][SEEDS]) {
+    static char dir[3][SEEDS][600];
+    static int sets;
+    static const char *const names[3] = {"teacher", "<alone>", "rdd"};
+    for (int i = 0; i < 3; i++) {
+        for (int k = 0; k < SEEDS; k++) {
+            char line[200];
+            snprintf(dir[i][k], sizeof dir[i][k], "%s/%d-%d-%d", fresh_dir(), sets, i, k);
+            a->dirs[i][k] = dir[i][k];
+            if (isnan(miou[i][k])) continue;
+            EXPECT_OK(sys_mkdirs(dir[i][k]));
+            snprintf(line, sizeof line,
+                     "{\"step\": 1, \"eval\": {\"miou\": 0.9}}\n{\"step\": 2, \"eval\": "
+                     "{\"miou\": %g}}\n",
+                     miou[i][k]);
+            put(dir[i][k], "metrics.jsonl", line);
+        }
+        a->arm[i] = (ReportArm){names[i], "a & b", a->dirs[i], SEEDS};
+    }
+    sets++;
+    a->all = (ReportArms){.title = "demo",
+                          .intro = "<intro>",
+                          .arm = a->arm,
+                          .n = 3,
+                          .base = 1,
+                          .detail = a->dirs[2][0]};
+}
+
+TEST(arms_are_compared_seed_by_seed_at_the_end) {
+    Arms a;
+    ArmScore s[3];
+    write_arms(&a, (const double[3][SEEDS]){{0.8, NAN}, {0.4, 0.5}, {0.45, 0.52}});
+    report_arm_scores(&a.all, s);
+    EXPECT_INT(s[0].n, 1);
+    EXPECT_NEAR(s[1].mean, 0.45, 1e-12); /* the last evaluation, though 0.9 was better */
+    EXPECT_NEAR(s[1].lo, 0.4, 0);
+    EXPECT_NEAR(s[1].hi, 0.5, 0);
+    EXPECT_INT(s[2].pairs, 2);
+    EXPECT_NEAR(s[2].gain, 0.035, 1e-12);
+    EXPECT_NEAR(s[2].gain_lo, 0.02, 1e-12);
+    EXPECT_NEAR(s[2].gain_hi, 0.05, 1e-12);
+}
+
+TEST(arms_page_has_mean_spread_and_difference) {
+    Arms a;
+    char *path = path_join(fresh_dir(), "report.html");
+    write_arms(&a, (const double[3][SEEDS]){{0.8, NAN}, {0.4, 0.5}, {0.45, 0.52}});
+    EXPECT_OK(report_write_arms(path, &a.all));
+    char *page = page_of(fresh_dir());
+    EXPECT_HAS(page, "45.00 %");
+    EXPECT_HAS(page, "40.00 .. 50.00");
+    EXPECT_HAS(page, "+3.50 <small>(+2.00 .. +5.00)</small>");
+    EXPECT_HAS(page, "&lt;alone&gt;");
+    EXPECT_HAS(page, "&lt;intro&gt;");
+    EXPECT_HAS(page, "a &amp; b");
+    expect_self_contained(page);
+    free(page);
+    free(path);
+}
+
+static void expect_verdict(const double miou[3][SEEDS], const char *want) {
+    Arms a;
+    ArmScore s[3];
+    Str text = {0};
+    write_arms(&a, miou);
+    report_arm_scores(&a.all, s);
+    report_verdict(&text, &a.all, s);
+    EXPECT_HAS(text.s ? text.s : "", want);
+    str_free(&text);
+}
+
+TEST(verdict_claims_only_what_exceeds_the_spread) {
+    expect_verdict((const double[3][SEEDS]){{0.8, NAN}, {0.40, 0.41}, {0.45, 0.46}},
+                   "ahead with every seed");
+    expect_verdict((const double[3][SEEDS]){{0.8, NAN}, {0.45, 0.46}, {0.40, 0.41}},
+                   "behind with every seed");
+    expect_verdict((const double[3][SEEDS]){{0.8, NAN}, {0.40, 0.50}, {0.45, 0.52}},
+                   "no difference is shown");
+    expect_verdict((const double[3][SEEDS]){{0.8, NAN}, {0.40, 0.41}, {0.39, 0.60}},
+                   "no difference is shown");
+    expect_verdict((const double[3][SEEDS]){{0.8, NAN}, {0.40, NAN}, {0.60, NAN}},
+                   "its spread is unknown");
+}
+
+/* ---- the demo ----------------------------------------------------------------------------------
+ */
+static Err run_demo(const char *steps) {
+    char out[600], first[64];
+    snprintf(out, sizeof out, "out=%s", temp_path("demo"));
+    snprintf(first, sizeof first, "steps=%s", steps);
+    return cmd_demo(7, (char *[]){out, first, "teacher_steps=4", "seeds=1", "batch=2", "size=32x40",
+                                  "images=16"});
+}
+
+TEST(demo_runs_end_to_end_and_once) {
+    EXPECT_OK(run_demo("4"));
+    const char *dir = temp_path("demo");
+    char *page = page_of(dir), *metrics = text_of(dir, "rdd-1/metrics.jsonl");
+    const char *const has[] = {"student alone", "student + KD",     "student + RDD",
+                               "TFE weight",    "TSE mask",         "pedestrian",
+                               "TFE | TSE",     "0.66 M parameters"};
+    for (size_t i = 0; i < sizeof has / sizeof *has; i++) EXPECT_HAS(page, has[i]);
+    EXPECT_INT(count(page, "src='data:image/png;base64,"), 4 * 8);
+    EXPECT(strlen(page) < 2000000);
+    expect_self_contained(page);
+    EXPECT_OK(run_demo("4")); /* finished runs are found, not trained again */
+    char *again = text_of(dir, "rdd-1/metrics.jsonl");
+    EXPECT_STR(again, metrics);
+    EXPECT_INT(err_exit_code(run_demo("5")),
+               EXIT_CHECKPOINT); /* other settings need another folder */
+    EXPECT_HAS(err_text(), "to start the demo anew, remove");
+    free(page);
+    free(metrics);
+    free(again);
 }
 
 TEST_MAIN(T(base64_matches_rfc4648), T(thinned_series_keeps_mean_and_bound),
@@ -265,4 +461,8 @@ TEST_MAIN(T(base64_matches_rfc4648), T(thinned_series_keeps_mean_and_bound),
           T(report_needs_a_folder), T(report_of_an_empty_run_is_written),
           T(report_shows_the_run_and_escapes_it), T(run_data_reads_numbers),
           T(report_survives_damaged_metrics), T(report_size_is_bounded),
-          T(arms_page_has_mean_and_spread))
+          T(report_of_a_live_run_reloads_and_tells_what_is_left),
+          T(pictures_are_embedded_with_their_legend), T(big_pictures_are_shrunk),
+          T(dots_show_every_run_and_the_mean), T(runs_of_one_arm_share_a_colour),
+          T(arms_are_compared_seed_by_seed_at_the_end), T(arms_page_has_mean_spread_and_difference),
+          T(verdict_claims_only_what_exceeds_the_spread), T(demo_runs_end_to_end_and_once))

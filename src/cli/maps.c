@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backend/plan.h"
+#include "base/str.h"
 #include "base/sys.h"
 #include "cli/args.h"
 #include "io/image.h"
@@ -104,9 +105,26 @@ static char *picture_name(const char *name) {
     return s;
 }
 
+/* Names and colours of the label maps, for legends: [{"name", "rgb"}]. */
+static Err classes_write(const char *dir, const Dataset *d) {
+    Str s = {0};
+    char *file = path_join(dir, "classes.json");
+    for (int k = 0; k < d->n_classes; k++) {
+        str_add(&s, k ? ", {\"name\": " : "[{\"name\": ");
+        str_json(&s, d->class_names[k]);
+        str_addf(&s, ", \"rgb\": [%d, %d, %d]}", d->palette[k][0], d->palette[k][1], d->palette[k][2]);
+    }
+    str_add(&s, "]\n");
+    Err rc = durable_write_all(file, s.s, s.n);
+    str_free(&s);
+    free(file);
+    return rc;
+}
+
 Err maps_write(const char *dir, Dataset *d, int n, MapNet student, MapNet teacher, TseRule rule) {
     NetView vs = {0}, vt = {0};
     Err rc = sys_mkdirs(dir);
+    if (!rc) rc = classes_write(dir, d);
     if (n > d->n) n = d->n;
     for (int i = 0; i < n && !rc; i++) {
         int at = (int)((int64_t)i * d->n / n);       /* spread over the split: neighbours look alike */

@@ -1,18 +1,19 @@
-/* charts.c - line charts and bars as inline SVG.
+/* charts.c - lines, bars and dots as inline SVG.
  *
- * Marks take their colours from the page's variables --s1..--s6, so that one picture serves the
- * light and the dark page. Every value can be read without a script: points carry a <title>, bars
- * their number. */
+ * Marks take their colours from the page's classes s1..s6, so that one picture serves the light and
+ * the dark page. Every value can be read without a script: points carry a <title>, bars their
+ * number. */
 #include "report/report.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    WIDTH = 560,
-    HEIGHT = 240,
-    LEFT = 56,
+    WIDTH = 500,
+    HEIGHT = 220,
+    LEFT = 48,
     RIGHT = 14,
     TOP = 10,
     BOTTOM = 30,
@@ -100,6 +101,12 @@ static void chart_axes(Str *out, Axis x, Axis y) {
     }
 }
 
+static void chart_point(Str *out, const char *name, double x, double y, const char *at) {
+    str_addf(out, "cx=%.1f cy=%.1f r=4><title>", x, y);
+    str_escape_html(out, name);
+    str_addf(out, " %s</title></circle>", at);
+}
+
 static void chart_curve(Str *out, const Series *s, int colour, Axis x, Axis y) {
     bool pen = false;
     str_addf(out, "<path class='c s%d' d='", colour % COLOURS + 1);
@@ -114,15 +121,15 @@ static void chart_curve(Str *out, const Series *s, int colour, Axis x, Axis y) {
     str_add(out, "'/>");
     for (int j = 0; j < s->n; j++) {
         if (!isfinite(s->y[j])) continue;
-        str_addf(out, "<circle class='p s%d%s' cx=%.1f cy=%.1f r=%d><title>", colour % COLOURS + 1,
-                 s->n > 30 ? " h" : "", axis_x(x, s->x[j]), axis_y(y, s->y[j]), 4);
-        str_escape_html(out, s->name);
-        str_addf(out, " %.6g at %.6g</title></circle>", s->y[j], s->x[j]);
+        char at[64];
+        snprintf(at, sizeof at, "%.5g at %.6g", s->y[j], s->x[j]);
+        str_addf(out, "<circle class='p s%d%s' ", colour % COLOURS + 1, s->n > 30 ? " h" : "");
+        chart_point(out, s->name, axis_x(x, s->x[j]), axis_y(y, s->y[j]), at);
     }
 }
 
 static void chart_head(Str *out, const char *title, const char *unit) {
-    str_add(out, "<figure><figcaption>");
+    str_add(out, "<figure class=chart><figcaption>");
     str_escape_html(out, title);
     if (unit && *unit) {
         str_add(out, " <small>");
@@ -133,9 +140,16 @@ static void chart_head(Str *out, const char *title, const char *unit) {
 }
 
 static void chart_legend(Str *out, const char *name, int colour) {
-    str_addf(out, "<span class=k><i class=b%d></i>", colour % COLOURS + 1);
+    str_addf(out, "<span class=k><i class=s%d></i>", colour % COLOURS + 1);
     str_escape_html(out, name);
     str_add(out, "</span>");
+}
+
+/* Neighbours of one name (the runs of one arm) share a colour and an entry of the legend. */
+static int chart_colour(const Series *s, int i) {
+    int colour = 0;
+    for (int j = 1; j <= i; j++) colour += strcmp(s[j].name, s[j - 1].name) != 0;
+    return colour;
 }
 
 void chart_lines(Str *out, const Chart *c) {
@@ -158,21 +172,68 @@ void chart_lines(Str *out, const Chart *c) {
     for (int i = 0; i < c->n_series; i++) {
         Series thin;
         series_thin(&c->series[i], CHART_POINTS_MAX, &thin);
-        chart_curve(out, &thin, i, x, y);
+        chart_curve(out, &thin, chart_colour(c->series, i), x, y);
         series_free(&thin);
     }
     str_add(out, "</svg>");
     if (c->n_series > 1) {
         str_add(out, "<div class=keys>");
-        for (int i = 0; i < c->n_series; i++) chart_legend(out, c->series[i].name, i);
+        for (int i = 0; i < c->n_series; i++)
+            if (!i || chart_colour(c->series, i) != chart_colour(c->series, i - 1))
+                chart_legend(out, c->series[i].name, chart_colour(c->series, i));
         str_add(out, "</div>");
     }
     str_add(out, "</figure>");
 }
 
+enum { NAME = 116 }; /* width of the column of names */
+
+static double dot_x(Axis a, double v) {
+    return NAME + RIGHT + (v - a.lo) / (a.hi - a.lo) * (WIDTH - NAME - 2 * RIGHT);
+}
+
+static void dot_row(Str *out, const Series *s, int colour, Axis a, int mid) {
+    double sum = 0;
+    int n = 0;
+    str_addf(out, "<text x=%d y=%d text-anchor=end>", NAME - 8, mid + 4);
+    str_escape_html(out, s->name);
+    str_add(out, "</text>");
+    for (int j = 0; j < s->n; j++)
+        if (isfinite(s->y[j])) sum += s->y[j], n++;
+    if (n > 1)
+        str_addf(out, "<path class='c s%d' d='M%.1f %dv22'/>", colour, dot_x(a, sum / n), mid - 11);
+    for (int j = 0; j < s->n; j++) {
+        if (!isfinite(s->y[j])) continue;
+        char at[32];
+        snprintf(at, sizeof at, "%.2f", s->y[j]);
+        str_addf(out, "<circle class='p s%d' ", colour);
+        chart_point(out, s->name, dot_x(a, s->y[j]), mid, at);
+    }
+}
+
+void chart_dots(Str *out, const char *title, const char *unit, const Series *s, int n) {
+    enum { ROW = 30 };
+    const int bottom = n * ROW + 4;
+    Axis x, y;
+    chart_head(out, title, unit);
+    if (!chart_limits(s, n, false, &x, &y)) {
+        str_add(out, "<p class=none>nothing was recorded</p></figure>");
+        return;
+    }
+    str_addf(out, "<svg viewBox='0 0 %d %d' role=img>", WIDTH, bottom + 22);
+    for (int i = 0; y.lo + i * y.step <= y.hi + y.step * 1e-6; i++) {
+        double v = y.lo + i * y.step, px = dot_x(y, v);
+        str_addf(out, "<line class=g x1=%.1f x2=%.1f y1=0 y2=%d />", px, px, bottom);
+        str_addf(out, "<text class=t x=%.1f y=%d text-anchor=middle>%.4g</text>", px, bottom + 16,
+                 fabs(v) < y.step * 1e-6 ? 0 : v);
+    }
+    for (int i = 0; i < n; i++) dot_row(out, &s[i], i % COLOURS + 1, y, i * ROW + ROW / 2 + 2);
+    str_add(out, "</svg></figure>");
+}
+
 void chart_bars(Str *out, const char *title, const char *const *groups, int n_groups,
                 const BarRow *rows, int n) {
-    enum { NAME = 130, NUMBER = 44, BAR = 11, GAP = 8 };
+    enum { NUMBER = 44, BAR = 11, GAP = 8 };
     int height = n * (n_groups * (BAR + 2) + GAP) + GAP, y = GAP;
     chart_head(out, title, "%");
     if (!n) {
@@ -185,7 +246,7 @@ void chart_bars(Str *out, const char *title, const char *const *groups, int n_gr
         if (rows[i].rgb)
             str_addf(out, "<rect x=0 y=%d width=10 height=10 rx=2 fill='rgb(%d,%d,%d)'/>", mid - 6,
                      rows[i].rgb[0], rows[i].rgb[1], rows[i].rgb[2]);
-        str_addf(out, "<text class=n x=%d y=%d text-anchor=end>", NAME - 8, mid + 3);
+        str_addf(out, "<text x=%d y=%d text-anchor=end>", NAME - 8, mid + 3);
         str_escape_html(out, rows[i].name);
         str_add(out, "</text>");
         for (int g = 0; g < n_groups; g++, y += BAR + 2) {
@@ -195,7 +256,7 @@ void chart_bars(Str *out, const char *title, const char *const *groups, int n_gr
                 continue;
             }
             double length = fmax(0, fmin(1, v)) * (WIDTH - NAME - NUMBER);
-            str_addf(out, "<rect class=b%d x=%d y=%d width=%.1f height=%d rx=2><title>",
+            str_addf(out, "<rect class='b s%d' x=%d y=%d width=%.1f height=%d rx=2><title>",
                      g % COLOURS + 1, NAME, y, length, BAR);
             str_escape_html(out, groups[g]);
             str_addf(out, "</title></rect><text class=t x=%.1f y=%d>%.1f</text>", NAME + length + 5,

@@ -11,7 +11,8 @@
 
 enum { CHART_POINTS_MAX = 240, REPORT_PICTURES_MAX = 12 };
 
-/* charts.c: inline SVG whose colours are variables of the page (light and dark). */
+/* charts.c: inline SVG whose colours are the page's (light and dark). Neighbouring series of one name
+ * share a colour and an entry of the legend. */
 typedef struct Series { const char *name; int n, cap_x, cap_y; double *x, *y; } Series;  /* x ascending; y NaN: a gap */
 typedef struct Chart {
     const char   *title, *unit;      /* unit of y, "" when none */
@@ -23,6 +24,8 @@ void series_add(Series *s, double x, double y);
 void series_free(Series *s);
 void series_thin(const Series *s, int max, Series *out);     /* means over equal runs of points; caller frees */
 void chart_lines(Str *out, const Chart *c);                  /* one <figure>; says so when there is no point */
+/* One row per series: its y as dots over one axis, their mean as a bar. */
+void chart_dots(Str *out, const char *title, const char *unit, const Series *s, int n);
 typedef struct BarRow { const char *name; const double *value; const uint8_t *rgb; } BarRow;  /* value[n_groups], NaN: absent */
 void chart_bars(Str *out, const char *title, const char *const *groups, int n_groups, const BarRow *rows, int n);  /* 0..1 as % */
 
@@ -44,18 +47,20 @@ void map_tse(uint8_t *part, Grid student, Grid teacher, const uint8_t *label, in
 void map_classes(uint8_t *label, Grid g, int H, int W);                       /* most probable class at full resolution */
 
 /* run_data.c: what a run directory says. */
-enum { RUN_SERIES_MAX = 24 };
+enum { RUN_SERIES_MAX = 24, RUN_CLASSES_MAX = 256 };
 typedef struct RunClass { const char *name; double iou; int64_t pixels; } RunClass;
+typedef struct RunColour { const char *name; uint8_t rgb[3]; } RunColour;
 typedef struct RunData {
     Arena      *arena;               /* holds all texts */
     const char *dir, *config;        /* config: text of config.yaml, "" when missing */
-    const char *state;               /* of run.status.json: running, done, ...; "unknown" when missing */
+    const char *state, *time;        /* of run.status.json: running, done, ...; "unknown", "" when missing */
     double      step, steps, eta_s, exit_code;   /* NaN when not told */
     Series      series[RUN_SERIES_MAX]; int n_series;   /* "loss.total", "lr", "kept.main", "eval.miou", ... */
     double      switch_step;         /* first step of stage tse; NaN: none seen */
     double      miou, best_miou, pixel_accuracy;        /* last and best evaluation; NaN: none */
     RunClass   *classes; int n_classes;                 /* of the last evaluation that has them */
     const char **pictures; int n_pictures;              /* file names in maps/, sorted */
+    RunColour  *colours; int n_colours;                 /* of label maps, from maps/classes.json */
     int         bad_lines;           /* lines of metrics.jsonl that are not JSON */
 } RunData;
 Err  run_data_open(const char *dir, RunData **out);          /* fails only when dir is no folder */
@@ -64,10 +69,22 @@ const Series *run_data_series(const RunData *r, const char *name);           /* 
 
 /* html.c */
 Err  report_write(const char *run_dir);                      /* run_dir/report.html */
+
+/* arms.c: matched arms, which differ in one thing and by their seeds. */
 typedef struct ReportArm { const char *name, *note; const char *const *dirs; int n; } ReportArm;   /* one run per seed */
-/* One page about matched arms: table, curves, classes, and all details of the run `detail`. The first
- * arm with more than one seed is the baseline of the differences. */
-Err  report_write_arms(const char *path, const char *title, const ReportArm *arms, int n, const char *detail);
-typedef struct ArmScore { int n; double mean, lo, hi; } ArmScore;            /* over its runs' last evaluation */
-ArmScore report_arm_score(const ReportArm *arm);
+typedef struct ReportArms {
+    const char *title, *intro;       /* intro: what was done, in sentences */
+    const ReportArm *arm; int n;     /* at most ARMS_MAX */
+    int         base;                /* the arm others are compared with, seed by seed; those before it only shown */
+    const char *detail;              /* a run of the last arm, shown in detail; NULL: none */
+} ReportArms;
+enum { ARMS_MAX = 16 };
+typedef struct ArmScore {            /* of last evaluations; 0..1; NaN where there is none */
+    int    n; double mean, lo, hi;                   /* over the arm's runs */
+    int    pairs; double gain, gain_lo, gain_hi;     /* differences to the base arm's run of the same seed */
+} ArmScore;
+void report_arm_scores(const ReportArms *a, ArmScore *out);  /* out[a->n] */
+/* What the scores say and what they do not: one line per arm after the base, each ending in \n. */
+void report_verdict(Str *out, const ReportArms *a, const ArmScore *score);
+Err  report_write_arms(const char *path, const ReportArms *a);
 #endif

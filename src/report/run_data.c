@@ -1,5 +1,4 @@
-/* run_data.c - read a run directory: config.yaml, metrics.jsonl, run.status.json, names of
- * pictures.
+/* run_data.c - read a run directory: config.yaml, metrics.jsonl, run.status.json, maps/.
  *
  * A run may be live, killed or damaged: whatever is missing stays NaN, "" or empty, and lines that
  * are not JSON (the torn last one of a killed run) are counted, not fatal. */
@@ -55,7 +54,7 @@ static const char *text_or(RunData *r, const json_t *object, const char *key,
 
 static void record_classes(RunData *r, const json_t *classes) {
     size_t n = json_array_size(classes);
-    if (!n || n > 256) return;
+    if (!n || n > RUN_CLASSES_MAX) return;
     r->classes = arena_alloc(r->arena, n * sizeof *r->classes);
     r->n_classes = (int)n;
     for (size_t i = 0; i < n; i++) {
@@ -122,10 +121,10 @@ static Err read_status(RunData *r) {
     TRY(read_text(r, "run.status.json", &b));
     json_t *o = b.bytes ? json_loadb((const char *)b.data, b.bytes, 0, NULL) : NULL;
     r->state = text_or(r, o, "state", "unknown");
+    r->time = text_or(r, o, "time", "");
     r->step = number_or_nan(o, "step");
     r->steps = number_or_nan(o, "steps");
     r->eta_s = number_or_nan(o, "eta_s");
-    if (isnan(r->eta_s)) r->eta_s = number_or_nan(o, "eta");
     r->exit_code = number_or_nan(o, "exit_code");
     json_decref(o);
     free(b.data);
@@ -156,6 +155,26 @@ static Err read_pictures(RunData *r) {
     return OK;
 }
 
+/* Names and colours of the label maps, as the writer of the pictures left them. */
+static Err read_colours(RunData *r) {
+    Bytes b;
+    TRY(read_text(r, "maps/classes.json", &b));
+    json_t *list = b.bytes ? json_loadb((const char *)b.data, b.bytes, 0, NULL) : NULL;
+    size_t n = json_array_size(list);
+    if (n > RUN_CLASSES_MAX) n = RUN_CLASSES_MAX;
+    r->colours = arena_alloc(r->arena, (n + 1) * sizeof *r->colours);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *o = json_array_get(list, i), *rgb = json_object_get(o, "rgb");
+        r->colours[i].name = text_or(r, o, "name", "?");
+        for (size_t c = 0; c < 3; c++)
+            r->colours[i].rgb[c] = (uint8_t)json_integer_value(json_array_get(rgb, c));
+    }
+    r->n_colours = (int)n;
+    json_decref(list);
+    free(b.data);
+    return OK;
+}
+
 Err run_data_open(const char *dir, RunData **out) {
     if (!sys_is_dir(dir))
         return err_set(E(EXIT_USAGE, 76),
@@ -164,12 +183,13 @@ Err run_data_open(const char *dir, RunData **out) {
     RunData *r = arena_alloc(a, sizeof *r);
     r->arena = a;
     r->dir = arena_strdup(a, dir);
-    r->config = "";
+    r->config = r->time = "";
     r->switch_step = r->miou = r->best_miou = r->pixel_accuracy = NAN;
     Err rc = read_config(r);
     if (!rc) rc = read_status(r);
     if (!rc) rc = read_metrics(r);
     if (!rc) rc = read_pictures(r);
+    if (!rc) rc = read_colours(r);
     if (rc) run_data_close(r);
     else *out = r;
     return rc;

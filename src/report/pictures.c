@@ -1,0 +1,136 @@
+/* pictures.c - rows of panels: image, label, predictions, and what RDD sees. See page.h.
+ *
+ * Pictures are shrunk by a whole factor to SIDE_MAX pixels, which bounds the page: photographs by
+ * averaging, label maps and masks by picking, since mixed colours would name other classes. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/sys.h"
+#include "io/image.h"
+#include "report/page.h"
+
+enum { SIDE_MAX = 400, FILE_MAX = 64 << 20 };
+
+static Image shrink(const Image *src, int factor, bool average) {
+    Image d = {src->h / factor, src->w / factor, 3, NULL};
+    const int reach = average ? factor : 1, from = average ? 0 : factor / 2;
+    d.px = xcalloc((size_t)d.h * (size_t)d.w, 3);
+    for (int y = 0; y < d.h; y++)
+        for (int x = 0; x < d.w; x++)
+            for (int c = 0; c < 3; c++) {
+                int sum = 0;
+                for (int i = 0; i < reach * reach; i++) {
+                    size_t row = (size_t)(y * factor + from + i / reach);
+                    size_t column = (size_t)(x * factor + from + i % reach);
+                    sum += src->px[(row * (size_t)src->w + column) * 3 + (size_t)c];
+                }
+                d.px[((size_t)y * (size_t)d.w + (size_t)x) * 3 + (size_t)c] =
+                    (uint8_t)(sum / (reach * reach));
+            }
+    return d;
+}
+
+/* A picture that is too wide or too high is decoded, shrunk and encoded again. */
+static Err fit(Bytes *b, const char *path, bool average) {
+    Image big, small;
+    TRY(image_decode_rgb(b->data, b->bytes, path, &big));
+    int side = big.h > big.w ? big.h : big.w, factor = (side + SIDE_MAX - 1) / SIDE_MAX;
+    Err rc = OK;
+    if (factor > 1) {
+        small = shrink(&big, factor, average);
+        free(b->data);
+        *b = (Bytes){0};
+        rc = image_encode_png_rgb(small.px, small.h, small.w, &b->data, &b->bytes);
+        free(small.px);
+    }
+    free(big.px);
+    return rc;
+}
+
+static void picture(Str *out, const Panel *p, const char *stem) {
+    char *path = xprintf("%s/maps/%s.%s.png", p->dir, stem, p->kind);
+    bool average = !strcmp(p->kind, "image") || !strcmp(p->kind, "tfe");
+    Bytes b = {0};
+    if (!sys_exists(path)) goto done; /* a run without a teacher has fewer panels */
+    str_add(out, "<figure>");
+    if (sys_read_file(path, FILE_MAX, EXIT_OUTPUT, &b) || fit(&b, path, average))
+        str_add(out, "<span class=none>unreadable</span>");
+    else {
+        str_add(out, "<img alt='");
+        str_escape_html(out, stem);
+        str_add(out, " ");
+        str_escape_html(out, p->title);
+        str_add(out, "' src='data:image/png;base64,");
+        base64_add(out, b.data, b.bytes);
+        str_add(out, "'>");
+    }
+    str_add(out, "<figcaption>");
+    str_escape_html(out, p->title);
+    str_add(out, "</figcaption></figure>");
+done:
+    free(b.data);
+    free(path);
+}
+
+static void key(Str *out, const uint8_t rgb[3], const char *text) {
+    str_addf(out, "<span class=k><i style='background:rgb(%d,%d,%d)'></i>", rgb[0], rgb[1], rgb[2]);
+    str_escape_html(out, text);
+    str_add(out, "</span>");
+}
+
+static void ramp(Str *out) {
+    enum { STOPS = 6 };
+    float v[STOPS] = {0, 0.2f, 0.4f, 0.6f, 0.8f, 1};
+    uint8_t rgb[STOPS][3];
+    overlay_heat(rgb[0], v, 0, 1, STOPS);
+    str_add(out, "<span>0<span class=ramp style='background:linear-gradient(90deg");
+    for (int i = 0; i < STOPS; i++)
+        str_addf(out, ",rgb(%d,%d,%d)", rgb[i][0], rgb[i][1], rgb[i][2]);
+    str_add(out, ")'></span>1</span>");
+}
+
+static void legends(Str *out, const RunData *r, bool tfe, bool tse) {
+    if (r->n_colours) {
+        str_add(out, "<div class=keys>");
+        for (int i = 0; i < r->n_colours; i++) key(out, r->colours[i].rgb, r->colours[i].name);
+        key(out, (const uint8_t[3]){0, 0, 0}, "void");
+        str_add(out, "</div>\n");
+    }
+    if (tfe) {
+        str_add(out, "<div class=keys><b>TFE weight</b>");
+        ramp(out);
+        str_add(out, "<span>how much a pixel counts in the first stage: 1 where the teacher's two "
+                     "heads agree</span></div>\n");
+    }
+    if (!tse) return;
+    str_add(out, "<div class=keys><b>TSE mask</b><span>a pixel counts in the second stage where it "
+                 "is hard for one of the two alone:</span>");
+    key(out, overlay_part_rgb[PART_STUDENT], "hard for the student alone");
+    key(out, overlay_part_rgb[PART_TEACHER], "hard for the teacher alone");
+    key(out, overlay_part_rgb[PART_BOTH], "hard for both: left out");
+    key(out, overlay_part_rgb[PART_EASY], "easy for both: left out");
+    str_add(out, "</div>\n");
+}
+
+static bool has_kind(const RunData *r, const char *suffix) {
+    for (int i = 0; i < r->n_pictures; i++)
+        if (str_ends(r->pictures[i], suffix)) return true;
+    return false;
+}
+
+void pictures_add(Str *out, const RunData *r, const Panel *panels, int n) {
+    static const char suffix[] = ".image.png";
+    if (!has_kind(r, suffix)) return;
+    str_add(out, "<h2>Pictures</h2>\n");
+    for (int i = 0, shown = 0; i < r->n_pictures && shown < REPORT_PICTURES_MAX; i++) {
+        if (!str_ends(r->pictures[i], suffix)) continue;
+        char *stem = xstrdup(r->pictures[i]);
+        stem[strlen(stem) - strlen(suffix)] = 0;
+        str_add(out, "<div class=row>");
+        for (int k = 0; k < n; k++) picture(out, &panels[k], stem);
+        str_add(out, "</div>\n");
+        free(stem);
+        shown++;
+    }
+    legends(out, r, has_kind(r, ".tfe.png"), has_kind(r, ".tse.png"));
+}
