@@ -10,7 +10,13 @@ void parallel_set_threads(int n) { omp_set_num_threads(n > 0 ? n : sys_cpus()); 
 
 int parallel_threads(void) { return omp_get_max_threads(); }
 
+static void serial_for(int64_t n, void (*fn)(void *arg, int64_t i), void *arg) {
+    for (int64_t i = 0; i < n; i++) fn(arg, i);
+}
+
+/* With one thread libgomp would make and free a team for every region. */
 void parallel_for(int64_t n, void (*fn)(void *arg, int64_t i), void *arg) {
+    if (n <= 1 || parallel_threads() == 1) { serial_for(n, fn, arg); return; }
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i++) fn(arg, i);
 }
