@@ -12,7 +12,7 @@
 enum { SIDE_MAX = 400, FILE_MAX = 64 << 20 };
 
 static Image shrink(const Image *src, int factor, bool average) {
-    Image d = {src->h / factor, src->w / factor, 3, NULL};
+    Image d = {.h = src->h / factor, .w = src->w / factor, .channels = 3};
     const int reach = average ? factor : 1, from = average ? 0 : factor / 2;
     d.px = xcalloc((size_t)d.h * (size_t)d.w, 3);
     for (int y = 0; y < d.h; y++)
