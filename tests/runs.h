@@ -4,6 +4,7 @@
 #define RETORT_TESTS_RUNS_H
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
@@ -83,6 +84,12 @@ static inline bool run_await(pid_t pid, const char *dir, const char *name, const
     }
     return false;
 }
+
+static inline int run_remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) {
+    (void)st, (void)type, (void)ftw;
+    return remove(path);
+}
+static inline void remove_run(const char *dir) { nftw(dir, run_remove_one, 16, FTW_DEPTH | FTW_PHYS); }
 
 /* ---- comparing --------------------------------------------------------------------------------- */
 /* Are all tensors of DIR NAME the same to the bit? Says in why which is not. */

@@ -6,7 +6,6 @@
  * A trial is a function of its seed, as far as moments can be: waiting is for files and lines, then for a seeded
  * number of milliseconds. A failure prints its seed and keeps its folder.
  * Usage: tool_torture [SECONDS] [SEED], see torture.sh. */
-#include <ftw.h>
 #include <sys/resource.h>
 
 #include "../tests/runs.h"
@@ -42,12 +41,6 @@ _Static_assert(sizeof moment_names / sizeof *moment_names == MOMENTS, "one name 
 typedef struct Count { int kills, of[MOMENTS], early, unfinished, trials, failures; } Count;   /* early: had ended before */
 
 /* ---- files ------------------------------------------------------------------------------------- */
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) {
-    (void)st, (void)type, (void)ftw;
-    return remove(path);
-}
-static void remove_tree(const char *path) { nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS); }
-
 /* Is a checkpoint being written? */
 static bool writing(const char *run) {
     char folder[RUN_PATH], **names;
@@ -121,7 +114,7 @@ static bool trial(const char *root, uint64_t seed, Count *count) {
     if (code) snprintf(why, sizeof why, "resumed after being stopped %s: exit code %d", moment_names[m], code);
     const bool good = !bad && !code && runs_same(r->reference, run, why);
     count->trials++;
-    if (good) remove_tree(run);
+    if (good) remove_run(run);
     else count->failures++, printf("FAIL seed %llu, %s, %s: %s; see %s, replay: tools/torture.sh 0 %llu\n", (unsigned long long)seed,
                                    r->name, moment_names[m], why, run, (unsigned long long)seed);
     char said[RUN_PATH];
@@ -189,6 +182,6 @@ int main(int argc, char **argv) {
     for (int i = 0; i < NO_WRITING; i++) printf("%s%d %s", i ? ", " : "", count.of[i], moment_names[i]);
     printf("; %d left an unfinished checkpoint), %d not allowed to write, %d ended before; %d damaged checkpoints; %d trials, %d failed; %.0f s\n",
            count.unfinished, count.of[NO_WRITING], count.early, damaged, count.trials, count.failures, sys_now() - start);
-    if (!count.failures) remove_tree(root);
+    if (!count.failures) remove_run(root);
     return count.failures > 0;
 }
