@@ -1,6 +1,8 @@
 /* small_camvid.h - a folder in CamVid's layout for one test: two images of 12 x 10 with labels. */
 #ifndef RETORT_TESTS_SMALL_CAMVID_H
 #define RETORT_TESTS_SMALL_CAMVID_H
+#include <string.h>
+
 #include "base/sys.h"
 #include "io/image.h"
 #include "tempdir.h"

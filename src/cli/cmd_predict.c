@@ -90,9 +90,8 @@ static void palette_of(const DataOptions *data, Palette *p) {
             for (int k = 0; k < 3; k++) v[k] |= (c >> k & 1) << bit;
         for (int k = 0; k < 3; k++) p->rgb[i][k] = (uint8_t)v[k];
     }
-    Dataset *d;
-    if (!data->kind || dataset_open(data, "val", &d)) return;
-    for (int i = 0; i < d->n_classes && i < 256; i++) memcpy(p->rgb[i], d->palette[i], 3);
+    Dataset *d = open_some_split(data);
+    for (int i = 0; d && i < d->n_classes && i < 256; i++) memcpy(p->rgb[i], d->palette[i], 3);
     dataset_close(d);
 }
 

@@ -35,10 +35,19 @@ static Err options_from_file(const TensorList *file, ModelOptions *o) {
     return OK;
 }
 
-static int classes_of_data(const DataOptions *data) {
+Dataset *open_some_split(const DataOptions *data) {
+    static const char *const splits[] = {"val", "train", "test"};
+    DataOptions o = *data;
     Dataset *d;
-    if (!data->kind || dataset_open(data, "val", &d)) return 0;
-    int n = d->n_classes;
+    o.max_bad = 0;                   /* no samples are wanted */
+    for (int i = 0; data->kind && i < 3; i++)
+        if (!dataset_open(&o, splits[i], &d)) return d;
+    return NULL;
+}
+
+static int classes_of_data(const DataOptions *data) {
+    Dataset *d = open_some_split(data);
+    int n = d ? d->n_classes : 0;
     dataset_close(d);
     return n;
 }

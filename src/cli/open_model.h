@@ -23,5 +23,7 @@ typedef struct OpenModel {
 Err  open_model(const char *command, const char *what, const CliArgs *args, unsigned flags, int h, int w, OpenModel *out);
 /* The teacher of a configuration; out->net stays NULL when it has none. */
 Err  open_teacher(const Config *c, int classes, int h, int w, OpenModel *out);
+/* A data set for its classes and colours alone; NULL when there is none to be opened. */
+Dataset *open_some_split(const DataOptions *data);
 void open_model_close(OpenModel *m);
 #endif

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/str.h"
-#include "base/sys.h"
+#include "cli/open_model.h"
 #include "train/trainer.h"
 
+enum { NOMINAL = 65 };                          /* side of the image a network is opened for; evaluation plans per image */
 struct Retort { Config *config; };
 
 const char *retort_version(void) { return RETORT_VERSION; }
@@ -38,38 +38,25 @@ void retort_close(Retort *r) {
 
 int retort_train(Retort *r) { return train_run(r->config); }
 
-/* The student of a run directory with its best weights, for the classes of d. The caller closes the net. */
-static Err best_student(const Config *c, const Dataset *d, Net **net, ModelNodes *nodes) {
-    ModelOptions o = c->student;
-    o.classes = d->n_classes;
-    o.dropout_off = o.frozen = true;
-    int h = c->data.crop_h ? c->data.crop_h : 360, w = c->data.crop_w ? c->data.crop_w : 360;
-    TRY(model_open(&o, h, w, net, nodes));           /* the nominal size: evaluation plans per image */
-    char *path = NULL;
-    Err rc = run_weights(c->out, &path);
-    if (!rc) rc = model_load_weights(*net, path, 0);
-    free(path);
-    if (rc) net_close(*net), *net = NULL;
-    return rc;
-}
-
 int retort_evaluate(Retort *r, const char *split, RetortScores *out) {
-    memset(out, 0, sizeof *out);
+    CliArgs none = {0};
+    OpenModel m = {0};
     Dataset *d = NULL;
-    Net *net = NULL;
-    ModelNodes nodes;
-    Confusion *m = NULL;
-    Err rc = dataset_open(&r->config->data, split, &d);
-    if (rc || (rc = best_student(r->config, d, &net, &nodes))) goto done;
-    m = confusion_open(d->n_classes);
-    if ((rc = evaluate(net, &nodes, d, 0, m))) goto done;
+    Confusion *matrix = NULL;
     Scores s;
-    confusion_scores(m, &s);
-    *out = (RetortScores){m->images, s.miou, s.miou_present, s.pixel_accuracy, s.mean_accuracy};
+    memset(out, 0, sizeof *out);
+    Err rc = r->config->out ? OK : err_set(E(EXIT_USAGE, 76), "out is not set; give out=DIR");
+    if (!rc) rc = dataset_open(&r->config->data, split, &d);
+    if (rc || (rc = open_model("eval", r->config->out, &none, 0, NOMINAL, NOMINAL, &m))) goto done;
+    matrix = confusion_open(m.options.classes);
+    if (d->n_classes != m.options.classes) rc = err_set(E(EXIT_USAGE, 37), "%s has %d classes, split %s has %d", r->config->out, m.options.classes, split, d->n_classes);
+    if (rc || (rc = evaluate(m.net, &m.nodes, d, 0, matrix))) goto done;
+    confusion_scores(matrix, &s);
+    *out = (RetortScores){matrix->images, s.miou, s.miou_present, s.pixel_accuracy, s.mean_accuracy};
     scores_free(&s);
 done:
-    if (m) confusion_close(m);
-    if (net) net_close(net);
-    if (d) dataset_close(d);
+    confusion_close(matrix);
+    open_model_close(&m);
+    dataset_close(d);
     return rc;
 }
