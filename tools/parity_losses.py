@@ -121,15 +121,13 @@ def settle(case, t):
     sys.exit(f"{case}: no input without ties found")
 
 
+def real_options(case):
+    weights = [round(0.25 + (7 * c % 11) / 4, 2) for c in range(case.classes)]
+    return {**case.options} | ({"class_weights": weights} if "class_weights" in case.options else {})
+
+
 def option_words(case):
-    words = {**case.options}
-    if words.get("class_weights"):
-        words["class_weights"] = weights_of(case)
-    return [f"{k}={'[' + ', '.join(map(str, v)) + ']' if isinstance(v, list) else v}" for k, v in words.items()]
-
-
-def weights_of(case):
-    return [round(0.25 + (7 * c % 11) / 4, 2) for c in range(case.classes)]
+    return [f"{k}={','.join(map(str, v)) if isinstance(v, list) else v}" for k, v in real_options(case).items()]
 
 
 def retort(program, case, t, backend, folder):
@@ -147,8 +145,7 @@ def error(a, b):
 def compare(program, case, seed, folder):
     """[(backend, value error, gradient error, note)]"""
     t = settle(case, make(case, seed))
-    options = {**case.options} | ({"class_weights": weights_of(case)} if case.options.get("class_weights") else {})
-    value, grads = L.value_and_gradients(case.method, t, options)
+    value, grads = L.value_and_gradients(case.method, t, real_options(case))
     rows = []
     for backend in ("cpu", "ref"):
         out, note = retort(program, case, t, backend, folder)
@@ -171,7 +168,7 @@ def refusals(program, folder):
 
 
 def name_of(case):
-    return f"{case.method} {' '.join(option_words(case)) if not case.options.get('class_weights') else ' '.join(f'{k}={v}' for k, v in case.options.items())}".strip()
+    return " ".join([case.method, *(f"{k}={v}" for k, v in case.options.items())])
 
 
 def situation(case):
