@@ -169,9 +169,12 @@ TEST(report_needs_a_folder) {
 
 TEST(report_of_an_empty_run_is_written) {
     const char *dir = fresh_dir();
-    EXPECT_OK(report_write(dir));
+    char *slash = xprintf("%s//", dir);
+    EXPECT_OK(report_write(slash));
+    free(slash);
     char *page = page_of(dir);
     EXPECT_HAS(page, "unknown");
+    EXPECT_HAS(page, path_base(dir)); /* its name, though a slash ended the path */
     EXPECT_HAS(page, "nothing was recorded");
     free(page);
 }

@@ -132,7 +132,10 @@ Err report_write(const char *run_dir) {
     RunData *r;
     TRY(run_data_open(run_dir, &r));
     Str out = {0};
-    page_open(&out, path_base(run_dir), is_running(r));
+    char *name = xstrdup(run_dir);
+    for (size_t n = strlen(name); n > 1 && name[n - 1] == '/'; n--) name[n - 1] = 0;
+    page_open(&out, path_base(name), is_running(r));
+    free(name);
     run_tiles(&out, r);
     str_add(&out, "<div class=grid>");
     eval_chart(&out, r);

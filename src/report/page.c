@@ -31,6 +31,7 @@ static const char STYLE[] =
     "tr:last-child td{border-bottom:0}th{font-size:13px;font-weight:500;color:var(--dim)}"
     "th:first-child,td:first-child,.note{text-align:left}.note{white-space:normal;min-width:250px;color:var(--dim)}"
     "td:first-child{font-weight:600}.big{font-weight:600}"
+    "@media(max-width:720px){.note{white-space:nowrap}}"     /* rows of one line; the card scrolls */
     /* charts */
     "svg{width:100%;max-width:680px;height:auto;display:block}svg text{font:12px system-ui,sans-serif;fill:var(--fg)}"
     "svg .t{fill:var(--dim);font-size:11px;paint-order:stroke;stroke:var(--card);stroke-width:3px}"
