@@ -24,9 +24,11 @@ static inline void pause_ms(double ms) {
     nanosleep(&(struct timespec){(time_t)(ms / 1000), (long)(ms * 1e6) % 1000000000}, NULL);
 }
 
-/* `retort train CONFIG out=OUT ARGS...`, args separated by spaces; what it says is appended to OUT.said. */
+/* `retort train CONFIG out=OUT ARGS...`, args separated by spaces; what it says is appended to
+ * OUT.said. */
 static inline pid_t run_start(const char *config, const char *out, const char *args) {
-    char program[RUN_PATH], said[RUN_PATH], out_arg[RUN_PATH], text[2048], *word[RUN_WORDS_MAX], *rest = text, *item;
+    char program[RUN_PATH], said[RUN_PATH], out_arg[RUN_PATH], text[2048], *word[RUN_WORDS_MAX],
+        *rest = text, *item;
     int n = 0;
     ssize_t len = readlink("/proc/self/exe", program, sizeof program - 16);
     CHECK(len > 0);
@@ -35,7 +37,8 @@ static inline pid_t run_start(const char *config, const char *out, const char *a
     snprintf(said, sizeof said, "%s.said", out);
     snprintf(out_arg, sizeof out_arg, "out=%s", out);
     snprintf(text, sizeof text, "%s", args);
-    word[n++] = program, word[n++] = "train", word[n++] = (char *)(uintptr_t)config, word[n++] = out_arg;
+    word[n++] = program, word[n++] = "train", word[n++] = (char *)(uintptr_t)config,
+    word[n++] = out_arg;
     while (n < RUN_WORDS_MAX - 1 && (item = strtok_r(rest, " ", &rest))) word[n++] = item;
     word[n] = NULL;
     fflush(stdout);
@@ -44,7 +47,8 @@ static inline pid_t run_start(const char *config, const char *out, const char *a
     if (pid) return pid;
     int fd = open(said, O_WRONLY | O_CREAT | O_APPEND, 0666), null = open("/dev/null", O_RDWR);
     dup2(null, 0), dup2(null, 1), dup2(fd, 2);
-    setenv("OMP_WAIT_POLICY", "passive", 1);             /* tiny loops on a busy machine: spinning is all they would do */
+    setenv("OMP_WAIT_POLICY", "passive",
+           1); /* tiny loops on a busy machine: spinning is all they would do */
     execv(program, word);
     _exit(127);
 }
@@ -52,10 +56,13 @@ static inline pid_t run_start(const char *config, const char *out, const char *a
 /* Exit code, or 128 + N when killed by signal N. */
 static inline int run_wait(pid_t pid) {
     int status = 0;
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
-static inline int run_whole(const char *config, const char *out, const char *args) { return run_wait(run_start(config, out, args)); }
+static inline int run_whole(const char *config, const char *out, const char *args) {
+    return run_wait(run_start(config, out, args));
+}
 
 /* Content of DIR NAME ("/log.txt", ".said") as text, "" when there is none; caller frees. */
 static inline char *run_text(const char *dir, const char *name) {
@@ -73,7 +80,8 @@ static inline bool run_says(const char *dir, const char *name, const char *what)
     free(text);
     return found;
 }
-/* Wait until a file of the run holds `what`; false when the run ended before, or after two minutes. */
+/* Wait until a file of the run holds `what`; false when the run ended before, or after two minutes.
+ */
 static inline bool run_await(pid_t pid, const char *dir, const char *name, const char *what) {
     const double end = sys_now() + 120;
     for (bool ended = false; sys_now() < end; pause_ms(2)) {
@@ -85,15 +93,19 @@ static inline bool run_await(pid_t pid, const char *dir, const char *name, const
     return false;
 }
 
-static inline int run_remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) {
+static inline int run_remove_one(const char *path, const struct stat *st, int type,
+                                 struct FTW *ftw) {
     (void)st, (void)type, (void)ftw;
     return remove(path);
 }
-static inline void remove_run(const char *dir) { nftw(dir, run_remove_one, 16, FTW_DEPTH | FTW_PHYS); }
+static inline void remove_run(const char *dir) {
+    nftw(dir, run_remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
 
-/* ---- comparing --------------------------------------------------------------------------------- */
+/* ---- comparing ------------------------------------------------------------------------------ */
 /* Are all tensors of DIR NAME the same to the bit? Says in why which is not. */
-static inline bool runs_same_tensors(const char *a, const char *b, const char *name, char why[256]) {
+static inline bool runs_same_tensors(const char *a, const char *b, const char *name,
+                                     char why[256]) {
     SafeFile f[2];
     const char *const dir[] = {a, b};
     for (int i = 0; i < 2; i++) {
@@ -117,15 +129,20 @@ static inline bool runs_same_tensors(const char *a, const char *b, const char *n
     return same;
 }
 
-/* metrics.jsonl without the fields that a clock fills, keys sorted; "" when a line is no JSON. Caller frees. */
+/* metrics.jsonl without the fields that a clock fills, keys sorted; "" when a line is no JSON.
+ * Caller frees. */
 static inline char *run_metrics(const char *dir) {
     char *text = run_text(dir, "/metrics.jsonl"), *rest = text;
     Str s = {0};
     str_add(&s, "");
     for (char *line; (line = strsep(&rest, "\n"));) {
-        if (!*line && !rest) break;                      /* behind the last newline */
+        if (!*line && !rest) break; /* behind the last newline */
         json_t *o = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
-        if (!o) { str_free(&s); str_add(&s, ""); break; }
+        if (!o) {
+            str_free(&s);
+            str_add(&s, "");
+            break;
+        }
         json_object_del(o, "time"), json_object_del(o, "images_per_s"), json_object_del(o, "stall");
         json_object_del(json_object_get(o, "eval"), "seconds");
         char *clean = json_dumps(o, JSON_SORT_KEYS | JSON_COMPACT);
@@ -141,13 +158,15 @@ static inline bool runs_same_metrics(const char *a, const char *b, char why[256]
     int line = 1;
     for (; *p && *p == *q; p++, q++) line += *p == '\n';
     bool same = *x && *p == *q;
-    if (!same) snprintf(why, 256, "metrics.jsonl differs at line %d: %.80s", line, q > y ? q - 1 : q);
+    if (!same)
+        snprintf(why, 256, "metrics.jsonl differs at line %d: %.80s", line, q > y ? q - 1 : q);
     free(x), free(y);
     return same;
 }
 /* A run that was interrupted must end as one that was not. */
 static inline bool runs_same(const char *reference, const char *run, char why[256]) {
-    return runs_same_tensors(reference, run, "last.safetensors", why) && runs_same_tensors(reference, run, "best.safetensors", why) &&
+    return runs_same_tensors(reference, run, "last.safetensors", why) &&
+           runs_same_tensors(reference, run, "best.safetensors", why) &&
            runs_same_metrics(reference, run, why);
 }
 
@@ -161,7 +180,9 @@ static inline int64_t run_newest(const char *dir, char out[RUN_PATH]) {
     for (int i = 0; i < n; i++) {
         size_t len = strlen(names[i]);
         char number[32];
-        if (len < 18 || len > 40 || !str_starts(names[i], "step-") || !str_ends(names[i], ".safetensors")) continue;
+        if (len < 18 || len > 40 || !str_starts(names[i], "step-") ||
+            !str_ends(names[i], ".safetensors"))
+            continue;
         snprintf(number, sizeof number, "%.*s", (int)(len - 17), names[i] + 5);
         if (parse_i64(number, &step) && step > newest) newest = step;
     }

@@ -1,5 +1,5 @@
-/* test_config.c - the configuration: files, base chains, arguments, what is refused and how it is told,
- * printing and reading back, what a resumed run may change. */
+/* test_config.c - the configuration: files, base chains, arguments, what is refused and how it is
+ * told, printing and reading back, what a resumed run may change. */
 #include "base/str.h"
 #include "base/sys.h"
 #include "tempdir.h"
@@ -13,7 +13,8 @@ static const char *put(const char *name, const char *text) {
     return path;
 }
 
-/* Read a file (or NULL) and arguments separated by spaces, as `retort COMMAND` would; ~ is a space within one. */
+/* Read a file (or NULL) and arguments separated by spaces, as `retort COMMAND` would; ~ is a space
+ * within one. */
 static Err read_as(const char *command, const char *file, const char *args, Config **out) {
     static char text[4][2048];
     static int turn;
@@ -27,25 +28,30 @@ static Err read_as(const char *command, const char *file, const char *args, Conf
     }
     return config_read(command, file, word, n, out);
 }
-static Err read_args(const char *args, Config **out) { return read_as("train", NULL, args, out); }
+static Err read_args(const char *args, Config **out) {
+    return read_as("train", NULL, args, out);
+}
 static Err read_text(const char *text, Config **out) {
     return read_as("train", put("c.yaml", text), "", out);
 }
 static void expect_refused(Err rc, Config *c, const char *what, const char *expected) {
-    if (rc != E(2, 76)) FAIL("%s: E%d (%s), expected E2076", what, rc, rc ? err_text() : "accepted");
-    else if (!strstr(err_text(), expected)) FAIL("%s: \"%s\" does not contain \"%s\"", what, err_text(), expected);
+    if (rc != E(2, 76))
+        FAIL("%s: E%d (%s), expected E2076", what, rc, rc ? err_text() : "accepted");
+    else if (!strstr(err_text(), expected))
+        FAIL("%s: \"%s\" does not contain \"%s\"", what, err_text(), expected);
     if (!rc) config_close(c);
 }
 
-/* ---- files ------------------------------------------------------------------------------------- */
+/* ---- files ---------------------------------------------------------------------------------- */
 TEST(values_come_from_the_file) {
     Config *c;
-    EXPECT_OK(read_text("seed: 7\n"
-                        "data: {kind: scenes, crop: 64x96, scale: [0.5, 2.0], workers: 3}\n"
-                        "student: {model: deeplabv3_resnet18, aux: true, width: 0.25}\n"
-                        "train:\n  steps: 500\n  lr: 1e-3\n  optimizer: {kind: adamw, betas: [0.8, 0.95]}\n"
-                        "checkpoint: {every: 90s}\neval: {every: 50}\n",
-                        &c));
+    EXPECT_OK(read_text(
+        "seed: 7\n"
+        "data: {kind: scenes, crop: 64x96, scale: [0.5, 2.0], workers: 3}\n"
+        "student: {model: deeplabv3_resnet18, aux: true, width: 0.25}\n"
+        "train:\n  steps: 500\n  lr: 1e-3\n  optimizer: {kind: adamw, betas: [0.8, 0.95]}\n"
+        "checkpoint: {every: 90s}\neval: {every: 50}\n",
+        &c));
     EXPECT_INT(c->seed, 7);
     EXPECT_STR(c->data.kind, "scenes");
     EXPECT_INT(c->data.crop_h, 64);
@@ -63,7 +69,7 @@ TEST(values_come_from_the_file) {
     EXPECT_NEAR(c->beta2, 0.95, 0);
     EXPECT_NEAR(c->checkpoint_every.seconds, 90, 0);
     EXPECT_INT(c->eval_every.steps, 50);
-    EXPECT_INT(c->batch, 4);                              /* a default */
+    EXPECT_INT(c->batch, 4); /* a default */
     config_close(c);
 }
 TEST(out_defaults_to_the_name_of_the_file) {
@@ -84,12 +90,13 @@ TEST(an_empty_file_means_defaults) {
     config_close(c), config_close(d);
 }
 
-/* ---- base files -------------------------------------------------------------------------------- */
+/* ---- base files ----------------------------------------------------------------------------- */
 TEST(base_files_are_inherited_in_a_chain) {
     Config *c;
     put("grand.yaml", "train: {steps: 1, batch: 8, lr: 0.5}\ndata: scenes\n");
     put("parent.yaml", "base: grand.yaml\ntrain: {batch: 9, lr: 0.25}\n");
-    EXPECT_OK(read_as("train", put("child.yaml", "base: parent.yaml\ntrain: {lr: 0.125}\n"), "seed=3", &c));
+    EXPECT_OK(read_as("train", put("child.yaml", "base: parent.yaml\ntrain: {lr: 0.125}\n"),
+                      "seed=3", &c));
     EXPECT_INT(c->steps, 1);
     EXPECT_INT(c->batch, 9);
     EXPECT_NEAR(c->lr, 0.125, 0);
@@ -116,8 +123,10 @@ TEST(a_circle_of_bases_is_refused) {
     Config *c = NULL;
     put("one.yaml", "base: two.yaml\n");
     put("two.yaml", "base: three.yaml\n");
-    expect_refused(read_as("train", put("three.yaml", "base: one.yaml\n"), "", &c), c, "circle", "circle");
-    expect_refused(read_as("train", put("self.yaml", "base: ./self.yaml\n"), "", &c), c, "itself", "self.yaml: base goes round");
+    expect_refused(read_as("train", put("three.yaml", "base: one.yaml\n"), "", &c), c, "circle",
+                   "circle");
+    expect_refused(read_as("train", put("self.yaml", "base: ./self.yaml\n"), "", &c), c, "itself",
+                   "self.yaml: base goes round");
 }
 TEST(a_long_chain_of_bases_is_refused) {
     Config *c = NULL;
@@ -127,7 +136,8 @@ TEST(a_long_chain_of_bases_is_refused) {
         snprintf(text, sizeof text, i < 16 ? "base: b%d.yaml\n" : "seed: 1\n", i + 1);
         put(name, text);
     }
-    expect_refused(read_as("train", temp_path("b0.yaml"), "", &c), c, "17 files", "more than 16 base files");
+    expect_refused(read_as("train", temp_path("b0.yaml"), "", &c), c, "17 files",
+                   "more than 16 base files");
     EXPECT_OK(read_as("train", temp_path("b1.yaml"), "", &c));
     config_close(c);
 }
@@ -136,11 +146,13 @@ TEST(a_missing_base_is_named) {
     Err rc = read_text("base: nowhere.yaml\n", &c);
     EXPECT_INT(err_exit_code(rc), 2);
     EXPECT_HAS(err_text(), "nowhere.yaml");
-    expect_refused(read_text("base: [a, b]\n", &c), c, "two bases", "c.yaml:1: base is the path of one file");
-    expect_refused(read_args("base=x.yaml", &c), c, "base as an argument", "base belongs into the file");
+    expect_refused(read_text("base: [a, b]\n", &c), c, "two bases",
+                   "c.yaml:1: base is the path of one file");
+    expect_refused(read_args("base=x.yaml", &c), c, "base as an argument",
+                   "base belongs into the file");
 }
 
-/* ---- arguments --------------------------------------------------------------------------------- */
+/* ---- arguments ------------------------------------------------------------------------------ */
 TEST(arguments_win_over_files) {
     Config *c;
     EXPECT_OK(read_as("train", put("a.yaml", "train: {steps: 10, lr: 1}\nstudent: {aux: false}\n"),
@@ -153,7 +165,8 @@ TEST(arguments_win_over_files) {
 }
 TEST(short_forms) {
     Config *c;
-    EXPECT_OK(read_args("data=camvid:/some/dir distill.task=ohem teacher=deeplabv3_resnet50 student=pspnet_resnet18 "
+    EXPECT_OK(read_args("data=camvid:/some/dir distill.task=ohem teacher=deeplabv3_resnet50 "
+                        "student=pspnet_resnet18 "
                         "train.optimizer=adamw train.schedule=cosine",
                         &c));
     EXPECT_STR(c->data.kind, "camvid");
@@ -178,12 +191,16 @@ TEST(short_names_belong_to_commands_with_one_model) {
     EXPECT_INT(c->student.classes, 5);
     EXPECT(c->student.aux);
     config_close(c);
-    expect_refused(read_args("model=deeplabv3_resnet18", &c), c, "model in train", "unknown option model");
-    expect_refused(read_as("eval", NULL, "train.lr=1", &c), c, "lr in eval", "train.lr is no option of `retort eval`");
-    expect_refused(read_args("steps", &c), c, "no value", "steps is no option; options are key=value");
+    expect_refused(read_args("model=deeplabv3_resnet18", &c), c, "model in train",
+                   "unknown option model");
+    expect_refused(read_as("eval", NULL, "train.lr=1", &c), c, "lr in eval",
+                   "train.lr is no option of `retort eval`");
+    expect_refused(read_args("steps", &c), c, "no value",
+                   "steps is no option; options are key=value");
 }
 TEST(words_and_options_are_told_apart) {
-    char *argv[] = {"RUN", "data=scenes", "--json", "out.json", "a=b/c.png=", "--print-config", "im age.png", "-x=1"};
+    char *argv[] = {"RUN",        "data=scenes",    "--json",     "out.json",
+                    "a=b/c.png=", "--print-config", "im age.png", "-x=1"};
     char *pos[8], *args[8];
     int n_pos, n_args;
     config_split_args(8, argv, pos, &n_pos, args, &n_args);
@@ -194,9 +211,14 @@ TEST(words_and_options_are_told_apart) {
     EXPECT_STR(args[2], "out.json");
 }
 
-/* ---- terms of the loss ------------------------------------------------------------------------- */
-typedef struct KdOptions { double tau; int mask; } KdOptions;      /* as in kd.c */
-static double tau_of(const Config *c, int i) { return ((const KdOptions *)c->losses[i].opt)->tau; }
+/* ---- terms of the loss ---------------------------------------------------------------------- */
+typedef struct KdOptions {
+    double tau;
+    int mask;
+} KdOptions; /* as in kd.c */
+static double tau_of(const Config *c, int i) {
+    return ((const KdOptions *)c->losses[i].opt)->tau;
+}
 
 TEST(a_method_may_come_twice) {
     Config *c;
@@ -219,13 +241,17 @@ TEST(options_of_terms_are_overridden_by_label) {
     EXPECT_OK(read_as("train", file, "distill.losses=none", &c));
     EXPECT_INT(c->n_losses, 0);
     config_close(c);
-    expect_refused(read_args("distill.losses.kd.tau=5", &c), c, "no kd", "distill.losses holds no such term");
-    expect_refused(read_as("train", file, "distill.losses.kd.tua=5", &c), c, "tua",
-                   "command line: unknown option distill.losses.kd.tua; did you mean distill.losses.kd.tau?");
+    expect_refused(read_args("distill.losses.kd.tau=5", &c), c, "no kd",
+                   "distill.losses holds no such term");
+    expect_refused(
+        read_as("train", file, "distill.losses.kd.tua=5", &c), c, "tua",
+        "command line: unknown option distill.losses.kd.tua; did you mean distill.losses.kd.tau?");
 }
 TEST(order_within_one_source_does_not_matter) {
     Config *c;
-    EXPECT_OK(read_args("distill.losses.kd.tau=5 distill.losses=[kd] distill.task.theta=0.5 distill.task=ohem", &c));
+    EXPECT_OK(read_args(
+        "distill.losses.kd.tau=5 distill.losses=[kd] distill.task.theta=0.5 distill.task=ohem",
+        &c));
     EXPECT_NEAR(tau_of(c, 0), 5, 0);
     char *text = config_text(c);
     EXPECT_HAS(text, "theta: 0.5");
@@ -234,8 +260,11 @@ TEST(order_within_one_source_does_not_matter) {
 }
 TEST(another_method_drops_the_options_of_the_first) {
     Config *c;
-    put("rdd.yaml", "distill: {task: {kind: rdd, warmup: 5, theta: 0.6}, losses: [kd: {tau: 4}]}\n");
-    EXPECT_OK(read_as("train", put("ohem.yaml", "base: rdd.yaml\ndistill: {task: ohem, losses: [kd]}\n"), "", &c));
+    put("rdd.yaml",
+        "distill: {task: {kind: rdd, warmup: 5, theta: 0.6}, losses: [kd: {tau: 4}]}\n");
+    EXPECT_OK(read_as("train",
+                      put("ohem.yaml", "base: rdd.yaml\ndistill: {task: ohem, losses: [kd]}\n"), "",
+                      &c));
     char *text = config_text(c);
     EXPECT_HAS(text, "theta: 0.7");
     EXPECT_NEAR(tau_of(c, 0), 1, 0);
@@ -261,25 +290,30 @@ TEST(methods_are_checked) {
         expect_refused(read_text(cases[i][0], &c), c, cases[i][0], cases[i][1]);
 }
 
-/* ---- what is refused --------------------------------------------------------------------------- */
+/* ---- what is refused ------------------------------------------------------------------------ */
 TEST(unknown_keys_name_the_nearest) {
     static const char *const cases[][2] = {
-        {"train:\n  steps: 5\n  lrr: 1\n", "c.yaml:3: unknown option train.lrr; did you mean train.lr?"},
+        {"train:\n  steps: 5\n  lrr: 1\n",
+         "c.yaml:3: unknown option train.lrr; did you mean train.lr?"},
         {"trian: {lr: 1}\n", "c.yaml:1: unknown option trian"},
-        {"seed: 1\n\nstudent: {modle: x}\n", "c.yaml:3: unknown option student.modle; did you mean student.model?"},
+        {"seed: 1\n\nstudent: {modle: x}\n",
+         "c.yaml:3: unknown option student.modle; did you mean student.model?"},
         {"checkpoint: {evry: 1}\n", "did you mean checkpoint.every?"},
         {"zzzzzzzz: 1\n", "unknown option zzzzzzzz; see retort train --help"},
     };
     Config *c = NULL;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         expect_refused(read_text(cases[i][0], &c), c, cases[i][0], cases[i][1]);
-    expect_refused(read_args("train.stpes=1", &c), c, "argument", "command line: unknown option train.stpes; did you mean train.steps?");
+    expect_refused(read_args("train.stpes=1", &c), c, "argument",
+                   "command line: unknown option train.stpes; did you mean train.steps?");
 }
 TEST(duplicate_keys_are_refused) {
     Config *c = NULL;
-    expect_refused(read_text("train:\n  lr: 1\n  steps: 2\n  lr: 3\n", &c), c, "lr twice", "c.yaml:4: lr is given twice, before at");
+    expect_refused(read_text("train:\n  lr: 1\n  steps: 2\n  lr: 3\n", &c), c, "lr twice",
+                   "c.yaml:4: lr is given twice, before at");
     EXPECT_HAS(err_text(), "c.yaml:2; remove one");
-    expect_refused(read_text("seed: 1\nseed: 1\n", &c), c, "seed twice", "c.yaml:2: seed is given twice");
+    expect_refused(read_text("seed: 1\nseed: 1\n", &c), c, "seed twice",
+                   "c.yaml:2: seed is given twice");
 }
 TEST(values_are_checked) {
     static const char *const cases[][2] = {
@@ -289,7 +323,8 @@ TEST(values_are_checked) {
         {"train.lr=1,5", "train.lr=1,5 is not a number"},
         {"train.batch=0", "train.batch=0 is not a whole number from 1 to 65536"},
         {"train.batch=1.5", "train.batch=1.5 is not a whole number"},
-        {"train.steps=9223372036854775808", "train.steps=9223372036854775808 is not a whole number"},
+        {"train.steps=9223372036854775808",
+         "train.steps=9223372036854775808 is not a whole number"},
         {"train.steps=-1", "train.steps=-1"},
         {"train.steps=1e3", "train.steps=1e3 is not a whole number"},
         {"train.steps=", "train.steps= is not a whole number"},
@@ -310,9 +345,11 @@ TEST(values_are_checked) {
         {"checkpoint.keep=1", "checkpoint.keep=1"},
         {"report.every=soon", "a time such as 60s"},
         {"train.lr_groups=[1]", "is a map"},
-        {"train.lr_groups={head:~-1}", "train.lr_groups: head must be a factor >= 0, as in {head: 10}"},
+        {"train.lr_groups={head:~-1}",
+         "train.lr_groups: head must be a factor >= 0, as in {head: 10}"},
         {"train.lr_groups={head:1}", "head:1 must be a factor >= 0, as in {head: 10}"},
-        {"train.steps=1000000000000000 train.batch=65536 train.accumulate=65536", "too many images"},
+        {"train.steps=1000000000000000 train.batch=65536 train.accumulate=65536",
+         "too many images"},
     };
     Config *c = NULL;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -320,11 +357,13 @@ TEST(values_are_checked) {
 }
 TEST(groups_and_values_are_not_mixed_up) {
     Config *c = NULL;
-    expect_refused(read_text("train: 5\n", &c), c, "a value for a group", "c.yaml:1: unknown option train");
-    expect_refused(read_text("seed: {a: 1}\n", &c), c, "a group for a value", "c.yaml:1: seed takes a value, not a group");
+    expect_refused(read_text("train: 5\n", &c), c, "a value for a group",
+                   "c.yaml:1: unknown option train");
+    expect_refused(read_text("seed: {a: 1}\n", &c), c, "a group for a value",
+                   "c.yaml:1: seed takes a value, not a group");
     expect_refused(read_text("- seed\n", &c), c, "a list", "a configuration is a map of options");
     expect_refused(read_text("? [a]\n: 1\n", &c), c, "a list as key", "a key must be a word");
-    EXPECT_OK(read_text("train:\nseed: 2\n", &c));                    /* an empty group says nothing */
+    EXPECT_OK(read_text("train:\nseed: 2\n", &c)); /* an empty group says nothing */
     EXPECT_INT(c->seed, 2);
     config_close(c);
 }
@@ -332,10 +371,14 @@ TEST(what_is_not_yaml_is_refused_with_its_place) {
     char deep[128] = "";
     for (int i = 0; i < 20; i++) strcat(deep, "{a: ");
     const char *cases[][2] = {
-        {"train: {lr: 1\nseed: 2\n", "c.yaml:"},          {"seed: \"open\n", "not YAML"},
-        {"\ttab: 1\n", "c.yaml:1:1: not YAML"},            {"a: &x 1\n", "anchors and aliases are not supported"},
-        {"a: *x\n", "anchors and aliases"},                {"seed: 1\n---\nseed: 2\n", "a second document"},
-        {deep, "nested deeper than 16"},                   {"seed: \"1\\0\"\n", "NUL byte"},
+        {"train: {lr: 1\nseed: 2\n", "c.yaml:"},
+        {"seed: \"open\n", "not YAML"},
+        {"\ttab: 1\n", "c.yaml:1:1: not YAML"},
+        {"a: &x 1\n", "anchors and aliases are not supported"},
+        {"a: *x\n", "anchors and aliases"},
+        {"seed: 1\n---\nseed: 2\n", "a second document"},
+        {deep, "nested deeper than 16"},
+        {"seed: \"1\\0\"\n", "NUL byte"},
         {"seed: \xff\n", "not YAML"},
     };
     Config *c = NULL;
@@ -343,8 +386,10 @@ TEST(what_is_not_yaml_is_refused_with_its_place) {
         expect_refused(read_text(cases[i][0], &c), c, cases[i][0], cases[i][1]);
 }
 TEST(every_truncation_is_read_or_refused) {
-    static const char good[] = "base: b.yaml\ndata: {kind: scenes, scale: [0.5, 2], crop: 64x96}\nteacher: deeplabv3_resnet18\n"
-                               "distill:\n  task: {kind: rdd, warmup: 0.1}\n  losses:\n    - kd: {weight: 1, tau: 2}\n    - kd\n"
+    static const char good[] = "base: b.yaml\ndata: {kind: scenes, scale: [0.5, 2], crop: "
+                               "64x96}\nteacher: deeplabv3_resnet18\n"
+                               "distill:\n  task: {kind: rdd, warmup: 0.1}\n  losses:\n    - kd: "
+                               "{weight: 1, tau: 2}\n    - kd\n"
                                "train: {lr_groups: {head: 10, \"a b\": 2}, lr: 1e-2}\n";
     int read = 0, refused = 0;
     put("b.yaml", "seed: 1\n");
@@ -360,9 +405,11 @@ TEST(every_truncation_is_read_or_refused) {
 }
 TEST(later_features_say_so) {
     static const char *const cases[][2] = {
-        {"data.unlabelled=x/*.jpg", "data.unlabelled=x/*.jpg comes with a later version; here it can only be none"},
+        {"data.unlabelled=x/*.jpg",
+         "data.unlabelled=x/*.jpg comes with a later version; here it can only be none"},
         {"data.resize=100x100", "comes with a later version; here it can only be none"},
-        {"train.precision=bf16", "train.precision=bf16 comes with a later version; here it can only be auto|f32"},
+        {"train.precision=bf16",
+         "train.precision=bf16 comes with a later version; here it can only be auto|f32"},
         {"teacher.precision=bf16", "comes with a later version"},
         {"train.memory=lean", "here it can only be normal"},
         {"data.images=img/{id}.jpg", "comes with a later version; leave it out"},
@@ -375,19 +422,21 @@ TEST(later_features_say_so) {
     Config *c = NULL;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         expect_refused(read_args(cases[i][0], &c), c, cases[i][0], cases[i][1]);
-    expect_refused(read_text("\nteacher:\n  taps: {features: NAME}\n", &c), c, "taps", "c.yaml:3: teacher.taps={features: NAME} comes with");
-    EXPECT_OK(read_args("data.resize=none train.precision=f32 train.memory=normal extend=none", &c));
+    expect_refused(read_text("\nteacher:\n  taps: {features: NAME}\n", &c), c, "taps",
+                   "c.yaml:3: teacher.taps={features: NAME} comes with");
+    EXPECT_OK(
+        read_args("data.resize=none train.precision=f32 train.memory=normal extend=none", &c));
     config_close(c);
 }
 
-/* ---- printing and reading back ------------------------------------------------------------------ */
+/* ---- printing and reading back -------------------------------------------------------------- */
 /* The text without its comments, which are the origins. */
 static char *bare(const Config *c) {
     char *text = config_text(c), *to = text;
     for (const char *from = text; *from;) {
         const char *end = strchr(from, '\n'), *mark = end;
         for (const char *p = from; p < end; p++)
-            if (!strncmp(p, " # ", 3)) mark = p;         /* the last one: values may hold such text */
+            if (!strncmp(p, " # ", 3)) mark = p; /* the last one: values may hold such text */
         while (mark > from && mark[-1] == ' ') mark--;
         memmove(to, from, (size_t)(mark - from));
         to += mark - from;
@@ -410,11 +459,16 @@ static void expect_round_trip(const Config *c) {
 TEST(what_is_printed_reads_back_the_same) {
     static const char *const args[] = {
         "",
-        "out=a/b data=camvid:dir distill.task=rdd distill.losses=[kd,kd] distill.losses.kd.2.tau=0.1 teacher=deeplabv3_resnet18",
-        "train.lr=0.1 train.optimizer.eps=1e-30 train.clip=0.30000000000000004 seed=9000000000000000 train.lr_groups={head:~10,~\"a~b\":~0.1}",
-        "data.crop=65x513 data.scale=[0.5,2] checkpoint.every=90s eval.every=2h report.every=1.5s train.optimizer.betas=[0.1,0.2]",
-        "checkpoint.every=7 eval.every=30min student.bn=frozen student.dropout=false train.optimizer=adamw train.schedule=constant",
-        "distill.task=rdd distill.task.compat=rdd2023 distill.task.class_weights=1,2,3 distill.task.warmup=12",
+        "out=a/b data=camvid:dir distill.task=rdd distill.losses=[kd,kd] "
+        "distill.losses.kd.2.tau=0.1 teacher=deeplabv3_resnet18",
+        "train.lr=0.1 train.optimizer.eps=1e-30 train.clip=0.30000000000000004 "
+        "seed=9000000000000000 train.lr_groups={head:~10,~\"a~b\":~0.1}",
+        "data.crop=65x513 data.scale=[0.5,2] checkpoint.every=90s eval.every=2h report.every=1.5s "
+        "train.optimizer.betas=[0.1,0.2]",
+        "checkpoint.every=7 eval.every=30min student.bn=frozen student.dropout=false "
+        "train.optimizer=adamw train.schedule=constant",
+        "distill.task=rdd distill.task.compat=rdd2023 distill.task.class_weights=1,2,3 "
+        "distill.task.warmup=12",
     };
     for (size_t i = 0; i < sizeof args / sizeof *args; i++) {
         Config *c;
@@ -424,9 +478,13 @@ TEST(what_is_printed_reads_back_the_same) {
     }
 }
 TEST(any_text_survives_printing) {
-    static const char *const texts[] = {"with space", "#hash", "a # b", "{brace", "[x", "-", "- a", "a: b", "a:", "'q'", "\"q\"",
-                                        "back\\slash", "tab\there", "new\nline", "\xc3\xbc\xe2\x82\xac", "true", "0x10", "1e5", "~",
-                                        "none", "*a", "&a", "!t", "%p", "@a", "`b`", "?", "|", ">", "\x1b[31m"};
+    static const char *const texts[] = {
+        "with space", "#hash",       "a # b",     "{brace",    "[x",
+        "-",          "- a",         "a: b",      "a:",        "'q'",
+        "\"q\"",      "back\\slash", "tab\there", "new\nline", "\xc3\xbc\xe2\x82\xac",
+        "true",       "0x10",        "1e5",       "~",         "none",
+        "*a",         "&a",          "!t",        "%p",        "@a",
+        "`b`",        "?",           "|",         ">",         "\x1b[31m"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         Config *c, *again;
         Str file = {0};
@@ -451,7 +509,7 @@ TEST(the_written_file_is_the_printed_text) {
     config_close(c), config_close(again);
 }
 
-/* ---- resuming ---------------------------------------------------------------------------------- */
+/* ---- resuming ------------------------------------------------------------------------------- */
 static Err resume_with(const char *before, const char *after) {
     Config *was, *is;
     CHECK(!read_args(before, &was) && !read_args(after, &is));
@@ -462,18 +520,24 @@ static Err resume_with(const char *before, const char *after) {
     return rc;
 }
 TEST(a_resume_may_change_what_cannot_change_the_result) {
-    EXPECT_OK(resume_with("out=a", "out=b data.root=/elsewhere data.workers=7 checkpoint.every=5 checkpoint.keep=9 "
-                                   "report.every=1s report.images=3 deterministic=true"));
+    EXPECT_OK(resume_with(
+        "out=a", "out=b data.root=/elsewhere data.workers=7 checkpoint.every=5 checkpoint.keep=9 "
+                 "report.every=1s report.images=3 deterministic=true"));
 }
 TEST(a_resume_lists_what_it_may_not_change) {
     static const char *const cases[][3] = {
-        {"", "train.lr=0.5", "step-5.safetensors: changed options would change the result: train.lr: 0.02 -> 0.5; give the old values"},
+        {"", "train.lr=0.5",
+         "step-5.safetensors: changed options would change the result: train.lr: 0.02 -> 0.5; give "
+         "the old values"},
         {"train.batch=2 seed=4", "train.batch=3 seed=5", "seed: 4 -> 5, train.batch: 2 -> 3"},
-        {"distill.losses=[kd]", "distill.losses=[kd] distill.losses.kd.tau=2", "distill.losses.kd.tau: 1 -> 2"},
+        {"distill.losses=[kd]", "distill.losses=[kd] distill.losses.kd.tau=2",
+         "distill.losses.kd.tau: 1 -> 2"},
         {"distill.losses=[kd]", "", "distill.losses.kd.weight: 1 -> absent"},
-        {"", "distill.losses=[kd]", "distill.losses: [] -> [kd], distill.losses.kd.weight: absent -> 1"},
+        {"", "distill.losses=[kd]",
+         "distill.losses: [] -> [kd], distill.losses.kd.weight: absent -> 1"},
         {"distill.task=rdd", "distill.task=ohem", "distill.task.kind: rdd -> ohem"},
-        {"distill.task=rdd", "distill.task=rdd distill.task.theta=0.5", "distill.task.theta: 0.7 -> 0.5"},
+        {"distill.task=rdd", "distill.task=rdd distill.task.theta=0.5",
+         "distill.task.theta: 0.7 -> 0.5"},
         {"", "student.width=0.5", "student.width: 1 -> 0.5"},
         {"", "train.steps=9", "train.steps: 40000 -> 9"},
         {"train.threads=1", "train.threads=2", "train.threads: 1 -> 2"},
@@ -492,14 +556,19 @@ TEST(a_configuration_of_another_version_is_told) {
     config_close(c);
 }
 
-TEST_MAIN(T(values_come_from_the_file), T(out_defaults_to_the_name_of_the_file), T(an_empty_file_means_defaults),
-          T(base_files_are_inherited_in_a_chain), T(base_is_looked_for_beside_the_file_first), T(a_circle_of_bases_is_refused),
-          T(a_long_chain_of_bases_is_refused), T(a_missing_base_is_named), T(arguments_win_over_files), T(short_forms),
-          T(short_names_belong_to_commands_with_one_model), T(words_and_options_are_told_apart), T(a_method_may_come_twice),
-          T(options_of_terms_are_overridden_by_label), T(order_within_one_source_does_not_matter),
-          T(another_method_drops_the_options_of_the_first), T(methods_are_checked), T(unknown_keys_name_the_nearest),
-          T(duplicate_keys_are_refused), T(values_are_checked), T(groups_and_values_are_not_mixed_up),
-          T(what_is_not_yaml_is_refused_with_its_place), T(every_truncation_is_read_or_refused), T(later_features_say_so),
-          T(what_is_printed_reads_back_the_same), T(any_text_survives_printing), T(the_written_file_is_the_printed_text),
-          T(a_resume_may_change_what_cannot_change_the_result), T(a_resume_lists_what_it_may_not_change),
-          T(a_configuration_of_another_version_is_told))
+TEST_MAIN(T(values_come_from_the_file), T(out_defaults_to_the_name_of_the_file),
+          T(an_empty_file_means_defaults), T(base_files_are_inherited_in_a_chain),
+          T(base_is_looked_for_beside_the_file_first), T(a_circle_of_bases_is_refused),
+          T(a_long_chain_of_bases_is_refused), T(a_missing_base_is_named),
+          T(arguments_win_over_files), T(short_forms),
+          T(short_names_belong_to_commands_with_one_model), T(words_and_options_are_told_apart),
+          T(a_method_may_come_twice), T(options_of_terms_are_overridden_by_label),
+          T(order_within_one_source_does_not_matter),
+          T(another_method_drops_the_options_of_the_first), T(methods_are_checked),
+          T(unknown_keys_name_the_nearest), T(duplicate_keys_are_refused), T(values_are_checked),
+          T(groups_and_values_are_not_mixed_up), T(what_is_not_yaml_is_refused_with_its_place),
+          T(every_truncation_is_read_or_refused), T(later_features_say_so),
+          T(what_is_printed_reads_back_the_same), T(any_text_survives_printing),
+          T(the_written_file_is_the_printed_text),
+          T(a_resume_may_change_what_cannot_change_the_result),
+          T(a_resume_lists_what_it_may_not_change), T(a_configuration_of_another_version_is_told))

@@ -1,12 +1,12 @@
-/* test_resume.c - runs that are stopped, killed or find their checkpoints damaged, and go on: they must end with
- * the same bits and the same metrics as one that was left alone. The runs are processes of the program. The
- * long form of the kill test: tools/torture.c. */
+/* test_resume.c - runs that are stopped, killed or find their checkpoints damaged, and go on: they
+ * must end with the same bits and the same metrics as one that was left alone. The runs are
+ * processes of the program. The long form of the kill test: tools/torture.c. */
 #include "base/rng.h"
 #include "tiny_runs.h"
 
-/* ---- stopped and killed ------------------------------------------------------------------------ */
-/* Start a run and signal it once its metrics hold `when`. On a busy machine a run may be over before the
- * signal comes; then it is done again. */
+/* ---- stopped and killed --------------------------------------------------------------------- */
+/* Start a run and signal it once its metrics hold `when`. On a busy machine a run may be over
+ * before the signal comes; then it is done again. */
 static void interrupt(const char *config, const char *run, int sig, const char *when) {
     int code = 0;
     for (int i = 0; i < 10 && code == 0; i++) {
@@ -19,7 +19,8 @@ static void interrupt(const char *config, const char *run, int sig, const char *
     EXPECT_INT(code, 128 + sig);
 }
 static void stop_and_resume(const char *text, int sig, const char *when) {
-    const char *config = put("c.yaml", text), *reference = reference_run(config), *run = place("run");
+    const char *config = put("c.yaml", text), *reference = reference_run(config),
+               *run = place("run");
     interrupt(config, run, sig, when);
     expect_said(run, "everything is saved: the same command goes on from here");
     json_t *o = status_of(run);
@@ -30,9 +31,15 @@ static void stop_and_resume(const char *text, int sig, const char *when) {
     expect_said(run, "resuming from ");
     expect_same(reference, run);
 }
-TEST(a_stopped_run_goes_on) { stop_and_resume(plain, SIGTERM, "\"step\": 7,"); }
-TEST(an_interrupted_run_with_everything_on_goes_on) { stop_and_resume(all, SIGINT, "\"step\": 3,"); }
-TEST(a_run_told_to_save_by_usr1_goes_on) { stop_and_resume(linear, SIGUSR1, "\"step\": 6,"); }
+TEST(a_stopped_run_goes_on) {
+    stop_and_resume(plain, SIGTERM, "\"step\": 7,");
+}
+TEST(an_interrupted_run_with_everything_on_goes_on) {
+    stop_and_resume(all, SIGINT, "\"step\": 3,");
+}
+TEST(a_run_told_to_save_by_usr1_goes_on) {
+    stop_and_resume(linear, SIGUSR1, "\"step\": 6,");
+}
 
 /* Killed twice at seeded moments of the time that a whole run takes. */
 static void kill_and_resume(const char *text, uint64_t seed) {
@@ -46,36 +53,52 @@ static void kill_and_resume(const char *text, uint64_t seed) {
         pause_ms(whole_ms * (0.1 + 0.7 * (double)rng_uniform(&r, i)));
         kill(pid, SIGKILL);
         int code = run_wait(pid);
-        EXPECT(code == 128 + SIGKILL || code == 0);      /* it may have been faster this time */
+        EXPECT(code == 128 + SIGKILL || code == 0); /* it may have been faster this time */
     }
     EXPECT_INT(run_whole(config, run, ""), 0);
     char why[256];
     if (!runs_same(reference, run, why)) FAIL("seed %d: %s", (int)seed, why);
 }
-TEST(a_killed_run_goes_on) { kill_and_resume(plain, 1); }
-TEST(a_killed_run_with_everything_on_goes_on) { kill_and_resume(all, 2); }
-TEST(a_killed_run_in_its_cross_fade_goes_on) { kill_and_resume(linear, 3); }
+TEST(a_killed_run_goes_on) {
+    kill_and_resume(plain, 1);
+}
+TEST(a_killed_run_with_everything_on_goes_on) {
+    kill_and_resume(all, 2);
+}
+TEST(a_killed_run_in_its_cross_fade_goes_on) {
+    kill_and_resume(linear, 3);
+}
 
 static void kill_at(const char *text, const char *when) {
-    const char *config = put("c.yaml", text), *reference = reference_run(config), *run = place("run");
+    const char *config = put("c.yaml", text), *reference = reference_run(config),
+               *run = place("run");
     interrupt(config, run, SIGKILL, when);
     EXPECT_INT(run_whole(config, run, ""), 0);
     expect_same(reference, run);
 }
-TEST(killed_at_the_switch_of_stages) { kill_at(all, "\"step\": 5,"); }
-TEST(killed_in_an_evaluation) { kill_at(all, "\"step\": 4,"); }
-TEST(killed_before_its_first_checkpoint) { kill_at(plain, "\"step\": 1,"); }
+TEST(killed_at_the_switch_of_stages) {
+    kill_at(all, "\"step\": 5,");
+}
+TEST(killed_in_an_evaluation) {
+    kill_at(all, "\"step\": 4,");
+}
+TEST(killed_before_its_first_checkpoint) {
+    kill_at(plain, "\"step\": 1,");
+}
 
 TEST(a_finished_run_started_again_changes_nothing) {
-    const char *config = put("c.yaml", plain), *reference = reference_run(config), *run = place("run");
+    const char *config = put("c.yaml", plain), *reference = reference_run(config),
+               *run = place("run");
     copy_run(reference, run);
     EXPECT_INT(run_whole(config, run, ""), 0);
     expect_same(reference, run);
 }
 TEST(the_same_threads_give_the_same_bits) {
     static const char args[] = "train.threads=2 train.steps=6 checkpoint.every=";
-    char why[256], *more = xprintf("%s5 data.workers=3 report.every=1s", args), *base = xprintf("%s2", args);    /* none of these show */
-    const char *config = put("c.yaml", linear), *reference = place("reference"), *run = place("run");
+    char why[256], *more = xprintf("%s5 data.workers=3 report.every=1s", args),
+                   *base = xprintf("%s2", args); /* none of these show */
+    const char *config = put("c.yaml", linear), *reference = place("reference"),
+               *run = place("run");
     EXPECT_INT(run_whole(config, reference, base), 0);
     EXPECT_INT(run_whole(config, run, more), 0);
     if (!runs_same(reference, run, why)) FAIL("%s", why);
@@ -88,7 +111,8 @@ TEST(what_a_killed_writer_left_is_removed) {
     if (!gone) _exit(0);
     run_wait(gone);
     EXPECT_OK(sys_mkdirs(temp_path("run/checkpoints")));
-    snprintf(path[0], RUN_PATH, "%s/checkpoints/step-4.safetensors.tmp-%s-%d", run, sys_hostname(), (int)gone);
+    snprintf(path[0], RUN_PATH, "%s/checkpoints/step-4.safetensors.tmp-%s-%d", run, sys_hostname(),
+             (int)gone);
     snprintf(path[1], RUN_PATH, "%s/best.safetensors.tmp-%s-%d", run, sys_hostname(), (int)gone);
     snprintf(path[2], RUN_PATH, "%s/checkpoints/notes.txt", run);
     for (int i = 0; i < 3; i++) EXPECT_OK(durable_write_all(path[i], "x", 1));
@@ -99,7 +123,8 @@ TEST(what_a_killed_writer_left_is_removed) {
 static void count_beyond(const char *base, const char *steps) {
     char path[RUN_PATH], to[RUN_PATH], text[256];
     const char *run = place("run"), *config = put("c.yaml", plain);
-    snprintf(text, sizeof text, "train.steps=%s eval.every=0 eval.images=1 checkpoint.every=1", steps);
+    snprintf(text, sizeof text, "train.steps=%s eval.every=0 eval.images=1 checkpoint.every=1",
+             steps);
     pid_t pid = run_start(config, run, text);
     EXPECT(run_await(pid, run, "/metrics.jsonl", "\"step\": 2,"));
     kill(pid, SIGTERM);
@@ -116,10 +141,14 @@ static void count_beyond(const char *base, const char *steps) {
     snprintf(text, sizeof text, "\"step\": %s, \"eval\"", steps);
     EXPECT(run_says(run, "/metrics.jsonl", text));
 }
-TEST(steps_beyond_two_to_the_31) { count_beyond("2147483638", "2147483658"); }
-TEST(steps_beyond_two_to_the_32) { count_beyond("4294967286", "4294967306"); }
+TEST(steps_beyond_two_to_the_31) {
+    count_beyond("2147483638", "2147483658");
+}
+TEST(steps_beyond_two_to_the_32) {
+    count_beyond("4294967286", "4294967306");
+}
 
-/* ---- damaged checkpoints ----------------------------------------------------------------------- */
+/* ---- damaged checkpoints -------------------------------------------------------------------- */
 static void flip_bit(const char *path, uint64_t bit) {
     Bytes b;
     CHECK(!sys_read_file(path, 1 << 28, EXIT_OUTPUT, &b));
@@ -128,7 +157,8 @@ static void flip_bit(const char *path, uint64_t bit) {
     free(b.data);
 }
 TEST(a_damaged_checkpoint_falls_back_to_the_one_before) {
-    const char *config = put("c.yaml", plain), *reference = reference_run(config), *run = place("run");
+    const char *config = put("c.yaml", plain), *reference = reference_run(config),
+               *run = place("run");
     char path[RUN_PATH], older[RUN_PATH];
     uint64_t bytes;
     Rng r = rng_stream(11, RNG_METHOD, 0, 0);
@@ -143,7 +173,7 @@ TEST(a_damaged_checkpoint_falls_back_to_the_one_before) {
         expect_said(run, "resuming from ");
         expect_same(reference, run);
         snprintf(older, sizeof older, "%s/checkpoints/step-14.safetensors", run);
-        EXPECT(sys_exists(older));                       /* two good ones stay; the bad one does not count */
+        EXPECT(sys_exists(older)); /* two good ones stay; the bad one does not count */
         strcat(path, ".bad");
         EXPECT(sys_exists(path));
     }
@@ -160,7 +190,7 @@ TEST(no_good_checkpoint_is_an_error) {
         free(file);
     }
     sys_free_names(names, n);
-    for (int i = 0; i < 2; i++) EXPECT_INT(run_whole(config, run, ""), 5);       /* and it stays one */
+    for (int i = 0; i < 2; i++) EXPECT_INT(run_whole(config, run, ""), 5); /* and it stays one */
     expect_said(run, "error E5011 ");
     expect_said(run, "none of 2 is usable");
     json_t *o = status_of(run);
@@ -180,7 +210,8 @@ static void forge(const char *run, const char *key, const char *value, int leave
     st_close(&f);
 }
 TEST(a_checkpoint_of_something_else_is_an_error) {
-    const char *config = put("c.yaml", plain), *reference = reference_run(config), *run = place("run");
+    const char *config = put("c.yaml", plain), *reference = reference_run(config),
+               *run = place("run");
     copy_run(reference, run), forge(run, "format_version", "2", 0);
     expect_refused(config, run, "", 5, "error E5015 ");
     expect_said(run, "written by version 0.1.0, which is newer");

@@ -1,7 +1,9 @@
-/* test_rundir.c - what a run may not be resumed with, and the run directory: its status, its lock, places that
- * cannot be written, disks that are full or read-only. The runs are processes of the program.
+/* test_rundir.c - what a run may not be resumed with, and the run directory: its status, its lock,
+ * places that cannot be written, disks that are full or read-only. The runs are processes of the
+ * program.
  *
- * What needs mounts makes them in a mount namespace of its own, and is skipped where that is not allowed. */
+ * What needs mounts makes them in a mount namespace of its own, and is skipped where that is not
+ * allowed. */
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -10,20 +12,23 @@
 #include "models/model.h"
 #include "tiny_runs.h"
 
-/* ---- what may not change ----------------------------------------------------------------------- */
+/* ---- what may not change -------------------------------------------------------------------- */
 TEST(changed_options_are_listed) {
     const char *config = put("c.yaml", all), *run = place("run");
     EXPECT_INT(run_whole(config, run, "train.steps=2"), 0);
-    expect_refused(config, run, "train.steps=2 train.lr=0.5 distill.losses.kd.tau=3", 5, "error E5000 ");
+    expect_refused(config, run, "train.steps=2 train.lr=0.5 distill.losses.kd.tau=3", 5,
+                   "error E5000 ");
     expect_said(run, "train.lr: 0.001 -> 0.5, distill.losses.kd.tau: 1 -> 3");
-    EXPECT_OK(sys_remove(temp_path("run/config.yaml")));         /* the checkpoint knows all the same */
+    EXPECT_OK(sys_remove(temp_path("run/config.yaml"))); /* the checkpoint knows all the same */
     expect_refused(config, run, "train.steps=3", 5, "train.steps: 2 -> 3");
-    expect_refused(config, run, "train.steps=2 checkpoint.keep=5 data.workers=2", 0, "done: 2 steps");
+    expect_refused(config, run, "train.steps=2 checkpoint.keep=5 data.workers=2", 0,
+                   "done: 2 steps");
 }
 static void write_pair(const char *root, int i, uint8_t shade) {
     uint8_t rgb[32 * 32 * 3], label[32 * 32], colours[12][3] = {{0}};
     char path[RUN_PATH];
-    for (int p = 0; p < 32 * 32; p++) label[p] = (uint8_t)(p / 64 % 11), memset(rgb + 3 * p, label[p] * 20 + shade * (p % 7), 3);
+    for (int p = 0; p < 32 * 32; p++)
+        label[p] = (uint8_t)(p / 64 % 11), memset(rgb + 3 * p, label[p] * 20 + shade * (p % 7), 3);
     snprintf(path, sizeof path, "%s/train/p%d.png", root, i);
     CHECK(!image_write_png_rgb(path, rgb, 32, 32));
     snprintf(path, sizeof path, "%s/trainannot/p%d.png", root, i);
@@ -33,7 +38,8 @@ static void write_pair(const char *root, int i, uint8_t shade) {
 static void write_lists(const char *root, int from, int to) {
     Str s = {0};
     char path[RUN_PATH];
-    for (int i = from; i < to; i++) str_addf(&s, "/SegNet/CamVid/train/p%d.png /SegNet/CamVid/trainannot/p%d.png\n", i, i);
+    for (int i = from; i < to; i++)
+        str_addf(&s, "/SegNet/CamVid/train/p%d.png /SegNet/CamVid/trainannot/p%d.png\n", i, i);
     snprintf(path, sizeof path, "%s/train.txt", root);
     CHECK(!durable_write_all(path, s.s, s.n));
     snprintf(path, sizeof path, "%s/val.txt", root);
@@ -42,7 +48,9 @@ static void write_lists(const char *root, int from, int to) {
 }
 TEST(changed_data_are_listed) {
     const char *root = place("data"), *run = place("run");
-    char *text = xprintf("data: {kind: camvid, root: %s, crop: 32x32}\n%strain: {steps: 2, batch: 2, threads: 1}\nreport: {images: 0}\n", root, STUDENT);
+    char *text = xprintf("data: {kind: camvid, root: %s, crop: 32x32}\n%strain: {steps: 2, batch: "
+                         "2, threads: 1}\nreport: {images: 0}\n",
+                         root, STUDENT);
     const char *config = put("c.yaml", text);
     EXPECT_OK(sys_mkdirs(temp_path("data/train")));
     EXPECT_OK(sys_mkdirs(temp_path("data/trainannot")));
@@ -51,8 +59,9 @@ TEST(changed_data_are_listed) {
     EXPECT_INT(run_whole(config, run, ""), 0);
     EXPECT(run_says(run, "/lists/train.txt", "\"p0\"\t"));
     expect_refused(config, run, "", 0, "done: 2 steps");
-    write_pair(root, 3, 9);                              /* another picture, of other size */
-    expect_refused(config, run, "", 5, "the train data changed since this run began: 1 changed (\"p3\"); restore them");
+    write_pair(root, 3, 9); /* another picture, of other size */
+    expect_refused(config, run, "", 5,
+                   "the train data changed since this run began: 1 changed (\"p3\"); restore them");
     write_pair(root, 3, 0);
     write_lists(root, 1, 9);
     expect_refused(config, run, "", 5, "error E5047 ");
@@ -62,7 +71,11 @@ TEST(changed_data_are_listed) {
     free(text);
 }
 static void write_weights(const char *path, uint64_t seed) {
-    ModelOptions o = {.model = "deeplabv3_mobilenetv2", .classes = 11, .width = 0.1, .aux = true, .norm = "bgr-caffe"};
+    ModelOptions o = {.model = "deeplabv3_mobilenetv2",
+                      .classes = 11,
+                      .width = 0.1,
+                      .aux = true,
+                      .norm = "bgr-caffe"};
     Net *n;
     ModelNodes at;
     Tensor t[512];
@@ -70,13 +83,15 @@ static void write_weights(const char *path, uint64_t seed) {
     net_init_formula(n, seed);
     for (int i = 0; i < n->n_params; i++) {
         NetParam *p = &n->params[i];
-        t[i] = (Tensor){p->name, p->kind == PARAM_COUNT ? DT_I64 : DT_F32, p->shape, p->kind == PARAM_COUNT ? (void *)&p->count : p->data};
+        t[i] = (Tensor){p->name, p->kind == PARAM_COUNT ? DT_I64 : DT_F32, p->shape,
+                        p->kind == PARAM_COUNT ? (void *)&p->count : p->data};
     }
     CHECK(!st_write(path, t, n->n_params, NULL, 0));
     net_close(n);
 }
 TEST(a_changed_teacher_is_an_error) {
-    const char *config = put("c.yaml", all), *run = place("run"), *weights = place("teacher.safetensors");
+    const char *config = put("c.yaml", all), *run = place("run"),
+               *weights = place("teacher.safetensors");
     char *args = xprintf("train.steps=2 teacher.weights=%s", weights);
     write_weights(weights, 1);
     EXPECT_INT(run_whole(config, run, args), 0);
@@ -88,13 +103,13 @@ TEST(a_changed_teacher_is_an_error) {
     free(args);
 }
 
-/* ---- the run directory ------------------------------------------------------------------------- */
+/* ---- the run directory ---------------------------------------------------------------------- */
 TEST(the_status_tells_of_a_live_run) {
     const char *config = put("c.yaml", all), *run = place("run");
     pid_t pid = run_start(config, run, "train.steps=500 train.schedule=constant");
     EXPECT(run_await(pid, run, "/metrics.jsonl", "\"step\": 4, \"eval\""));
     EXPECT(run_await(pid, run, "/metrics.jsonl", "\"step\": 9,"));
-    pause_ms(60);                                        /* report.every is 50 ms; written at the edge of a step */
+    pause_ms(60); /* report.every is 50 ms; written at the edge of a step */
     EXPECT(run_await(pid, run, "/metrics.jsonl", "\"step\": 11,"));
     json_t *o = status_of(run), *eval = json_object_get(o, "eval");
     EXPECT_STR(text_of(o, "state"), "running");
@@ -104,7 +119,8 @@ TEST(the_status_tells_of_a_live_run) {
     EXPECT(number_of(o, "eta_s") > 0);
     EXPECT(number_of(json_object_get(o, "loss"), "kd") > 0);
     EXPECT_INT((int)number_of(eval, "step") % 4, 0);
-    EXPECT(json_is_number(json_object_get(eval, "miou")) && json_is_number(json_object_get(eval, "best")));
+    EXPECT(json_is_number(json_object_get(eval, "miou")) &&
+           json_is_number(json_object_get(eval, "best")));
     json_decref(o);
     kill(pid, SIGKILL);
     run_wait(pid);
@@ -120,11 +136,12 @@ TEST(two_runs_in_one_folder_are_refused) {
     expect_said(run, expected);
     EXPECT_INT(kill(first, 0), 0);
     json_t *o = status_of(run);
-    EXPECT_STR(text_of(o, "state"), "running");          /* of the first: the second wrote nothing */
+    EXPECT_STR(text_of(o, "state"), "running"); /* of the first: the second wrote nothing */
     json_decref(o);
     kill(first, SIGKILL);
     run_wait(first);
-    pid_t third = run_start(config, run, "train.steps=100000");  /* a dead one's lock holds nobody up */
+    pid_t third =
+        run_start(config, run, "train.steps=100000"); /* a dead one's lock holds nobody up */
     EXPECT(run_await(third, run, ".said", "resuming from "));
     kill(third, SIGTERM);
     EXPECT_INT(run_wait(third), 128 + SIGTERM);
@@ -133,13 +150,14 @@ TEST(a_second_signal_stops_at_once) {
     const char *config = put("c.yaml", plain), *run = place("run");
     pid_t pid = run_start(config, run, "train.steps=100000 train.batch=16");
     EXPECT(run_await(pid, run, "/metrics.jsonl", "\"step\": 1,"));
-    kill(pid, SIGTERM), kill(pid, SIGINT);               /* two of one kind may become one */
+    kill(pid, SIGTERM), kill(pid, SIGINT); /* two of one kind may become one */
     int code = run_wait(pid);
     if (code != 128 + SIGTERM && code != 128 + SIGINT) FAIL("exit code %d", code);
     EXPECT(!run_says(run, ".said", "everything is saved"));
 }
 TEST(places_that_cannot_be_written_are_refused) {
-    const char *config = put("c.yaml", plain), *file = put("file", "x"), *fifo = place("fifo"), *link = place("link");
+    const char *config = put("c.yaml", plain), *file = put("file", "x"), *fifo = place("fifo"),
+               *link = place("link");
     EXPECT_INT(mkfifo(fifo, 0600), 0);
     EXPECT_INT(symlink("/nowhere/at/all", link), 0);
     const char *const bad[] = {file, fifo, link};
@@ -154,22 +172,25 @@ TEST(places_that_cannot_be_written_are_refused) {
     free(b.data);
 }
 
-/* ---- mounts ------------------------------------------------------------------------------------ */
+/* ---- mounts --------------------------------------------------------------------------------- */
 /* A file system of `size` (as of mount -o size=) at DIR, seen by this test and its runs alone. */
 static void mount_small(const char *dir, const char *size) {
     char option[64];
     snprintf(option, sizeof option, "size=%s", size);
     EXPECT_OK(sys_mkdirs(dir));
-    if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) || mount("tmpfs", dir, "tmpfs", 0, option))
+    if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+        mount("tmpfs", dir, "tmpfs", 0, option))
         SKIP("mounting is not allowed here (%s)", strerror(errno));
 }
 static void remount(const char *dir, unsigned long flags, const char *option) {
-    if (mount("none", dir, NULL, MS_REMOUNT | flags, option)) FAIL("remount %s: %s", dir, strerror(errno));
+    if (mount("none", dir, NULL, MS_REMOUNT | flags, option))
+        FAIL("remount %s: %s", dir, strerror(errno));
 }
 TEST(a_full_disk_is_waited_out_for_three_misses) {
-    const char *config = put("c.yaml", plain), *reference = reference_run(config), *disk = place("disk"), *run = place("disk/run");
+    const char *config = put("c.yaml", plain), *reference = reference_run(config),
+               *disk = place("disk"), *run = place("disk/run");
     char path[RUN_PATH];
-    mount_small(disk, "8m");                             /* two checkpoints of 3 MB and a best of 1.6 MB */
+    mount_small(disk, "8m"); /* two checkpoints of 3 MB and a best of 1.6 MB */
     EXPECT_INT(run_whole(config, run, ""), 6);
     expect_said(run, "not written: ");
     expect_said(run, "training goes on, next try at the next interval (1 of 3)");
@@ -177,7 +198,7 @@ TEST(a_full_disk_is_waited_out_for_three_misses) {
     expect_said(run, "error E6003 the checkpoint of step 10 could not be written");
     expect_said(run, "no space left on the disk, ");
     expect_said(run, " bytes needed, ");
-    EXPECT_INT(run_newest(run, path), 4);                /* what was there before stays, and is good */
+    EXPECT_INT(run_newest(run, path), 4); /* what was there before stays, and is good */
     EXPECT_OK(st_verify(path));
     json_t *o = status_of(run);
     EXPECT_STR(text_of(o, "state"), "failed");
@@ -189,11 +210,12 @@ TEST(a_full_disk_is_waited_out_for_three_misses) {
     char **names;
     int n;
     EXPECT_OK(sys_list(temp_path("disk/run/checkpoints"), EXIT_OUTPUT, &names, &n));
-    EXPECT_INT(n, 2);                                    /* no temporary file was left */
+    EXPECT_INT(n, 2); /* no temporary file was left */
     sys_free_names(names, n);
 }
 TEST(a_disk_that_is_full_for_a_while_costs_a_warning) {
-    const char *config = put("c.yaml", plain), *disk = place("disk"), *run = place("disk/run"), *ballast = place("disk/ballast");
+    const char *config = put("c.yaml", plain), *disk = place("disk"), *run = place("disk/run"),
+               *ballast = place("disk/ballast");
     mount_small(disk, "20m");
     int fd = open(ballast, O_WRONLY | O_CREAT, 0600);
     EXPECT_INT(posix_fallocate(fd, 0, 18 << 20), 0);
@@ -208,7 +230,8 @@ TEST(a_disk_that_is_full_for_a_while_costs_a_warning) {
     EXPECT_INT(run_wait(pid), 128 + SIGTERM);
 }
 TEST(a_log_that_cannot_grow_costs_a_warning) {
-    const char *config = put("c.yaml", plain), *reference = reference_run(config), *disk = place("disk"), *run = place("run");
+    const char *config = put("c.yaml", plain), *reference = reference_run(config),
+               *disk = place("disk"), *run = place("run");
     char why[256];
     mount_small(disk, "4k");
     int fd = open(temp_path("disk/ballast"), O_WRONLY | O_CREAT, 0600);
@@ -230,7 +253,7 @@ TEST(a_read_only_folder_is_refused_before_any_work) {
     EXPECT_OK(sys_mkdirs(temp_path("disk/run")));
     EXPECT_OK(sys_mkdirs(said));
     remount(disk, MS_RDONLY, NULL);
-    char *link = path_join(said, "run");                 /* so that its words can be written beside it */
+    char *link = path_join(said, "run"); /* so that its words can be written beside it */
     EXPECT_INT(symlink(temp_path("disk/run"), link), 0);
     EXPECT_INT(run_whole(config, link, ""), 6);
     expect_said(link, "error E6007 ");

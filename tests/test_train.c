@@ -1,5 +1,6 @@
-/* test_train.c - one process: jobs and their gradients, evaluation and its scores, whole small runs and
- * what they leave behind, what is refused before any work. Runs that are interrupted: test_resume.c. */
+/* test_train.c - one process: jobs and their gradients, evaluation and its scores, whole small runs
+ * and what they leave behind, what is refused before any work. Runs that are interrupted:
+ * test_resume.c. */
 #include "base/log.h"
 #include "base/parallel.h"
 #include "base/rng.h"
@@ -10,9 +11,15 @@
 
 enum { H = 32, W = 32 };
 #define STUDENT "student.model=deeplabv3_mobilenetv2 student.width=0.1 student.aux=true "
-#define TEACHER "teacher.model=deeplabv3_mobilenetv2 teacher.width=0.1 teacher.aux=true teacher.weights=formula:2 "
-#define SCENES "data=scenes data.crop=32x32 data.scenes.size=32x48 data.scenes.train=10 data.scenes.val=3 data.scale=[0.5,1.5] "
-#define SHORT "train.steps=8 train.batch=2 train.lr=0.02 train.threads=1 checkpoint.every=3 eval.every=4 report.metrics=1 "
+#define TEACHER                                                                                    \
+    "teacher.model=deeplabv3_mobilenetv2 teacher.width=0.1 teacher.aux=true "                      \
+    "teacher.weights=formula:2 "
+#define SCENES                                                                                     \
+    "data=scenes data.crop=32x32 data.scenes.size=32x48 data.scenes.train=10 data.scenes.val=3 "   \
+    "data.scale=[0.5,1.5] "
+#define SHORT                                                                                      \
+    "train.steps=8 train.batch=2 train.lr=0.02 train.threads=1 checkpoint.every=3 eval.every=4 "   \
+    "report.metrics=1 "
 
 static Config *config(const char *fmt, ...) {
     char text[2048], *word[64], *rest = text, *item;
@@ -28,8 +35,12 @@ static Config *config(const char *fmt, ...) {
     return c;
 }
 
-/* ---- jobs -------------------------------------------------------------------------------------- */
-typedef struct Work { Config *c; Dataset *d; Job *job; } Work;
+/* ---- jobs ----------------------------------------------------------------------------------- */
+typedef struct Work {
+    Config *c;
+    Dataset *d;
+    Job *job;
+} Work;
 
 static Err work_open(Work *w, Config *c) {
     *w = (Work){.c = c};
@@ -44,7 +55,12 @@ static void work_close(Work *w) {
 /* n images of noise, every pixel labelled. */
 static Batch noise(int n) {
     const size_t pixels = (size_t)n * H * W;
-    Batch b = {.n = n, .h = H, .w = W, .images = xcalloc(pixels, 3), .labels = xcalloc(pixels, 4), .rects = xcalloc((size_t)n, 16)};
+    Batch b = {.n = n,
+               .h = H,
+               .w = W,
+               .images = xcalloc(pixels, 3),
+               .labels = xcalloc(pixels, 4),
+               .rects = xcalloc((size_t)n, 16)};
     Rng r = rng_stream(3, RNG_METHOD, 0, 0);
     for (size_t i = 0; i < 3 * pixels; i++) b.images[i] = (uint8_t)rng_below(&r, i, 256);
     for (size_t i = 0; i < pixels; i++) b.labels[i] = (int32_t)rng_below(&r, 4 * pixels + i, 11);
@@ -54,21 +70,26 @@ static Batch noise(int n) {
 static Batch part(const Batch *b, int first, int n) {
     Batch p = *b;
     p.n = n, p.first_sample = (uint64_t)first;
-    p.images += (size_t)first * H * W * 3, p.labels += (size_t)first * H * W, p.rects += (size_t)first * 4;
+    p.images += (size_t)first * H * W * 3, p.labels += (size_t)first * H * W,
+        p.rects += (size_t)first * 4;
     return p;
 }
-static void batch_free(Batch *b) { free(b->images), free(b->labels), free(b->rects); }
+static void batch_free(Batch *b) {
+    free(b->images), free(b->labels), free(b->rects);
+}
 static double l2_ratio(const float *a, const float *b, int64_t n) {
     double d = 0, s = 0;
-    for (int64_t i = 0; i < n; i++) d += ((double)a[i] - b[i]) * ((double)a[i] - b[i]), s += (double)b[i] * b[i];
+    for (int64_t i = 0; i < n; i++)
+        d += ((double)a[i] - b[i]) * ((double)a[i] - b[i]), s += (double)b[i] * b[i];
     return sqrt(d / s);
 }
-/* With batch norm frozen, dropout off and all pixels labelled, two micro-batches of two are one batch of
- * four: the means over equal counts average to the mean. */
+/* With batch norm frozen, dropout off and all pixels labelled, two micro-batches of two are one
+ * batch of four: the means over equal counts average to the mean. */
 TEST(accumulation_gives_the_mean_gradient) {
     static const float stage[] = {1, 0};
-    static const char common[] = SCENES STUDENT TEACHER "student.weights=formula:1 student.bn=frozen student.dropout=false "
-                                 "distill.losses=[kd] train.schedule=constant train.threads=1 ";
+    static const char common[] =
+        SCENES STUDENT TEACHER "student.weights=formula:1 student.bn=frozen student.dropout=false "
+                               "distill.losses=[kd] train.schedule=constant train.threads=1 ";
     Work whole, halves;
     StepResult a, b[2];
     Batch four = noise(4);
@@ -82,13 +103,16 @@ TEST(accumulation_gives_the_mean_gradient) {
     EXPECT_NEAR(0.5 * (b[0].total + b[1].total), a.total, 1e-6);
     EXPECT_NEAR(0.5 * (b[0].terms[0] + b[1].terms[0]), a.terms[0], 1e-6);
     Net *x = job_student(whole.job), *y = job_student(halves.job);
-    float *before = memcpy(xcalloc((size_t)x->n_trainable, 4), x->values, (size_t)x->n_trainable * 4);
+    float *before =
+        memcpy(xcalloc((size_t)x->n_trainable, 4), x->values, (size_t)x->n_trainable * 4);
     Optimizer *ox, *oy;
     EXPECT_OK(optimizer_open(whole.c, x, &ox));
     EXPECT_OK(optimizer_open(halves.c, y, &oy));
     EXPECT_NEAR(optimizer_step(oy, 0), optimizer_step(ox, 0), 1e-5);
-    for (int64_t i = 0; i < x->n_trainable; i++) x->values[i] -= before[i], y->values[i] -= before[i];
-    double ratio = l2_ratio(y->values, x->values, x->n_trainable);     /* of the updates; float32 sums in another order */
+    for (int64_t i = 0; i < x->n_trainable; i++)
+        x->values[i] -= before[i], y->values[i] -= before[i];
+    double ratio = l2_ratio(y->values, x->values,
+                            x->n_trainable); /* of the updates; float32 sums in another order */
     if (!(ratio < 1e-5)) FAIL("updates differ by %.3g of their length", ratio);
     free(before), batch_free(&four);
     optimizer_close(ox), optimizer_close(oy);
@@ -99,7 +123,8 @@ TEST(a_term_reports_what_it_cannot_compute) {
     Work w;
     StepResult x;
     Batch b = noise(2);
-    EXPECT_OK(work_open(&w, config(SCENES STUDENT TEACHER "train.batch=2 distill.task=rdd distill.task.compat=rdd2023 "
+    EXPECT_OK(work_open(&w, config(SCENES STUDENT TEACHER
+                                   "train.batch=2 distill.task=rdd distill.task.compat=rdd2023 "
                                    "distill.task.class_weights=1,1,1,1,1,1,1,1,1,1,1")));
     EXPECT_ERR(job_step(w.job, &b, 1, stage, false, &x), E(3, 0));
     EXPECT_HAS(err_text(), "2048 labelled pixels, compat=rdd2023 keeps at least 100000");
@@ -114,27 +139,36 @@ TEST(a_teacher_that_no_term_reads_is_not_run) {
     work_close(&w);
 }
 TEST(jobs_that_cannot_be_are_refused) {
-    static const struct { const char *args; Err rc; const char *text; } cases[] = {
+    static const struct {
+        const char *args;
+        Err rc;
+        const char *text;
+    } cases[] = {
         {SCENES, E(2, 76), "student.model is not set"},
         {SCENES "student=deeplabv3_resnet81", E(2, 76), "deeplabv3_resnet18"},
-        {SCENES STUDENT "student.classes=5", E(2, 37), "the data set has 11, the student 5; they must agree"},
-        {SCENES STUDENT TEACHER "teacher.classes=19", E(2, 37), "the data set has 11, the student 11, the teacher 19"},
+        {SCENES STUDENT "student.classes=5", E(2, 37),
+         "the data set has 11, the student 5; they must agree"},
+        {SCENES STUDENT TEACHER "teacher.classes=19", E(2, 37),
+         "the data set has 11, the student 11, the teacher 19"},
         {SCENES STUDENT "student.norm=none", E(2, 76), "student.norm=none takes no pictures"},
-        {SCENES STUDENT TEACHER "teacher.output_stride=16", E(2, 0), "give both the same output_stride"},
+        {SCENES STUDENT TEACHER "teacher.output_stride=16", E(2, 0),
+         "give both the same output_stride"},
         {SCENES STUDENT "distill.losses=[kd]", E(2, 0), "there is no teacher"},
         {SCENES STUDENT "distill.task=rdd", E(2, 0), "there is no teacher"},
-        {SCENES STUDENT TEACHER "teacher.aux=false distill.task=rdd", E(2, 0), "tfe=aux needs a teacher with an auxiliary head"},
+        {SCENES STUDENT TEACHER "teacher.aux=false distill.task=rdd", E(2, 0),
+         "tfe=aux needs a teacher with an auxiliary head"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         Work w;
         Err rc = work_open(&w, config("%s", cases[i].args));
         if (rc != cases[i].rc || !strstr(err_text(), cases[i].text))
-            FAIL("%s: E%d %s, expected E%d and \"%s\"", cases[i].args, rc, rc ? err_text() : "", cases[i].rc, cases[i].text);
+            FAIL("%s: E%d %s, expected E%d and \"%s\"", cases[i].args, rc, rc ? err_text() : "",
+                 cases[i].rc, cases[i].text);
         work_close(&w);
     }
 }
 
-/* ---- evaluation -------------------------------------------------------------------------------- */
+/* ---- evaluation ----------------------------------------------------------------------------- */
 TEST(scores_follow_from_the_confusion_matrix) {
     static const int32_t label[] = {0, 0, 0, 1, 1, -1, 0, 3};
     static const uint8_t pred[] = {0, 0, 1, 1, 2, 0, 0, 3};
@@ -142,13 +176,13 @@ TEST(scores_follow_from_the_confusion_matrix) {
     Scores s;
     confusion_add(m, label, pred, 8);
     EXPECT_INT(m->count[0], 3);
-    EXPECT_INT(m->count[1], 1);              /* label 0 taken for 1: rows are labels */
+    EXPECT_INT(m->count[1], 1); /* label 0 taken for 1: rows are labels */
     EXPECT_INT(m->count[5 + 2], 1);
     confusion_scores(m, &s);
     EXPECT_NEAR(s.iou[0], 3.0 / 4, 1e-15);
     EXPECT_NEAR(s.iou[1], 1.0 / 3, 1e-15);
-    EXPECT_NEAR(s.iou[2], 0, 0);             /* predicted, never a label: counts in miou, not in miou_present */
-    EXPECT(isnan(s.iou[4]));                 /* neither: has none */
+    EXPECT_NEAR(s.iou[2], 0, 0); /* predicted, never a label: counts in miou, not in miou_present */
+    EXPECT(isnan(s.iou[4]));     /* neither: has none */
     EXPECT_NEAR(s.miou, (0.75 + 1.0 / 3 + 0 + 1) / 4, 1e-15);
     EXPECT_NEAR(s.miou_present, (0.75 + 1.0 / 3 + 1) / 3, 1e-15);
     EXPECT_NEAR(s.pixel_accuracy, 5.0 / 7, 1e-15);
@@ -164,15 +198,18 @@ TEST(nothing_labelled_scores_nothing) {
     Scores s;
     confusion_add(m, label, pred, 2);
     confusion_scores(m, &s);
-    EXPECT(isnan(s.miou) && isnan(s.miou_present) && isnan(s.pixel_accuracy) && isnan(s.mean_accuracy));
+    EXPECT(isnan(s.miou) && isnan(s.miou_present) && isnan(s.pixel_accuracy) &&
+           isnan(s.mean_accuracy));
     scores_free(&s);
     confusion_close(m);
 }
 /* Bilinear, align_corners, in double. */
 static double upsampled(const float *x, int h, int w, int H_, int W_, int y, int z) {
-    double fy = H_ > 1 ? (double)y * (h - 1) / (H_ - 1) : 0, fx = W_ > 1 ? (double)z * (w - 1) / (W_ - 1) : 0;
+    double fy = H_ > 1 ? (double)y * (h - 1) / (H_ - 1) : 0,
+           fx = W_ > 1 ? (double)z * (w - 1) / (W_ - 1) : 0;
     int y0 = (int)fy, x0 = (int)fx, y1 = y0 + 1 < h ? y0 + 1 : y0, x1 = x0 + 1 < w ? x0 + 1 : x0;
-    double a = x[y0 * w + x0] * (1 - (fx - x0)) + x[y0 * w + x1] * (fx - x0), b = x[y1 * w + x0] * (1 - (fx - x0)) + x[y1 * w + x1] * (fx - x0);
+    double a = x[y0 * w + x0] * (1 - (fx - x0)) + x[y0 * w + x1] * (fx - x0),
+           b = x[y1 * w + x0] * (1 - (fx - x0)) + x[y1 * w + x1] * (fx - x0);
     return a * (1 - (fy - y0)) + b * (fy - y0);
 }
 static void check_prediction(Net *n, const ModelNodes *at, Predictor *p, int h, int w) {
@@ -185,7 +222,14 @@ static void check_prediction(Net *n, const ModelNodes *at, Predictor *p, int h, 
     Plan *plan;
     Node in[] = {at->image, at->rects};
     Shape shapes[] = {SHAPE(1, h, w, 3), SHAPE(1, 4)};
-    EXPECT_OK(plan_make(n, &(PlanSpec){.backend = BACKEND_REF, .outputs = &at->logits, .n_outputs = 1, .inputs = in, .input_shapes = shapes, .n_inputs = 2}, &plan));
+    EXPECT_OK(plan_make(n,
+                        &(PlanSpec){.backend = BACKEND_REF,
+                                    .outputs = &at->logits,
+                                    .n_outputs = 1,
+                                    .inputs = in,
+                                    .input_shapes = shapes,
+                                    .n_inputs = 2},
+                        &plan));
     plan_bind(plan, at->image, rgb), plan_bind(plan, at->rects, rect);
     plan_run(plan, &(OpRun){0}, false);
     Shape s = plan_shape(plan, at->logits);
@@ -194,24 +238,29 @@ static void check_prediction(Net *n, const ModelNodes *at, Predictor *p, int h, 
     for (int y = 0; y < h; y++)
         for (int x = 0; x < w; x++) {
             double v[11], sum = 0, top = -1e30;
-            for (int k = 0; k < 11; k++) v[k] = upsampled(logits + k * lh * lw, lh, lw, h, w, y, x), top = fmax(top, v[k]);
+            for (int k = 0; k < 11; k++)
+                v[k] = upsampled(logits + k * lh * lw, lh, lw, h, w, y, x), top = fmax(top, v[k]);
             for (int k = 0; k < 11; k++) sum += exp(v[k] - top);
-            for (int k = 0; k < 11; k++) EXPECT_NEAR(probs[(k * h + y) * w + x], exp(v[k] - top) / sum, 1e-4);
-            EXPECT(v[pred[y * w + x]] > top - 1e-4);      /* the best class, or one that ties with it */
+            for (int k = 0; k < 11; k++)
+                EXPECT_NEAR(probs[(k * h + y) * w + x], exp(v[k] - top) / sum, 1e-4);
+            EXPECT(v[pred[y * w + x]] > top - 1e-4); /* the best class, or one that ties with it */
         }
     plan_close(plan);
     free(rgb), free(pred), free(probs);
 }
 TEST(predictions_are_the_best_class_of_upsampled_logits) {
-    static const int sizes[][2] = {{33, 50}, {8, 9}, {40, 33}, {1, 20}, {64, 64}, {33, 50}};   /* more than it keeps plans for */
-    ModelOptions o = {.model = "deeplabv3_mobilenetv2", .classes = 11, .width = 0.1, .norm = "rgb-imagenet"};
+    static const int sizes[][2] = {{33, 50}, {8, 9},   {40, 33},
+                                   {1, 20},  {64, 64}, {33, 50}}; /* more than it keeps plans for */
+    ModelOptions o = {
+        .model = "deeplabv3_mobilenetv2", .classes = 11, .width = 0.1, .norm = "rgb-imagenet"};
     Net *n;
     ModelNodes at;
     Predictor *p;
     EXPECT_OK(model_open(&o, 33, 33, &n, &at));
     net_init_formula(n, 4);
     EXPECT_OK(predictor_open(n, &at, &p));
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) check_prediction(n, &at, p, sizes[i][0], sizes[i][1]);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        check_prediction(n, &at, p, sizes[i][0], sizes[i][1]);
     predictor_close(p);
     net_close(n);
 }
@@ -219,7 +268,8 @@ TEST(predictions_are_the_best_class_of_upsampled_logits) {
 TEST(a_distilling_net_is_evaluated_on_whole_images) {
     Work w;
     Dataset *val;
-    EXPECT_OK(work_open(&w, config(SCENES STUDENT TEACHER "distill.losses=[kd] distill.task=rdd train.batch=1")));
+    EXPECT_OK(work_open(
+        &w, config(SCENES STUDENT TEACHER "distill.losses=[kd] distill.task=rdd train.batch=1")));
     EXPECT_OK(dataset_open(&w.c->data, "val", &val));
     Confusion *m = confusion_open(11);
     EXPECT_OK(evaluate(job_student(w.job), job_nodes(w.job), val, 2, m));
@@ -238,7 +288,7 @@ TEST(a_distilling_net_is_evaluated_on_whole_images) {
     work_close(&w);
 }
 
-/* ---- whole runs -------------------------------------------------------------------------------- */
+/* ---- whole runs ----------------------------------------------------------------------------- */
 static Err train(const char *out, const char *args) {
     Config *c = config("out=%s %s", out, args);
     Err rc = train_run(c);
@@ -268,8 +318,14 @@ static json_t *status_of(const char *run) {
 TEST(a_run_leaves_what_is_promised) {
     const char *run = temp_path("run");
     EXPECT_OK(train(run, SCENES STUDENT RDD SHORT "train.ema=0.9"));
-    static const char *const files[] = {"config.yaml", "log.txt", "metrics.jsonl", "run.status.json", "best.safetensors",
-                                        "last.safetensors", "checkpoints/step-8.safetensors", "checkpoints/step-6.safetensors"};
+    static const char *const files[] = {"config.yaml",
+                                        "log.txt",
+                                        "metrics.jsonl",
+                                        "run.status.json",
+                                        "best.safetensors",
+                                        "last.safetensors",
+                                        "checkpoints/step-8.safetensors",
+                                        "checkpoints/step-6.safetensors"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char *path = path_join(run, files[i]);
         if (!sys_exists(path)) FAIL("%s is missing", files[i]);
@@ -278,14 +334,16 @@ TEST(a_run_leaves_what_is_promised) {
     char path[RUN_PATH];
     EXPECT_INT(run_newest(run, path), 8);
     snprintf(path, sizeof path, "%s/checkpoints/step-3.safetensors", run);
-    EXPECT(!sys_exists(path));                           /* keep=2 */
+    EXPECT(!sys_exists(path)); /* keep=2 */
     json_t *o = status_of(run);
     EXPECT_STR(json_string_value(field(o, "state")), "done");
     EXPECT_INT(json_integer_value(field(o, "exit_code")), 0);
     EXPECT_INT(json_integer_value(field(o, "pid")), getpid());
     EXPECT_STR(json_string_value(field(o, "log")), "complete");
     EXPECT(json_is_string(field(o, "host")) && json_is_string(field(o, "time")));
-    expect_numbers(o, (const char *const[]){"step", "steps", "eta_s", "loss/total", "loss/task", "loss/kd", "eval/step", "eval/miou", "eval/best", NULL});
+    expect_numbers(o,
+                   (const char *const[]){"step", "steps", "eta_s", "loss/total", "loss/task",
+                                         "loss/kd", "eval/step", "eval/miou", "eval/best", NULL});
     json_decref(o);
 }
 TEST(metrics_lines_hold_what_is_promised) {
@@ -299,16 +357,24 @@ TEST(metrics_lines_hold_what_is_promised) {
         if (eval) {
             evals++;
             EXPECT_INT(json_integer_value(field(o, "step")), 4 * evals);
-            expect_numbers(eval, (const char *const[]){"miou", "miou_present", "pixel_accuracy", "mean_accuracy", "images", "seconds", "ema/miou", NULL});
+            expect_numbers(eval, (const char *const[]){"miou", "miou_present", "pixel_accuracy",
+                                                       "mean_accuracy", "images", "seconds",
+                                                       "ema/miou", NULL});
             EXPECT_INT(json_array_size(field(eval, "classes")), 11);
-            EXPECT_STR(json_string_value(field(json_array_get(field(eval, "classes"), 0), "name")), "sky");
+            EXPECT_STR(json_string_value(field(json_array_get(field(eval, "classes"), 0), "name")),
+                       "sky");
         } else {
             steps++;
             EXPECT_INT(json_integer_value(field(o, "step")), steps);
             EXPECT_STR(json_string_value(field(o, "stage")), steps <= 4 ? "tfe" : "tse");
-            expect_numbers(o, (const char *const[]){"epoch", "lr", "loss/total", "loss/task", "loss/aux", "loss/kd", "grad_norm", "images_per_s", "stall", NULL});
+            expect_numbers(o, (const char *const[]){"epoch", "lr", "loss/total", "loss/task",
+                                                    "loss/aux", "loss/kd", "grad_norm",
+                                                    "images_per_s", "stall", NULL});
             if (steps > 4) expect_numbers(o, (const char *const[]){"kept/main", "kept/aux", NULL});
-            EXPECT_NEAR(json_number_value(field(o, "loss/total")), json_number_value(field(o, "loss/task")) + json_number_value(field(o, "loss/kd")), 1e-5);
+            EXPECT_NEAR(json_number_value(field(o, "loss/total")),
+                        json_number_value(field(o, "loss/task")) +
+                            json_number_value(field(o, "loss/kd")),
+                        1e-5);
         }
         json_decref(o);
     }
@@ -325,12 +391,15 @@ TEST(a_checkpoint_holds_the_whole_state) {
     const char *run = temp_path("run");
     char path[RUN_PATH];
     SafeFile f;
-    EXPECT_OK(train(run, SCENES STUDENT RDD SHORT "train.ema=0.9 train.optimizer=adamw train.accumulate=2 seed=6"));
+    EXPECT_OK(train(run, SCENES STUDENT RDD SHORT
+                    "train.ema=0.9 train.optimizer=adamw train.accumulate=2 seed=6"));
     run_newest(run, path);
     EXPECT_OK(st_read(path, EXIT_CHECKPOINT, &f));
-    static const char *const tensors[] = {"head.block.1.weight", "optim/head.block.1.weight", "optim/sq/head.block.1.weight", "ema/head.block.1.weight"};
+    static const char *const tensors[] = {"head.block.1.weight", "optim/head.block.1.weight",
+                                          "optim/sq/head.block.1.weight",
+                                          "ema/head.block.1.weight"};
     EXPECT_STR(meta(&f, "step"), "8");
-    EXPECT_STR(meta(&f, "sample"), "32");                /* 8 updates x 2 micro-batches x 2 images */
+    EXPECT_STR(meta(&f, "sample"), "32"); /* 8 updates x 2 micro-batches x 2 images */
     EXPECT_STR(meta(&f, "seed"), "6");
     EXPECT_STR(meta(&f, "threads"), "1");
     EXPECT_STR(meta(&f, "eval_step"), "8");
@@ -343,26 +412,33 @@ TEST(a_checkpoint_holds_the_whole_state) {
     EXPECT_INT(strlen(meta(&f, "teacher")), 32);
     EXPECT_INT(strlen(meta(&f, "fingerprint")), 32);
     EXPECT_INT(strlen(meta(&f, "fingerprint_val")), 32);
-    EXPECT(*meta(&f, "kernels") && *meta(&f, "compiler") && *meta(&f, "best") && *meta(&f, "best_step") && *meta(&f, "last"));
+    EXPECT(*meta(&f, "kernels") && *meta(&f, "compiler") && *meta(&f, "best") &&
+           *meta(&f, "best_step") && *meta(&f, "last"));
     int parts[4] = {0};
     for (int i = 0; i < f.tensors->n; i++) {
         const char *name = f.tensors->v[i].name;
-        if (str_ends(name, "num_batches_tracked"))       /* the dry run of both stages is not counted */
+        if (str_ends(name, "num_batches_tracked")) /* the dry run of both stages is not counted */
             EXPECT_INT(*(int64_t *)f.tensors->v[i].data, 16);
-        parts[str_starts(name, "optim/sq/") ? 2 : str_starts(name, "optim/") ? 1 : str_starts(name, "ema/") ? 3 : 0]++;
+        parts[str_starts(name, "optim/sq/") ? 2
+              : str_starts(name, "optim/")  ? 1
+              : str_starts(name, "ema/")    ? 3
+                                            : 0]++;
         for (int k = 0; k < 4; k++)
             if (!strcmp(name, tensors[k])) parts[k] += 10000;
     }
     for (int k = 0; k < 4; k++)
-        if (parts[k] < 10000 && k) FAIL("%d tensors like %s, and not that one", parts[k], tensors[k]);
+        if (parts[k] < 10000 && k)
+            FAIL("%d tensors like %s, and not that one", parts[k], tensors[k]);
     EXPECT_INT(parts[1], parts[2]);
-    EXPECT(parts[3] % 10000 > parts[1] % 10000);         /* running statistics are averaged too */
+    EXPECT(parts[3] % 10000 > parts[1] % 10000); /* running statistics are averaged too */
     st_close(&f);
 }
 TEST(a_run_learns) {
     const char *run = temp_path("run");
-    EXPECT_OK(train(run, "data=scenes data.scenes.size=32x32 data.scenes.train=4 data.scenes.val=1 data.mirror=0 " STUDENT
-                         "train.steps=60 train.batch=4 train.lr=0.05 train.threads=1 eval.every=0 report.metrics=59 student.dropout=false"));
+    EXPECT_OK(train(run, "data=scenes data.scenes.size=32x32 data.scenes.train=4 data.scenes.val=1 "
+                         "data.mirror=0 " STUDENT
+                         "train.steps=60 train.batch=4 train.lr=0.05 train.threads=1 eval.every=0 "
+                         "report.metrics=59 student.dropout=false"));
     double loss[3] = {0};
     int n = 0;
     char *text = run_text(run, "/metrics.jsonl"), *rest = text;
@@ -371,14 +447,16 @@ TEST(a_run_learns) {
         if (field(o, "loss") && n < 3) loss[n++] = json_number_value(field(o, "loss/total"));
         json_decref(o);
     }
-    EXPECT_INT(n, 3);                                    /* steps 1, 59 and 60 */
+    EXPECT_INT(n, 3); /* steps 1, 59 and 60 */
     if (!(loss[2] < 0.5 * loss[0])) FAIL("loss %g -> %g", loss[0], loss[2]);
     free(text);
 }
 TEST(a_diverging_run_stops_before_the_update) {
     const char *run = temp_path("run");
     char path[RUN_PATH];
-    EXPECT_ERR(train(run, SCENES STUDENT SHORT "student.bn=frozen train.lr=1e6 train.steps=200 checkpoint.every=1"), E(8, 62));
+    EXPECT_ERR(train(run, SCENES STUDENT SHORT
+                     "student.bn=frozen train.lr=1e6 train.steps=200 checkpoint.every=1"),
+               E(8, 62));
     EXPECT_HAS(err_text(), "is not finite (task ");
     EXPECT_HAS(err_text(), "nothing was updated");
     EXPECT(run_says(run, "/log.txt", "error E8062 step "));
@@ -390,14 +468,19 @@ TEST(a_diverging_run_stops_before_the_update) {
     EXPECT(run_newest(run, path) >= 1);
     EXPECT_OK(st_read(path, EXIT_CHECKPOINT, &f));
     for (int i = 0; i < f.tensors->n; i++)
-        for (int64_t k = 0; f.tensors->v[i].dtype == DT_F32 && k < shape_count(f.tensors->v[i].shape); k++)
-            if (!isfinite(((float *)f.tensors->v[i].data)[k])) { FAIL("%s holds %g", f.tensors->v[i].name, ((float *)f.tensors->v[i].data)[k]); break; }
+        for (int64_t k = 0;
+             f.tensors->v[i].dtype == DT_F32 && k < shape_count(f.tensors->v[i].shape); k++)
+            if (!isfinite(((float *)f.tensors->v[i].data)[k])) {
+                FAIL("%s holds %g", f.tensors->v[i].name, ((float *)f.tensors->v[i].data)[k]);
+                break;
+            }
     st_close(&f);
 }
 /* Weights of a file in which one unit is dead (batch norm gives relu -1) and weighs 3e38: loss and
  * gradient are finite, but its decay overflows in the first update. */
 TEST(weights_that_overflow_are_neither_judged_nor_saved) {
-    ModelOptions o = {.model = "deeplabv3_mobilenetv2", .classes = 11, .width = 0.1, .norm = "rgb-imagenet"};
+    ModelOptions o = {
+        .model = "deeplabv3_mobilenetv2", .classes = 11, .width = 0.1, .norm = "rgb-imagenet"};
     Net *n;
     ModelNodes at;
     char path[RUN_PATH];
@@ -411,13 +494,18 @@ TEST(weights_that_overflow_are_neither_judged_nor_saved) {
     Tensor t[512];
     for (int i = 0; i < n->n_params; i++) {
         NetParam *p = &n->params[i];
-        t[i] = (Tensor){p->name, p->kind == PARAM_COUNT ? DT_I64 : DT_F32, p->shape, p->kind == PARAM_COUNT ? (void *)&p->count : p->data};
+        t[i] = (Tensor){p->name, p->kind == PARAM_COUNT ? DT_I64 : DT_F32, p->shape,
+                        p->kind == PARAM_COUNT ? (void *)&p->count : p->data};
     }
     EXPECT_OK(st_write(temp_path("dead.safetensors"), t, n->n_params, NULL, 0));
-    char *args = xprintf(SCENES "student.model=deeplabv3_mobilenetv2 student.width=0.1 train.steps=1 train.batch=1 train.lr=5 train.threads=1 "
-                         "train.optimizer.weight_decay=1 student.bn=frozen student.weights=%s", temp_path("dead.safetensors"));
+    char *args =
+        xprintf(SCENES "student.model=deeplabv3_mobilenetv2 student.width=0.1 train.steps=1 "
+                       "train.batch=1 train.lr=5 train.threads=1 "
+                       "train.optimizer.weight_decay=1 student.bn=frozen student.weights=%s",
+                temp_path("dead.safetensors"));
     EXPECT_ERR(train(run, args), E(8, 62));
-    EXPECT_HAS(err_text(), "step 1: head.block.4.weight is not finite at element 0; nothing was saved");
+    EXPECT_HAS(err_text(),
+               "step 1: head.block.4.weight is not finite at element 0; nothing was saved");
     EXPECT_INT(run_newest(run, path), -1);
     snprintf(path, sizeof path, "%s/best.safetensors", run);
     EXPECT(!sys_exists(path));
@@ -425,7 +513,11 @@ TEST(weights_that_overflow_are_neither_judged_nor_saved) {
     net_close(n);
 }
 TEST(runs_that_cannot_be_are_refused_before_any_work) {
-    static const struct { const char *args; Err rc; const char *text; } cases[] = {
+    static const struct {
+        const char *args;
+        Err rc;
+        const char *text;
+    } cases[] = {
         {STUDENT, E(2, 76), "data.kind is not set; give data=camvid:DIR or data=scenes"},
         {SCENES, E(2, 76), "student.model is not set"},
         {SCENES STUDENT "eval.split=vla", E(3, 30), "split \"vla\""},
@@ -437,14 +529,16 @@ TEST(runs_that_cannot_be_are_refused_before_any_work) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char name[16], path[RUN_PATH];
         snprintf(name, sizeof name, "r%d", (int)i);
-        char *word[32], *text = xprintf("out=%s %s", temp_path(name), cases[i].args), *rest = text, *item;
+        char *word[32], *text = xprintf("out=%s %s", temp_path(name), cases[i].args), *rest = text,
+                        *item;
         int n = 0;
         Config *c;
         while ((item = strtok_r(rest, " ", &rest))) word[n++] = item;
         Err rc = config_read("train", NULL, word, n, &c);
         if (!rc) rc = train_run(c), config_close(c);
         if (rc != cases[i].rc || !strstr(err_text(), cases[i].text))
-            FAIL("%s: E%d %s, expected E%d and \"%s\"", cases[i].args, rc, rc ? err_text() : "", cases[i].rc, cases[i].text);
+            FAIL("%s: E%d %s, expected E%d and \"%s\"", cases[i].args, rc, rc ? err_text() : "",
+                 cases[i].rc, cases[i].text);
         EXPECT_INT(run_newest(temp_path(name), path), -1);
         free(text);
     }
@@ -456,7 +550,7 @@ TEST(a_run_without_a_folder_is_refused) {
     config_close(c);
 }
 
-/* ---- MODEL of the command line ------------------------------------------------------------------ */
+/* ---- MODEL of the command line -------------------------------------------------------------- */
 TEST(a_run_directory_says_what_its_network_is) {
     Arena *a = arena_open();
     ModelOptions o = {.model = "x"};
@@ -468,7 +562,8 @@ TEST(a_run_directory_says_what_its_network_is) {
     EXPECT_INT(o.classes, 11);
     EXPECT(o.aux);
     EXPECT_HAS(weights, "run/best.safetensors");
-    static const char *const next[][2] = {{"best", "run/last.safetensors"}, {"last", "run/checkpoints/step-8.safetensors"}};
+    static const char *const next[][2] = {{"best", "run/last.safetensors"},
+                                          {"last", "run/checkpoints/step-8.safetensors"}};
     for (int i = 0; i < 2; i++) {
         char path[RUN_PATH];
         snprintf(path, sizeof path, "%s/%s.safetensors", run, next[i][0]);
@@ -489,15 +584,19 @@ TEST(a_checkpoint_of_any_run_can_teach) {
     EXPECT_OK(train(run, SCENES STUDENT SHORT "train.ema=0.5"));
     run_newest(run, path);
     Work w;
-    EXPECT_OK(work_open(&w, config(SCENES STUDENT "teacher=%s distill.losses=[kd] train.batch=1", path)));
+    EXPECT_OK(
+        work_open(&w, config(SCENES STUDENT "teacher=%s distill.losses=[kd] train.batch=1", path)));
     EXPECT(job_teacher_plan(w.job) != NULL);
     work_close(&w);
 }
 
-TEST_MAIN(T(accumulation_gives_the_mean_gradient), T(a_term_reports_what_it_cannot_compute), T(a_teacher_that_no_term_reads_is_not_run),
-          T(jobs_that_cannot_be_are_refused), T(scores_follow_from_the_confusion_matrix), T(nothing_labelled_scores_nothing),
-          T(predictions_are_the_best_class_of_upsampled_logits), T(a_distilling_net_is_evaluated_on_whole_images),
-          T(a_run_leaves_what_is_promised), T(metrics_lines_hold_what_is_promised), T(a_checkpoint_holds_the_whole_state),
+TEST_MAIN(T(accumulation_gives_the_mean_gradient), T(a_term_reports_what_it_cannot_compute),
+          T(a_teacher_that_no_term_reads_is_not_run), T(jobs_that_cannot_be_are_refused),
+          T(scores_follow_from_the_confusion_matrix), T(nothing_labelled_scores_nothing),
+          T(predictions_are_the_best_class_of_upsampled_logits),
+          T(a_distilling_net_is_evaluated_on_whole_images), T(a_run_leaves_what_is_promised),
+          T(metrics_lines_hold_what_is_promised), T(a_checkpoint_holds_the_whole_state),
           T(a_run_learns), T(a_diverging_run_stops_before_the_update),
-          T(weights_that_overflow_are_neither_judged_nor_saved), T(runs_that_cannot_be_are_refused_before_any_work),
-          T(a_run_without_a_folder_is_refused), T(a_run_directory_says_what_its_network_is), T(a_checkpoint_of_any_run_can_teach))
+          T(weights_that_overflow_are_neither_judged_nor_saved),
+          T(runs_that_cannot_be_are_refused_before_any_work), T(a_run_without_a_folder_is_refused),
+          T(a_run_directory_says_what_its_network_is), T(a_checkpoint_of_any_run_can_teach))

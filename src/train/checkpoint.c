@@ -1,14 +1,16 @@
 /* checkpoint.c - RUN/checkpoints/step-N.safetensors: everything a run needs to go on, in one file.
  *
- * Tensors: weights and running statistics under their own names, optimiser state under optim/ (AdamW's
- * second moment under optim/sq/), averages under ema/. The rest is in the metadata: there is nothing after the
- * tensors and nothing beside the file. The writer (st_write) is durable, stores a digest per tensor and
- * reads the file back before it gets its name; older files go only after that, and two always stay.
+ * Tensors: weights and running statistics under their own names, optimiser state under optim/
+ * (AdamW's second moment under optim/sq/), averages under ema/. The rest is in the metadata: there
+ * is nothing after the tensors and nothing beside the file. The writer (st_write) is durable,
+ * stores a digest per tensor and reads the file back before it gets its name; older files go only
+ * after that, and two always stay.
  *
- * Reading takes the newest file by number. One that cannot be read or whose digests fail is named and
- * passed over (rows 1, 11, 12), and renamed to NAME.bad once an older one is found good, so that it never
- * counts as one of those to keep. One that is good but of another network, teacher or version is an
- * error, because an older file of the same run would be no better (rows 13, 14, 15, 79). */
+ * Reading takes the newest file by number. One that cannot be read or whose digests fail is named
+ * and passed over (rows 1, 11, 12), and renamed to NAME.bad once an older one is found good, so
+ * that it never counts as one of those to keep. One that is good but of another network, teacher or
+ * version is an error, because an older file of the same run would be no better (rows 13, 14, 15,
+ * 79). */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -23,9 +25,14 @@
 #define FORMAT_VERSION 1
 enum { META_MAX = 32, META_TEXT = 96 };
 
-/* ---- metadata ------------------------------------------------------------------------------------ */
+/* ---- metadata ------------------------------------------------------------------------------- */
 
-typedef struct Meta { MetaPair pair[META_MAX]; char text[META_MAX][META_TEXT]; int n; char *names; } Meta;
+typedef struct Meta {
+    MetaPair pair[META_MAX];
+    char text[META_MAX][META_TEXT];
+    int n;
+    char *names;
+} Meta;
 
 static void meta_text(Meta *m, const char *key, const char *value) {
     CHECK(m->n < META_MAX);
@@ -42,7 +49,7 @@ static void meta_i64(Meta *m, const char *key, int64_t v) {
     meta_text(m, key, m->text[m->n]);
 }
 
-static void meta_f64(Meta *m, const char *key, double v) {       /* with '.', whatever the locale */
+static void meta_f64(Meta *m, const char *key, double v) { /* with '.', whatever the locale */
     Str s = {0};
     str_json_number(&s, v);
     meta_copy(m, key, s.s);
@@ -72,7 +79,7 @@ static void meta_identity(Meta *m, const RunState *s, const RunIdentity *id) {
     meta_text(m, "version", RETORT_VERSION);
     meta_i64(m, "step", s->step);
     meta_i64(m, "seed", id->seed);
-    meta_i64(m, "sample", s->step * id->samples);    /* the next one to be drawn */
+    meta_i64(m, "sample", s->step * id->samples); /* the next one to be drawn */
 }
 
 static void meta_state(Meta *m, const RunState *s) {
@@ -84,10 +91,13 @@ static void meta_state(Meta *m, const RunState *s) {
     meta_f64(m, "eval_seconds", s->eval_seconds);
 }
 
-/* ---- what the last bits depend on beside the configuration (row 68) ------------------------------- */
+/* ---- what the last bits depend on beside the configuration (row 68) ------------------------- */
 
 enum { PLATFORM_KEYS = 4 };
-typedef struct Platform { const char *key[PLATFORM_KEYS]; char value[PLATFORM_KEYS][META_TEXT]; } Platform;
+typedef struct Platform {
+    const char *key[PLATFORM_KEYS];
+    char value[PLATFORM_KEYS][META_TEXT];
+} Platform;
 
 static Platform platform_here(void) {
     Platform p = {.key = {"threads", "library", "kernels", "compiler"}};
@@ -108,13 +118,17 @@ static void warn_other_platform(const SafeFile *f) {
     Str s = {0};
     for (int i = 0; i < PLATFORM_KEYS; i++) {
         const char *was = st_meta(f, p.key[i]);
-        if (was && strcmp(was, p.value[i])) str_addf(&s, "%s%s: %s -> %s", s.n ? ", " : "", p.key[i], was, p.value[i]);
+        if (was && strcmp(was, p.value[i]))
+            str_addf(&s, "%s%s: %s -> %s", s.n ? ", " : "", p.key[i], was, p.value[i]);
     }
-    if (s.n) log_warn("not bit-exact from here on: %s; the run goes on, its last bits differ from those of one that was not moved", s.s);
+    if (s.n)
+        log_warn("not bit-exact from here on: %s; the run goes on, its last bits differ from those "
+                 "of one that was not moved",
+                 s.s);
     str_free(&s);
 }
 
-/* ---- reading metadata ---------------------------------------------------------------------------- */
+/* ---- reading metadata ----------------------------------------------------------------------- */
 
 static bool get_i64(const SafeFile *f, const char *key, int64_t *out) {
     const char *v = st_meta(f, key);
@@ -127,14 +141,20 @@ static double get_f64(const SafeFile *f, const char *key) {
     return v && parse_f64(v, &d) ? d : NAN;
 }
 
-/* ---- tensors ------------------------------------------------------------------------------------- */
+/* ---- tensors -------------------------------------------------------------------------------- */
 
-typedef struct Wanted { Arena *a; Tensor *t; int n, cap; } Wanted;
+typedef struct Wanted {
+    Arena *a;
+    Tensor *t;
+    int n, cap;
+} Wanted;
 
 static void want(Wanted *w, const char *prefix, const NetParam *p, void *data, Dtype t) {
     GROW(w->t, w->n, w->cap);
     w->t[w->n++] = (Tensor){.name = *prefix ? arena_printf(w->a, "%s%s", prefix, p->name) : p->name,
-                            .dtype = t, .shape = p->shape, .data = data};
+                            .dtype = t,
+                            .shape = p->shape,
+                            .data = data};
 }
 
 /* Every tensor of a checkpoint with the memory it lives in: written from there, read into there. */
@@ -153,7 +173,8 @@ static void list_tensors(Wanted *w, Net *n, const Optimizer *o) {
     }
 }
 
-static Err write_file(const char *path, Net *n, const Optimizer *o, const RunState *s, const RunIdentity *id) {
+static Err write_file(const char *path, Net *n, const Optimizer *o, const RunState *s,
+                      const RunIdentity *id) {
     Wanted w = {.a = arena_open()};
     Meta m = {.n = 0};
     list_tensors(&w, n, o);
@@ -170,9 +191,12 @@ Err checkpoint_weights(const char *path, Net *n, const RunState *s, const RunIde
     return write_file(path, n, NULL, s, id);
 }
 
-/* ---- the folder ---------------------------------------------------------------------------------- */
+/* ---- the folder ----------------------------------------------------------------------------- */
 
-typedef struct StepFile { int64_t step; char *path; } StepFile;
+typedef struct StepFile {
+    int64_t step;
+    char *path;
+} StepFile;
 
 static int by_step_down(const void *a, const void *b) {
     int64_t x = ((const StepFile *)a)->step, y = ((const StepFile *)b)->step;
@@ -189,7 +213,9 @@ static int list_steps(const char *dir, StepFile **out) {
             char number[24];
             size_t len = strlen(names[i]);
             int64_t step;
-            if (!str_starts(names[i], "step-") || !str_ends(names[i], ".safetensors") || len - 17 > 20) continue;
+            if (!str_starts(names[i], "step-") || !str_ends(names[i], ".safetensors") ||
+                len - 17 > 20)
+                continue;
             snprintf(number, sizeof number, "%.*s", (int)(len - 17), names[i] + 5);
             if (!parse_i64(number, &step) || step < 0) continue;
             GROW(f, n, cap);
@@ -225,7 +251,8 @@ static void prune(const char *dir, int64_t keep) {
     free_steps(f, n);
 }
 
-Err checkpoint_write(const char *dir, Net *n, const Optimizer *o, const RunState *s, const RunIdentity *id, int64_t keep) {
+Err checkpoint_write(const char *dir, Net *n, const Optimizer *o, const RunState *s,
+                     const RunIdentity *id, int64_t keep) {
     char *path = xprintf("%s/checkpoints/step-%" PRId64 ".safetensors", dir, s->step);
     Err rc = write_file(path, n, o, s, id);
     if (!rc) prune(dir, keep < 2 ? 2 : keep);
@@ -233,7 +260,7 @@ Err checkpoint_write(const char *dir, Net *n, const Optimizer *o, const RunState
     return rc;
 }
 
-/* ---- reading ------------------------------------------------------------------------------------- */
+/* ---- reading -------------------------------------------------------------------------------- */
 
 static Err read_state(const char *path, const SafeFile *f, RunState *s) {
     int64_t version = 0, bytes = 0;
@@ -241,12 +268,17 @@ static Err read_state(const char *path, const SafeFile *f, RunState *s) {
     if (!get_i64(f, "format_version", &version) || version < 1 || !st_meta(f, "config"))
         return err_set(E(5, 13), "%s: not a checkpoint of this program; give another out=", path);
     if (version > FORMAT_VERSION)
-        return err_set(E(5, 15), "%s: written by version %s, which is newer; use that version", path, by ? by : "?");
-    if (!get_i64(f, "step", &s->step) || !get_i64(f, "eval_step", &s->eval_step) || !get_i64(f, "best_step", &s->best_step) ||
-        !get_i64(f, "metrics_bytes", &bytes) || bytes < 0 || s->step < 0)
-        return err_set(E(5, 12), "%s: its metadata is not complete; remove it to go back to the one before", path);
+        return err_set(E(5, 15), "%s: written by version %s, which is newer; use that version",
+                       path, by ? by : "?");
+    if (!get_i64(f, "step", &s->step) || !get_i64(f, "eval_step", &s->eval_step) ||
+        !get_i64(f, "best_step", &s->best_step) || !get_i64(f, "metrics_bytes", &bytes) ||
+        bytes < 0 || s->step < 0)
+        return err_set(E(5, 12),
+                       "%s: its metadata is not complete; remove it to go back to the one before",
+                       path);
     s->metrics_bytes = (uint64_t)bytes;
-    s->best = get_f64(f, "best"), s->last = get_f64(f, "last"), s->eval_seconds = get_f64(f, "eval_seconds");
+    s->best = get_f64(f, "best"), s->last = get_f64(f, "last"),
+    s->eval_seconds = get_f64(f, "eval_seconds");
     return OK;
 }
 
@@ -263,12 +295,15 @@ Err checkpoint_open(const char *dir, Checkpoint *out, RunState *s) {
     Str reasons = {0};
     *out = (Checkpoint){0};
     for (; bad < n && st_read(f[bad].path, EXIT_CHECKPOINT, &out->file); bad++) {
-        log_warn("checkpoint not usable: %s%s", err_text(), bad + 1 < n ? "; going back to the one before" : "");
+        log_warn("checkpoint not usable: %s%s", err_text(),
+                 bad + 1 < n ? "; going back to the one before" : "");
         str_addf(&reasons, "%s%s", bad ? "; " : "", err_text());
     }
     Err rc = OK;
     if (n && bad == n)
-        rc = err_set(E(5, 11), "%s/checkpoints: none of %d is usable (%s); give another out=, or remove them to start again",
+        rc = err_set(E(5, 11),
+                     "%s/checkpoints: none of %d is usable (%s); give another out=, or remove them "
+                     "to start again",
                      dir, n, reasons.s);
     if (bad < n) {
         out->path = xstrdup(f[bad].path);
@@ -294,15 +329,22 @@ static Err check_tensors(const char *path, const SafeFile *f, const Wanted *w) {
         const Tensor *t = tensor_find(f->tensors, w->t[i].name);
         if (t && t->dtype == w->t[i].dtype && shape_equal(t->shape, w->t[i].shape)) continue;
         if (bad++ >= 5) continue;
-        str_addf(&s, "%s%s (expected %s, found %s)", s.n ? ", " : "", w->t[i].name, shape_text(w->t[i].shape).s,
-                 t ? shape_text(t->shape).s : "nothing");
+        str_addf(&s, "%s%s (expected %s, found %s)", s.n ? ", " : "", w->t[i].name,
+                 shape_text(w->t[i].shape).s, t ? shape_text(t->shape).s : "nothing");
     }
     for (int i = 0; i < f->tensors->n; i++) {
         bool known = false;
-        for (int k = 0; k < w->n && !known; k++) known = !strcmp(w->t[k].name, f->tensors->v[i].name);
-        if (!known && bad++ < 5) str_addf(&s, "%s%s (not expected)", s.n ? ", " : "", f->tensors->v[i].name);
+        for (int k = 0; k < w->n && !known; k++)
+            known = !strcmp(w->t[k].name, f->tensors->v[i].name);
+        if (!known && bad++ < 5)
+            str_addf(&s, "%s%s (not expected)", s.n ? ", " : "", f->tensors->v[i].name);
     }
-    Err rc = bad ? err_set(E(5, 13), "%s: a checkpoint of another network: %d tensors differ: %s; give another out=", path, bad, s.s) : OK;
+    Err rc =
+        bad ? err_set(
+                  E(5, 13),
+                  "%s: a checkpoint of another network: %d tensors differ: %s; give another out=",
+                  path, bad, s.s)
+            : OK;
     str_free(&s);
     return rc;
 }
@@ -310,7 +352,10 @@ static Err check_tensors(const char *path, const SafeFile *f, const Wanted *w) {
 Err checkpoint_load(const Checkpoint *k, Net *n, Optimizer *o, const RunIdentity *id) {
     const char *teacher = st_meta(&k->file, "teacher");
     if (!teacher || strcmp(teacher, id->teacher))
-        return err_set(E(5, 79), "%s: the teacher's weights changed since this run began; restore them, or give another out=", k->path);
+        return err_set(E(5, 79),
+                       "%s: the teacher's weights changed since this run began; restore them, or "
+                       "give another out=",
+                       k->path);
     Wanted w = {.a = arena_open()};
     list_tensors(&w, n, o);
     Err rc = check_tensors(k->path, &k->file, &w);

@@ -15,19 +15,29 @@
 enum { BASE_DEPTH_MAX = 16, CONFIG_BYTES_MAX = 1 << 20, TERM_OPTIONS_MAX = 48 };
 
 /* One walk over one source. bit 0: a file, which may hold rows of any command. */
-typedef struct Walk { Config *c; unsigned bit; const char *command; } Walk;
+typedef struct Walk {
+    Config *c;
+    unsigned bit;
+    const char *command;
+} Walk;
 
 static Err assign(Walk *w, const char *path, YNode *y);
 
-static Err term_add(Config *c, TermSource *t, const char *name, const char *value, const char *where) {
-    if (!t->option) t->option = arena_alloc(c->arena, TERM_OPTIONS_MAX * sizeof *t->option), t->cap = TERM_OPTIONS_MAX;
-    if (t->n == t->cap) return err_set(E(2, 76), "%s: more than %d options of one term", where, t->cap);
-    t->option[t->n++] = (TermOption){arena_strdup(c->arena, name), arena_strdup(c->arena, value), where};
+static Err term_add(Config *c, TermSource *t, const char *name, const char *value,
+                    const char *where) {
+    if (!t->option)
+        t->option = arena_alloc(c->arena, TERM_OPTIONS_MAX * sizeof *t->option),
+        t->cap = TERM_OPTIONS_MAX;
+    if (t->n == t->cap)
+        return err_set(E(2, 76), "%s: more than %d options of one term", where, t->cap);
+    t->option[t->n++] =
+        (TermOption){arena_strdup(c->arena, name), arena_strdup(c->arena, value), where};
     return OK;
 }
 
 static Err term_add_node(Config *c, TermSource *t, const char *name, const YNode *y) {
-    if (y->kind == Y_MAP) return err_set(E(2, 76), "%s: %s takes a value, not a group", y->where, name);
+    if (y->kind == Y_MAP)
+        return err_set(E(2, 76), "%s: %s takes a value, not a group", y->where, name);
     char *text = yaml_flow(y);
     Err rc = term_add(c, t, name, text, y->where);
     free(text);
@@ -37,7 +47,8 @@ static Err term_add_node(Config *c, TermSource *t, const char *name, const YNode
 /* One entry of distill.losses: `kd`, or `kd: {weight: 1}`. */
 static Err loss_add(Config *c, const YNode *y) {
     ConfigOrigin *o = c->origin;
-    if (c->n_losses == LOSSES_MAX) return err_set(E(2, 76), "%s: more than %d losses", y->where, LOSSES_MAX);
+    if (c->n_losses == LOSSES_MAX)
+        return err_set(E(2, 76), "%s: more than %d losses", y->where, LOSSES_MAX);
     TermSource *t = &o->loss[c->n_losses++];
     *t = (TermSource){.where = y->where};
     if (y->kind == Y_SCALAR) return t->name = y->text, OK;
@@ -47,13 +58,16 @@ static Err loss_add(Config *c, const YNode *y) {
     const YNode *options = y->item[0];
     if (options->kind == Y_SCALAR && !*options->text) return OK;
     if (options->kind != Y_MAP)
-        return err_set(E(2, 76), "%s: the options of %s must be a group, as in `%s: {weight: 1}`", y->where, t->name, t->name);
-    for (int i = 0; i < options->n; i++) TRY(term_add_node(c, t, options->key[i], options->item[i]));
+        return err_set(E(2, 76), "%s: the options of %s must be a group, as in `%s: {weight: 1}`",
+                       y->where, t->name, t->name);
+    for (int i = 0; i < options->n; i++)
+        TRY(term_add_node(c, t, options->key[i], options->item[i]));
     return OK;
 }
 
-/* Do two places ("a.yaml:12", "command line") lie in the same source? Within one the order of options
- * does not matter, so what belongs to a method survives that the method is named after it. */
+/* Do two places ("a.yaml:12", "command line") lie in the same source? Within one the order of
+ * options does not matter, so what belongs to a method survives that the method is named after it.
+ */
 static bool same_source(const char *a, const char *b) {
     const char *x = strrchr(a, ':'), *y = strrchr(b, ':');
     size_t n = x ? (size_t)(x - a) : strlen(a), m = y ? (size_t)(y - b) : strlen(b);
@@ -77,7 +91,8 @@ static Err losses_set(Config *c, const YNode *y) {
         for (int i = 0; i < y->n; i++) TRY(loss_add(c, y->item[i]));
     if (y->kind == Y_MAP)
         for (int i = 0; i < y->n; i++) {
-            YNode one = {.kind = Y_MAP, .where = y->where, .n = 1, .item = &y->item[i], .key = &y->key[i]};
+            YNode one = {
+                .kind = Y_MAP, .where = y->where, .n = 1, .item = &y->item[i], .key = &y->key[i]};
             TRY(loss_add(c, &one));
         }
     return OK;
@@ -86,10 +101,13 @@ static Err losses_set(Config *c, const YNode *y) {
 /* distill.losses.kd.tau=2 (or distill.kd.tau=2): an option of a term that the list holds. */
 static Err override_add(Config *c, const char *name, const YNode *y) {
     ConfigOrigin *o = c->origin;
-    if (y->kind == Y_MAP) return err_set(E(2, 76), "%s: %s takes a value, not a group", y->where, name);
-    if (o->n_override == TERM_OVERRIDES_MAX) return err_set(E(2, 76), "%s: too many options of losses", y->where);
+    if (y->kind == Y_MAP)
+        return err_set(E(2, 76), "%s: %s takes a value, not a group", y->where, name);
+    if (o->n_override == TERM_OVERRIDES_MAX)
+        return err_set(E(2, 76), "%s: too many options of losses", y->where);
     char *text = yaml_flow(y);
-    o->override[o->n_override++] = (TermOption){arena_strdup(c->arena, name), arena_strdup(c->arena, text), y->where};
+    o->override[o->n_override++] =
+        (TermOption){arena_strdup(c->arena, name), arena_strdup(c->arena, text), y->where};
     free(text);
     return OK;
 }
@@ -98,11 +116,15 @@ static Err row_set(Walk *w, int row, const char *value, const char *where) {
     Config *c = w->c;
     const Option *r = &config_rows[row];
     if (w->bit && !(config_row_commands(row) & w->bit))
-        return err_set(E(2, 76), "%s: %s is no option of `retort %s`; see retort %s --help", where, r->name, w->command, w->command);
-    if (!strcmp(value, "none") && (!strcmp(r->name, "teacher.model") || !strcmp(r->name, "data.kind"))) value = "";
+        return err_set(E(2, 76), "%s: %s is no option of `retort %s`; see retort %s --help", where,
+                       r->name, w->command, w->command);
+    if (!strcmp(value, "none") &&
+        (!strcmp(r->name, "teacher.model") || !strcmp(r->name, "data.kind")))
+        value = "";
     TermSource *task = &c->origin->task;
     if (!strcmp(r->name, "distill.task.kind") && strcmp(value, c->origin->raw.task_kind))
-        task->n = keep_of_source(task->option, task->n, where);  /* options of another method mean nothing to this one */
+        task->n = keep_of_source(task->option, task->n,
+                                 where); /* options of another method mean nothing to this one */
     TRY(option_set(config_rows, &c->origin->raw, c->arena, "", r->name, value, where));
     c->origin->where[row] = where;
     return OK;
@@ -110,7 +132,8 @@ static Err row_set(Walk *w, int row, const char *value, const char *where) {
 
 static Err unknown(const char *path, const char *where) {
     const char *near = config_nearest(path);
-    if (near) return err_set(E(2, 76), "%s: unknown option %s; did you mean %s?", where, path, near);
+    if (near)
+        return err_set(E(2, 76), "%s: unknown option %s; did you mean %s?", where, path, near);
     return err_set(E(2, 76), "%s: unknown option %s; see retort train --help", where, path);
 }
 
@@ -120,8 +143,9 @@ static Err later_set(const char *path, const YNode *y, const char *accepted) {
     size_t n = strlen(text);
     for (const char *p = accepted; *p && !good; p += strcspn(p, "|"), p += *p == '|')
         good = strcspn(p, "|") == n && !strncmp(p, text, n);
-    Err rc = good ? OK : err_set(E(2, 76), "%s: %s=%s comes with a later version; %s%s", y->where, path, text,
-                                 *accepted ? "here it can only be " : "leave it out", accepted);
+    Err rc = good ? OK
+                  : err_set(E(2, 76), "%s: %s=%s comes with a later version; %s%s", y->where, path,
+                            text, *accepted ? "here it can only be " : "leave it out", accepted);
     free(text);
     return rc;
 }
@@ -129,8 +153,11 @@ static Err later_set(const char *path, const YNode *y, const char *accepted) {
 /* `task: rdd`, `data: camvid:DIR`, `teacher: NAME`, `optimizer: adamw`, `schedule: poly`. */
 static Err short_form(Walk *w, const char *path, YNode *y, bool *done) {
     static const char *const forms[][2] = {
-        {"distill.task", "distill.task.kind"}, {"student", "student.model"}, {"teacher", "teacher.model"},
-        {"train.optimizer", "train.optimizer.kind"}, {"train.schedule", "train.schedule.kind"},
+        {"distill.task", "distill.task.kind"},
+        {"student", "student.model"},
+        {"teacher", "teacher.model"},
+        {"train.optimizer", "train.optimizer.kind"},
+        {"train.schedule", "train.schedule.kind"},
     };
     *done = true;
     if (y->kind == Y_SCALAR && !strcmp(path, "data")) {
@@ -154,13 +181,17 @@ static Err distill_set(Walk *w, const char *path, YNode *y, bool *done) {
     *done = true;
     if (w->bit && !(w->bit & IN_DISTILL)) return unknown(path, y->where);
     if (!strcmp(path, "distill.losses")) return losses_set(c, y);
-    if (y->kind != Y_MAP && str_starts(path, "distill.losses.")) return override_add(c, path + 15, y);
-    if (y->kind != Y_MAP && str_starts(path, "distill.task.")) return term_add_node(c, &c->origin->task, path + 13, y);
-    if (!strcmp(path, "distill.task") && y->kind == Y_MAP) {     /* the kind first: a change drops options */
+    if (y->kind != Y_MAP && str_starts(path, "distill.losses."))
+        return override_add(c, path + 15, y);
+    if (y->kind != Y_MAP && str_starts(path, "distill.task."))
+        return term_add_node(c, &c->origin->task, path + 13, y);
+    if (!strcmp(path, "distill.task") &&
+        y->kind == Y_MAP) { /* the kind first: a change drops options */
         YNode *kind = yaml_get(y, "kind");
         if (kind) TRY(assign(w, "distill.task.kind", kind));
         for (int i = 0; i < y->n; i++)
-            if (y->item[i] != kind) TRY(assign(w, arena_printf(c->arena, "distill.task.%s", y->key[i]), y->item[i]));
+            if (y->item[i] != kind)
+                TRY(assign(w, arena_printf(c->arena, "distill.task.%s", y->key[i]), y->item[i]));
         return OK;
     }
     const char *rest = path + 8, *dot = strchr(rest, '.');
@@ -191,16 +222,18 @@ static Err assign(Walk *w, const char *path, YNode *y) {
         TRY(distill_set(w, path, y, &done));
         if (done) return OK;
     }
-    if (y->kind == Y_SCALAR && !*y->text && !w->bit) return OK;  /* `data:` with nothing below it */
+    if (y->kind == Y_SCALAR && !*y->text && !w->bit) return OK; /* `data:` with nothing below it */
     if (y->kind != Y_MAP) return unknown(path, y->where);
     for (int i = 0; i < y->n; i++)
-        TRY(assign(w, *path ? arena_printf(w->c->arena, "%s.%s", path, y->key[i]) : y->key[i], y->item[i]));
+        TRY(assign(w, *path ? arena_printf(w->c->arena, "%s.%s", path, y->key[i]) : y->key[i],
+                   y->item[i]));
     return OK;
 }
 
 static Err walk_root(Config *c, const YNode *root) {
     Walk w = {.c = c};
-    if (root->kind != Y_MAP) return err_set(E(2, 76), "%s: a configuration is a map of options", root->where);
+    if (root->kind != Y_MAP)
+        return err_set(E(2, 76), "%s: a configuration is a map of options", root->where);
     for (int i = 0; i < root->n; i++)
         if (strcmp(root->key[i], "base")) TRY(assign(&w, root->key[i], root->item[i]));
     return OK;
@@ -228,14 +261,19 @@ static Err read_files(Config *c, const char *file) {
     int n = 0;
     Err rc = OK;
     while (file && !rc) {
-        if (n == BASE_DEPTH_MAX) { rc = err_set(E(2, 76), "%s: more than %d base files", file, BASE_DEPTH_MAX); break; }
+        if (n == BASE_DEPTH_MAX) {
+            rc = err_set(E(2, 76), "%s: more than %d base files", file, BASE_DEPTH_MAX);
+            break;
+        }
         if ((rc = read_tree(c, file, &tree[n]))) break;
         char *r = realpath(file, NULL);
         real[n] = r ? r : xstrdup(file);
         for (int i = 0; i < n && !rc; i++)
-            if (!strcmp(real[i], real[n])) rc = err_set(E(2, 76), "%s: base goes round in a circle; remove one of them", file);
+            if (!strcmp(real[i], real[n]))
+                rc = err_set(E(2, 76), "%s: base goes round in a circle; remove one of them", file);
         const YNode *base = yaml_get(tree[n++], "base");
-        if (base && base->kind != Y_SCALAR) rc = err_set(E(2, 76), "%s: base is the path of one file", base->where);
+        if (base && base->kind != Y_SCALAR)
+            rc = err_set(E(2, 76), "%s: base is the path of one file", base->where);
         file = base && !rc ? base_path(c, file, base->text) : NULL;
     }
     for (int i = n - 1; i >= 0 && !rc; i--) rc = walk_root(c, tree[i]);
@@ -276,9 +314,13 @@ static Err read_args(Config *c, const char *command, char *const *args, int n) {
         if (dashed) dashes(key);
         const char *value = eq ? eq + 1 : NULL;
         if (eq) *eq = 0;
-        if (!eq && !dashed) return err_set(E(2, 76), "command line: %s is no option; options are key=value", a);
-        if (!value && !is_switch(key) && i + 1 < n && !strchr(args[i + 1], '=') && !str_starts(args[i + 1], "--")) value = args[++i];
-        if (!value && !is_switch(key)) return err_set(E(2, 76), "command line: %s needs a value; write %s=VALUE", a, key);
+        if (!eq && !dashed)
+            return err_set(E(2, 76), "command line: %s is no option; options are key=value", a);
+        if (!value && !is_switch(key) && i + 1 < n && !strchr(args[i + 1], '=') &&
+            !str_starts(args[i + 1], "--"))
+            value = args[++i];
+        if (!value && !is_switch(key))
+            return err_set(E(2, 76), "command line: %s needs a value; write %s=VALUE", a, key);
         TRY(assign_arg(c, command, key, value ? value : "true"));
     }
     return OK;
@@ -294,7 +336,8 @@ void config_split_args(int argc, char **argv, char **pos, int *n_pos, char **arg
             snprintf(name, sizeof name, "%s", argv[i] + 2);
             dashes(name);
             args[(*n_args)++] = argv[i];
-            if (!eq && !is_switch(name) && i + 1 < argc && !str_starts(argv[i + 1], "--") && !strchr(argv[i + 1], '='))
+            if (!eq && !is_switch(name) && i + 1 < argc && !str_starts(argv[i + 1], "--") &&
+                !strchr(argv[i + 1], '='))
                 args[(*n_args)++] = argv[++i];
         } else if (eq && eq > argv[i] && argv[i] + word == eq) {
             args[(*n_args)++] = argv[i];
@@ -315,7 +358,8 @@ static Config *config_new(void) {
     return c;
 }
 
-Err config_read(const char *command, const char *file, char *const *args, int n_args, Config **out) {
+Err config_read(const char *command, const char *file, char *const *args, int n_args,
+                Config **out) {
     CHECK(config_command_bit(command));
     Config *c = config_new();
     Err rc = read_files(c, file);
@@ -326,7 +370,8 @@ Err config_read(const char *command, const char *file, char *const *args, int n_
     return OK;
 }
 
-Err config_read_over(const char *command, const char *text, const char *name, char *const *args, int n_args, Config **out) {
+Err config_read_over(const char *command, const char *text, const char *name, char *const *args,
+                     int n_args, Config **out) {
     Config *c = config_new();
     YNode *root = NULL;
     Err rc = yaml_parse(text, strlen(text), arena_strdup(c->arena, name), c->arena, &root);

@@ -1,4 +1,5 @@
-/* config_print.c - the resolved configuration as YAML with origins, its comparison on resume, --help. */
+/* config_print.c - the resolved configuration as YAML with origins, its comparison on resume,
+ * --help. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,14 +7,22 @@
 #include "base/sys.h"
 #include "train/config_priv.h"
 
-typedef struct Printer { Str s; char group[8][64]; int depth; } Printer;
+typedef struct Printer {
+    Str s;
+    char group[8][64];
+    int depth;
+} Printer;
 
-char *config_row_text(const Config *c, int row) { return option_text(&config_rows[row], &c->origin->raw); }
+char *config_row_text(const Config *c, int row) {
+    return option_text(&config_rows[row], &c->origin->raw);
+}
 
-static void print_value(Printer *p, OptType type, const char *key, const char *value, const char *where) {
+static void print_value(Printer *p, OptType type, const char *key, const char *value,
+                        const char *where) {
     size_t start = p->s.n;
     str_addf(&p->s, "%*s%s: ", 2 * p->depth, "", key);
-    if (type == OPT_STR && strcmp(key, "lr_groups")) yaml_quote(&p->s, value);      /* that one is a map, written as one */
+    if (type == OPT_STR && strcmp(key, "lr_groups"))
+        yaml_quote(&p->s, value); /* that one is a map, written as one */
     else str_add(&p->s, value);
     int pad = 44 - (int)(p->s.n - start);
     str_addf(&p->s, "%*s# ", pad > 1 ? pad : 1, "");
@@ -74,7 +83,9 @@ static void print_losses(Printer *p, const Config *c) {
 }
 
 /* Rows of the command line alone are no part of a configuration. */
-static bool in_file(int row) { return config_row_commands(row) & IN_TRAIN; }
+static bool in_file(int row) {
+    return config_row_commands(row) & IN_TRAIN;
+}
 
 char *config_text(const Config *c) {
     Printer p = {0};
@@ -98,12 +109,18 @@ Err config_write(const Config *c, const char *path) {
     return rc;
 }
 
-/* ---- comparison on resume ------------------------------------------------------------------------ */
+/* ---- comparison on resume ------------------------------------------------------------------- */
 
-typedef struct Setting { const char *key; char *value; } Setting;        /* key: lives in the config's arena */
-typedef struct Settings { Setting *v; int n, cap; } Settings;
+typedef struct Setting {
+    const char *key;
+    char *value;
+} Setting; /* key: lives in the config's arena */
+typedef struct Settings {
+    Setting *v;
+    int n, cap;
+} Settings;
 
-static void settings_add(Settings *s, const char *key, char *value) {    /* takes value */
+static void settings_add(Settings *s, const char *key, char *value) { /* takes value */
     GROW(s->v, s->n, s->cap);
     s->v[s->n++] = (Setting){key, value};
 }
@@ -125,11 +142,13 @@ static Settings settings_of(const Config *c) {
     Str losses = {0};
     str_add(&losses, "[");
     for (int i = 0; i < config_row_count(); i++)
-        if (in_file(i) && !(config_rows[i].flags & OPT_RESUME)) settings_add(&s, config_rows[i].name, config_row_text(c, i));
+        if (in_file(i) && !(config_rows[i].flags & OPT_RESUME))
+            settings_add(&s, config_rows[i].name, config_row_text(c, i));
     settings_of_term(&s, c, "distill.task.", &c->task);
     for (int i = 0; i < c->n_losses; i++) {
         str_addf(&losses, "%s%s", i ? ", " : "", c->losses[i].method->name);
-        settings_of_term(&s, c, arena_printf(c->arena, "distill.losses.%s.", c->losses[i].label), &c->losses[i]);
+        settings_of_term(&s, c, arena_printf(c->arena, "distill.losses.%s.", c->losses[i].label),
+                         &c->losses[i]);
     }
     str_add(&losses, "]");
     settings_add(&s, "distill.losses", losses.s);
@@ -146,21 +165,28 @@ static void list_changes(Str *out, const Settings *was, const Settings *is) {
     for (int i = 0; i < was->n; i++) {
         const char *now = value_of(is, was->v[i].key);
         if (now && !strcmp(now, was->v[i].value)) continue;
-        str_addf(out, "%s%s: %s -> %s", out->n ? ", " : "", was->v[i].key, was->v[i].value, now ? now : "absent");
+        str_addf(out, "%s%s: %s -> %s", out->n ? ", " : "", was->v[i].key, was->v[i].value,
+                 now ? now : "absent");
     }
     for (int i = 0; i < is->n; i++)
-        if (!value_of(was, is->v[i].key)) str_addf(out, "%s%s: absent -> %s", out->n ? ", " : "", is->v[i].key, is->v[i].value);
+        if (!value_of(was, is->v[i].key))
+            str_addf(out, "%s%s: absent -> %s", out->n ? ", " : "", is->v[i].key, is->v[i].value);
 }
 
 Err config_check_resume(const Config *c, const char *text, const char *path) {
     Config *old;
-    if (config_read_text(text, path, &old)) return err_wrap(E(5, 15), "the run was started by another version");
+    if (config_read_text(text, path, &old))
+        return err_wrap(E(5, 15), "the run was started by another version");
     Settings was = settings_of(old), is = settings_of(c);
     Str s = {0};
     list_changes(&s, &was, &is);
     settings_free(&was), settings_free(&is);
     config_close(old);
-    Err rc = s.n ? err_set(E(5, 0), "%s: changed options would change the result: %s; give the old values, or another out=", path, s.s) : OK;
+    Err rc = s.n ? err_set(E(5, 0),
+                           "%s: changed options would change the result: %s; give the old values, "
+                           "or another out=",
+                           path, s.s)
+                 : OK;
     str_free(&s);
     return rc;
 }

@@ -1,8 +1,8 @@
 /* data_list.c - which files a run was trained on: RUN/lists/SPLIT.txt, written when the run begins.
  *
- * One line per sample: its name as a JSON string, the bytes of the image, the bytes of the label; what
- * the fingerprint is made of. The fingerprint alone decides whether data changed; the list can say what
- * did. Drawn data sets have no files and no list: their recipe is in the configuration. */
+ * One line per sample: its name as a JSON string, the bytes of the image, the bytes of the label;
+ * what the fingerprint is made of. The fingerprint alone decides whether data changed; the list can
+ * say what did. Drawn data sets have no files and no list: their recipe is in the configuration. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +11,10 @@
 
 enum { NAMED_MAX = 3, LIST_BYTES_MAX = 1 << 30 };
 
-typedef struct Lines { char **v; int n, cap; } Lines;            /* sorted: names are unique */
+typedef struct Lines {
+    char **v;
+    int n, cap;
+} Lines; /* sorted: names are unique */
 
 static uint64_t bytes_of(const char *path) {
     uint64_t n = 0;
@@ -21,11 +24,14 @@ static uint64_t bytes_of(const char *path) {
 static char *line_of(const Dataset *d, int i) {
     Str s = {0};
     str_json(&s, d->names[i]);
-    str_addf(&s, "\t%" PRIu64 "\t%" PRIu64, bytes_of(d->image_paths[i]), bytes_of(d->label_paths[i]));
+    str_addf(&s, "\t%" PRIu64 "\t%" PRIu64, bytes_of(d->image_paths[i]),
+             bytes_of(d->label_paths[i]));
     return s.s;
 }
 
-static char *list_path(const char *dir, const Dataset *d) { return xprintf("%s/lists/%s.txt", dir, d->split); }
+static char *list_path(const char *dir, const Dataset *d) {
+    return xprintf("%s/lists/%s.txt", dir, d->split);
+}
 
 Err data_list_write(const char *dir, const Dataset *d) {
     if (!d->image_paths || !d->label_paths) return OK;
@@ -44,9 +50,11 @@ Err data_list_write(const char *dir, const Dataset *d) {
     return rc;
 }
 
-/* ---- comparing ----------------------------------------------------------------------------------- */
+/* ---- comparing ------------------------------------------------------------------------------ */
 
-static size_t name_length(const char *line) { return strcspn(line, "\t"); }
+static size_t name_length(const char *line) {
+    return strcspn(line, "\t");
+}
 
 static int by_name(const void *a, const void *b) {
     const char *x = *(char *const *)a, *y = *(char *const *)b;
@@ -55,7 +63,7 @@ static int by_name(const void *a, const void *b) {
     return c ? c : n < m ? -1 : n > m;
 }
 
-static void lines_add(Lines *l, char *line) {            /* takes line */
+static void lines_add(Lines *l, char *line) { /* takes line */
     GROW(l->v, l->n, l->cap);
     l->v[l->n++] = line;
 }
@@ -87,7 +95,11 @@ static Lines lines_read(const char *path) {
     return l;
 }
 
-typedef struct Change { const char *what; int n; Str names; } Change;
+typedef struct Change {
+    const char *what;
+    int n;
+    Str names;
+} Change;
 
 static void change_add(Change *c, const char *line) {
     if (c->n++ >= NAMED_MAX) return;
@@ -113,12 +125,14 @@ Err data_list_check(const char *dir, const Dataset *d, const char *was, const ch
     if (before.n) compare(&before, &now, change);
     for (int i = 0; i < 3; i++) {
         if (change[i].n)
-            str_addf(&s, "%s%d %s (%s%s)", s.n ? ", " : "", change[i].n, change[i].what, change[i].names.s,
-                     change[i].n > NAMED_MAX ? ", ..." : "");
+            str_addf(&s, "%s%d %s (%s%s)", s.n ? ", " : "", change[i].n, change[i].what,
+                     change[i].names.s, change[i].n > NAMED_MAX ? ", ..." : "");
         str_free(&change[i].names);
     }
-    Err rc = err_set(E(5, 47), "%s: the %s data changed since this run began: %s; restore them, or give another out=", dir,
-                     d->split, s.n ? s.s : "names or sizes differ");
+    Err rc = err_set(
+        E(5, 47),
+        "%s: the %s data changed since this run began: %s; restore them, or give another out=", dir,
+        d->split, s.n ? s.s : "names or sizes differ");
     str_free(&s);
     lines_free(&before), lines_free(&now);
     free(path);

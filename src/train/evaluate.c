@@ -1,5 +1,5 @@
-/* evaluate.c - a Net over the whole images of a data set, into one confusion matrix. Ranks share the
- * images out; their counts are whole numbers, so the sum is the same however they do. */
+/* evaluate.c - a Net over the whole images of a data set, into one confusion matrix. Ranks share
+ * the images out; their counts are whole numbers, so the sum is the same however they do. */
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -30,8 +30,11 @@ Err evaluate(Net *n, const ModelNodes *nodes, Dataset *d, int64_t max_images, Co
     Err rc = OK;
     for (int64_t i = comm.rank; i < images && !rc; i += comm.ranks) {
         int sig = sys_signal_pending();
-        rc = sig ? err_set(128 + sig, "evaluation stopped by signal %d", sig) : evaluate_one(p, d, (int)i, out);
-        if (sys_now() - start > 2) log_progress("evaluating %s %lld/%lld", d->split, (long long)i + 1, (long long)images), shown = true;
+        rc = sig ? err_set(128 + sig, "evaluation stopped by signal %d", sig)
+                 : evaluate_one(p, d, (int)i, out);
+        if (sys_now() - start > 2)
+            log_progress("evaluating %s %lld/%lld", d->split, (long long)i + 1, (long long)images),
+                shown = true;
     }
     if (shown) log_progress_end();
     predictor_close(p);

@@ -1,9 +1,10 @@
 /* job.c - a student, its teacher and the loss terms as two plans that step together.
  *
- * The teacher is a frozen Net of its own with an inference plan. Its outputs (logits, aux, features) are
- * inputs of the student's Net, so its gradients cannot exist; they are bound by pointer, without a copy.
- * Only what the loss terms read is asked of the teacher. The total is a weighted sum of the terms, each
- * of which is kept as an output for the log. Rows 13, 14, 37 of the failure table are told apart here. */
+ * The teacher is a frozen Net of its own with an inference plan. Its outputs (logits, aux,
+ * features) are inputs of the student's Net, so its gradients cannot exist; they are bound by
+ * pointer, without a copy. Only what the loss terms read is asked of the teacher. The total is a
+ * weighted sum of the terms, each of which is kept as an output for the log. Rows 13, 14, 37 of the
+ * failure table are told apart here. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,37 +13,44 @@
 #include "base/log.h"
 #include "train/trainer_priv.h"
 
-enum { N_TAPS = 3 };                         /* logits, aux, features */
+enum { N_TAPS = 3 }; /* logits, aux, features */
 static const char *const tap_names[N_TAPS] = {"logits", "aux", "features"};
 struct Job {
     const Config *c;
-    Arena     *arena;
-    Net       *student, *teacher;
+    Arena *arena;
+    Net *student, *teacher;
     ModelNodes sn, tn;
-    Node       taught[N_TAPS];               /* inputs of the student's net; NO_NODE where unused */
-    Node       labels, stage, term[1 + LOSSES_MAX], total;
-    Plan      *splan, *tplan;
-    float      stage_value[2];
-    Digest     teacher_digest;
-    bool       has_digest;
+    Node taught[N_TAPS]; /* inputs of the student's net; NO_NODE where unused */
+    Node labels, stage, term[1 + LOSSES_MAX], total;
+    Plan *splan, *tplan;
+    float stage_value[2];
+    Digest teacher_digest;
+    bool has_digest;
 };
 
-static Node tap_of(const ModelNodes *m, int i) { return i == 0 ? m->logits : i == 1 ? m->aux : m->features; }
+static Node tap_of(const ModelNodes *m, int i) {
+    return i == 0 ? m->logits : i == 1 ? m->aux : m->features;
+}
 
-/* ---- classes ------------------------------------------------------------------------------------- */
+/* ---- classes -------------------------------------------------------------------------------- */
 
-static Err resolve_model(const Config *c, const ModelOptions *in, const char *weights, Arena *a, ModelOptions *o, const char **path) {
+static Err resolve_model(const Config *c, const ModelOptions *in, const char *weights, Arena *a,
+                         ModelOptions *o, const char **path) {
     *o = *in;
     return model_source(in->model, weights, a, o, path);
 }
 
-static Err check_classes(const Config *c, int classes, const char *whose, const ModelOptions *student, const ModelOptions *teacher) {
-    int s = student->classes ? student->classes : classes, t = teacher->classes ? teacher->classes : classes;
+static Err check_classes(const Config *c, int classes, const char *whose,
+                         const ModelOptions *student, const ModelOptions *teacher) {
+    int s = student->classes ? student->classes : classes,
+        t = teacher->classes ? teacher->classes : classes;
     if (!teacher->model) t = classes;
     if (s == classes && t == classes) return OK;
     char with[64] = "";
     if (teacher->model) snprintf(with, sizeof with, ", the teacher %d", t);
-    return err_set(E(2, 37), "numbers of classes differ: %s has %d, the student %d%s; they must agree", whose, classes, s, with);
+    return err_set(E(2, 37),
+                   "numbers of classes differ: %s has %d, the student %d%s; they must agree", whose,
+                   classes, s, with);
 }
 
 Err job_check_classes(const Config *c, const Dataset *d) {
@@ -56,13 +64,15 @@ Err job_check_classes(const Config *c, const Dataset *d) {
     return rc;
 }
 
-/* ---- opening ------------------------------------------------------------------------------------- */
+/* ---- opening -------------------------------------------------------------------------------- */
 
 static Err open_nets(Job *j, int classes, int h, int w) {
     const Config *c = j->c;
     ModelOptions s, t;
     const char *sw, *tw;
-    if (!c->student.model) return err_set(E(2, 76), "student.model is not set; give student.model=NAME, see retort info");
+    if (!c->student.model)
+        return err_set(E(2, 76),
+                       "student.model is not set; give student.model=NAME, see retort info");
     TRY(resolve_model(c, &c->student, c->student_weights, j->arena, &s, &sw));
     TRY(resolve_model(c, &c->teacher, c->teacher_weights, j->arena, &t, &tw));
     TRY(check_classes(c, classes, "the data set", &s, &t));
@@ -73,12 +83,16 @@ static Err open_nets(Job *j, int classes, int h, int w) {
     t.frozen = t.dropout_off = true;
     TRY(model_open(&t, h, w, &j->teacher, &j->tn));
     TRY(model_load_weights(j->teacher, tw, (uint64_t)c->seed));
-    if (!tw || !strcmp(tw, "none")) log_warn("the teacher has random weights; give teacher.weights=FILE");
-    j->teacher_digest = hash_digest(j->teacher->values, (size_t)j->teacher->n_values * sizeof(float));
+    if (!tw || !strcmp(tw, "none"))
+        log_warn("the teacher has random weights; give teacher.weights=FILE");
+    j->teacher_digest =
+        hash_digest(j->teacher->values, (size_t)j->teacher->n_values * sizeof(float));
     j->has_digest = true;
     Shape a = net_shape(j->student, j->sn.logits), b = net_shape(j->teacher, j->tn.logits);
     if (a.d[2] != b.d[2] || a.d[3] != b.d[3])
-        return err_set(E(2, 0), "the student's outputs are %lldx%lld and the teacher's %lldx%lld; give both the same output_stride",
+        return err_set(E(2, 0),
+                       "the student's outputs are %lldx%lld and the teacher's %lldx%lld; give both "
+                       "the same output_stride",
                        (long long)a.d[2], (long long)a.d[3], (long long)b.d[2], (long long)b.d[3]);
     return OK;
 }
@@ -108,8 +122,14 @@ static Err init_added(Job *j, int first) {
 static Err add_losses(Job *j) {
     const Config *c = j->c;
     Net *n = j->student;
-    KdSite site = {.logits = j->sn.logits, .aux = j->sn.aux, .features = j->sn.features, .t_logits = j->taught[0],
-                   .t_aux = j->taught[1], .t_features = j->taught[2], .labels = j->labels, .stage = j->stage};
+    KdSite site = {.logits = j->sn.logits,
+                   .aux = j->sn.aux,
+                   .features = j->sn.features,
+                   .t_logits = j->taught[0],
+                   .t_aux = j->taught[1],
+                   .t_features = j->taught[2],
+                   .labels = j->labels,
+                   .stage = j->stage};
     float weight[1 + LOSSES_MAX];
     const int first = n->n_params;
     for (int i = 0; i <= c->n_losses; i++) {
@@ -148,7 +168,8 @@ static Err make_teacher_plan(Job *j, int batch, int h, int w) {
         log_warn("no loss term reads the teacher; it is not run");
         return OK;
     }
-    PlanSpec spec = {.outputs = out, .n_outputs = n, .inputs = in, .input_shapes = shapes, .n_inputs = 2};
+    PlanSpec spec = {
+        .outputs = out, .n_outputs = n, .inputs = in, .input_shapes = shapes, .n_inputs = 2};
     return plan_make(j->teacher, &spec, &j->tplan);
 }
 
@@ -163,19 +184,27 @@ static Err make_student_plan(Job *j, int batch, int h, int w) {
     }
     out[n_out++] = j->total;
     for (int i = 0; i <= j->c->n_losses; i++) out[n_out++] = j->term[i];
-    PlanSpec spec = {.training = true, .loss = j->total, .outputs = out, .n_outputs = n_out,
-                     .inputs = in, .input_shapes = shapes, .n_inputs = n_in};
+    PlanSpec spec = {.training = true,
+                     .loss = j->total,
+                     .outputs = out,
+                     .n_outputs = n_out,
+                     .inputs = in,
+                     .input_shapes = shapes,
+                     .n_inputs = n_in};
     return plan_make(j->student, &spec, &j->splan);
 }
 
 static Err open_parts(Job *j, int batch, int h, int w, const Dataset *d) {
     int classes = d ? d->n_classes : j->c->student.classes;
-    if (classes <= 0) return err_set(E(2, 76), "the number of classes is not known; give student.classes=N");
+    if (classes <= 0)
+        return err_set(E(2, 76), "the number of classes is not known; give student.classes=N");
     TRY(open_nets(j, classes, h, w));
     const Net *nets[] = {j->student, j->teacher};
     for (int i = 0; i < 2; i++)
         if (nets[i] && net_node(nets[i], i ? j->tn.image : j->sn.image)->dtype != DT_U8)
-            return err_set(E(2, 76), "%s.norm=none takes no pictures; give rgb-imagenet or bgr-caffe", i ? "teacher" : "student");
+            return err_set(E(2, 76),
+                           "%s.norm=none takes no pictures; give rgb-imagenet or bgr-caffe",
+                           i ? "teacher" : "student");
     add_inputs(j, h, w);
     TRY(add_losses(j));
     if (j->teacher) TRY(make_teacher_plan(j, batch, h, w));
@@ -202,14 +231,26 @@ void job_close(Job *j) {
     free(j);
 }
 
-Net *job_student(Job *j) { return j->student; }
-Net *job_teacher(Job *j) { return j->teacher; }
-Plan *job_student_plan(Job *j) { return j->splan; }
-Plan *job_teacher_plan(Job *j) { return j->tplan; }
-const ModelNodes *job_nodes(const Job *j) { return &j->sn; }
-const char *job_teacher_digest(const Job *j) { return j->has_digest ? j->teacher_digest.hex : ""; }
+Net *job_student(Job *j) {
+    return j->student;
+}
+Net *job_teacher(Job *j) {
+    return j->teacher;
+}
+Plan *job_student_plan(Job *j) {
+    return j->splan;
+}
+Plan *job_teacher_plan(Job *j) {
+    return j->tplan;
+}
+const ModelNodes *job_nodes(const Job *j) {
+    return &j->sn;
+}
+const char *job_teacher_digest(const Job *j) {
+    return j->has_digest ? j->teacher_digest.hex : "";
+}
 
-/* ---- one micro-batch ----------------------------------------------------------------------------- */
+/* ---- one micro-batch ------------------------------------------------------------------------ */
 
 static void run_teacher(Job *j, const Batch *b, const OpRun *run) {
     OpRun quiet = *run;
@@ -218,7 +259,8 @@ static void run_teacher(Job *j, const Batch *b, const OpRun *run) {
     plan_bind(j->tplan, j->tn.rects, b->rects);
     plan_run(j->tplan, &quiet, false);
     for (int i = 0; i < N_TAPS; i++)
-        if (j->taught[i].id) plan_bind(j->splan, j->taught[i], plan_value(j->tplan, tap_of(&j->tn, i)));
+        if (j->taught[i].id)
+            plan_bind(j->splan, j->taught[i], plan_value(j->tplan, tap_of(&j->tn, i)));
 }
 
 static void read_stats(const Job *j, StepResult *out) {
@@ -235,7 +277,8 @@ static void read_stats(const Job *j, StepResult *out) {
     }
 }
 
-/* Kernels cannot fail: what a term met that its formula does not allow is told here, after the run. */
+/* Kernels cannot fail: what a term met that its formula does not allow is told here, after the run.
+ */
 static Err check_terms(const Job *j) {
     const Config *c = j->c;
     for (int i = 0; i <= c->n_losses; i++) {
@@ -246,9 +289,14 @@ static Err check_terms(const Job *j) {
     return OK;
 }
 
-Err job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool accumulate, StepResult *out) {
+Err job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool accumulate,
+             StepResult *out) {
     OpRun run = {.training = true, .seed = seed, .first_sample = b->first_sample};
-    *out = (StepResult){.kept_main = NAN, .kept_aux = NAN, .aux = NAN, .grad_norm = NAN, .staged = is_read(j->student, j->stage)};
+    *out = (StepResult){.kept_main = NAN,
+                        .kept_aux = NAN,
+                        .aux = NAN,
+                        .grad_norm = NAN,
+                        .staged = is_read(j->student, j->stage)};
     if (j->tplan) run_teacher(j, b, &run);
     memcpy(j->stage_value, stage, sizeof j->stage_value);
     plan_bind(j->splan, j->sn.image, b->images);

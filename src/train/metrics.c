@@ -20,8 +20,9 @@ static void add_loss(Str *s, const Config *c, const StepResult *r) {
     str_add(s, "}");
 }
 
-char *metrics_train_line(const Config *c, int64_t step, double epoch, double lr, const StepResult *r,
-                         const float stage[2], double images_per_s, double stall) {
+char *metrics_train_line(const Config *c, int64_t step, double epoch, double lr,
+                         const StepResult *r, const float stage[2], double images_per_s,
+                         double stall) {
     char now[32];
     Str s = {0};
     str_addf(&s, "{\"step\": %" PRId64, step);
@@ -57,7 +58,8 @@ static void add_scores(Str *s, const Dataset *d, const Confusion *m) {
     scores_free(&sc);
 }
 
-char *metrics_eval_line(int64_t step, const Dataset *d, const Confusion *m, const Confusion *ema, double seconds) {
+char *metrics_eval_line(int64_t step, const Dataset *d, const Confusion *m, const Confusion *ema,
+                        double seconds) {
     char now[32];
     Str s = {0};
     str_addf(&s, "{\"step\": %" PRId64 ", \"eval\": ", step);
@@ -77,7 +79,9 @@ Err status_write(const Config *c, const RunStatus *r) {
     char now[32];
     Str s = {0};
     sys_wall_time(now);
-    str_addf(&s, "{\"state\": \"%s\", \"step\": %" PRId64 ", \"steps\": %" PRId64 ", \"exit_code\": %d", r->state, r->step, r->steps, r->exit_code);
+    str_addf(&s,
+             "{\"state\": \"%s\", \"step\": %" PRId64 ", \"steps\": %" PRId64 ", \"exit_code\": %d",
+             r->state, r->step, r->steps, r->exit_code);
     if (r->last) {
         str_add(&s, ", ");
         add_loss(&s, c, r->last);
@@ -89,7 +93,8 @@ Err status_write(const Config *c, const RunStatus *r) {
     add_f64(&s, "best", r->best);
     str_addf(&s, "}, \"pid\": %d, \"host\": ", sys_pid());
     str_json(&s, sys_hostname());
-    str_addf(&s, ", \"log\": \"%s\", \"time\": \"%s\"}\n", r->log_incomplete ? "incomplete" : "complete", now);
+    str_addf(&s, ", \"log\": \"%s\", \"time\": \"%s\"}\n",
+             r->log_incomplete ? "incomplete" : "complete", now);
     char *path = path_join(c->out, "run.status.json");
     Err rc = durable_write_all(path, s.s, s.n);
     free(path);

@@ -1,14 +1,15 @@
 /* optimizer.c - SGD with momentum and AdamW, one pass over the parameter block.
  *
- * PyTorch's semantics, element by element, in float32 with g the mean gradient of the micro-batches:
- *   SGD    g += wd p;  m = mu m + g;  p -= lr (nesterov ? g + mu m : m)
- *   AdamW  p -= lr wd p;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;
- *          p -= lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + eps),  t = step + 1
- * Weight decay acts on all trainable parameters, batch norm's and biases included. Clipping scales g by
- * clip / (norm + 1e-6) when that is below 1, before the decay.
+ * PyTorch's semantics, element by element, in float32 with g the mean gradient of the
+ * micro-batches: SGD    g += wd p;  m = mu m + g;  p -= lr (nesterov ? g + mu m : m) AdamW  p -= lr
+ * wd p;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2; p -= lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 -
+ * b2^t) + eps),  t = step + 1 Weight decay acts on all trainable parameters, batch norm's and
+ * biases included. Clipping scales g by clip / (norm + 1e-6) when that is below 1, before the
+ * decay.
  *
- * The block is cut into chunks by the parameters alone; sums over chunks run in their order, so the bits
- * do not depend on the number of threads. The norm is taken first: a NaN or infinity stops the update. */
+ * The block is cut into chunks by the parameters alone; sums over chunks run in their order, so the
+ * bits do not depend on the number of threads. The norm is taken first: a NaN or infinity stops the
+ * update. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,10 +21,11 @@ enum { CHUNK = 1 << 14 };
 
 static double group_factor(const Config *c, const char *name) {
     double f = 1;
-    size_t best = 0;                         /* the longest prefix decides */
+    size_t best = 0; /* the longest prefix decides */
     for (int i = 0; i < c->n_lr_groups; i++) {
         size_t n = strlen(c->lr_groups[i].prefix);
-        if (n > best && str_starts(name, c->lr_groups[i].prefix)) best = n, f = c->lr_groups[i].factor;
+        if (n > best && str_starts(name, c->lr_groups[i].prefix))
+            best = n, f = c->lr_groups[i].factor;
     }
     return f;
 }
@@ -34,7 +36,9 @@ static Err check_groups(const Config *c, const Net *n) {
         for (int k = 0; k < n->n_params && !used; k++)
             used = n->params[k].trainable && str_starts(n->params[k].name, c->lr_groups[i].prefix);
         if (!used)
-            return err_set(E(2, 76), "train.lr_groups: no trainable parameter starts with \"%s\"; see retort info for the names",
+            return err_set(E(2, 76),
+                           "train.lr_groups: no trainable parameter starts with \"%s\"; see retort "
+                           "info for the names",
                            c->lr_groups[i].prefix);
     }
     return OK;
@@ -63,7 +67,9 @@ Err optimizer_open(const Config *c, Net *n, Optimizer **out) {
     size_t bytes = (size_t)(n->n_trainable + 16) * sizeof(float);
     Err rc = block_alloc((void **)&o->m, bytes, "optimiser state");
     if (!rc && c->optimizer == 1) rc = block_alloc((void **)&o->v, bytes, "optimiser state");
-    if (!rc && c->ema > 0) rc = block_alloc((void **)&o->ema, (size_t)(n->n_values + 16) * sizeof(float), "averaged weights");
+    if (!rc && c->ema > 0)
+        rc = block_alloc((void **)&o->ema, (size_t)(n->n_values + 16) * sizeof(float),
+                         "averaged weights");
     if (rc) return optimizer_close(o), rc;
     if (o->ema) memcpy(o->ema, n->values, (size_t)n->n_values * sizeof(float));
     cut_chunks(o);
@@ -77,7 +83,12 @@ void optimizer_close(Optimizer *o) {
     free(o->chunk), free(o->sum), free(o);
 }
 
-typedef struct Update { Optimizer *o; float scale; double lr; int64_t t; } Update;
+typedef struct Update {
+    Optimizer *o;
+    float scale;
+    double lr;
+    int64_t t;
+} Update;
 
 static void chunk_norm(void *arg, int64_t i) {
     Optimizer *o = arg;
@@ -94,7 +105,8 @@ static void chunk_sgd(void *arg, int64_t i) {
     const OptChunk *k = &u->o->chunk[i];
     float *p = u->o->net->values + k->offset, *m = u->o->m + k->offset;
     const float *g = u->o->net->grads + k->offset;
-    const float lr = (float)(u->lr * k->factor), wd = (float)c->weight_decay, mu = (float)c->momentum, scale = u->scale;
+    const float lr = (float)(u->lr * k->factor), wd = (float)c->weight_decay,
+                mu = (float)c->momentum, scale = u->scale;
     if (c->nesterov)
         for (int64_t j = 0; j < k->n; j++) {
             float d = g[j] * scale + wd * p[j];
@@ -116,8 +128,10 @@ static void chunk_adamw(void *arg, int64_t i) {
     float *p = u->o->net->values + k->offset, *m = u->o->m + k->offset, *v = u->o->v + k->offset;
     const float *g = u->o->net->grads + k->offset;
     const double lr = u->lr * k->factor;
-    const float decay = (float)(1 - lr * c->weight_decay), b1 = (float)c->beta1, b2 = (float)c->beta2;
-    const float a1 = (float)(1 - c->beta1), a2 = (float)(1 - c->beta2), eps = (float)c->adam_eps, scale = u->scale;
+    const float decay = (float)(1 - lr * c->weight_decay), b1 = (float)c->beta1,
+                b2 = (float)c->beta2;
+    const float a1 = (float)(1 - c->beta1), a2 = (float)(1 - c->beta2), eps = (float)c->adam_eps,
+                scale = u->scale;
     const float size = (float)(lr / (1 - pow(c->beta1, (double)u->t)));
     const float root = (float)sqrt(1 - pow(c->beta2, (double)u->t));
     for (int64_t j = 0; j < k->n; j++) {
@@ -130,7 +144,8 @@ static void chunk_adamw(void *arg, int64_t i) {
 
 static void chunk_ema(void *arg, int64_t i) {
     Optimizer *o = arg;
-    int64_t from = i * CHUNK, to = from + CHUNK < o->net->n_values ? from + CHUNK : o->net->n_values;
+    int64_t from = i * CHUNK,
+            to = from + CHUNK < o->net->n_values ? from + CHUNK : o->net->n_values;
     const float d = (float)o->c->ema, e = (float)(1 - o->c->ema), *p = o->net->values;
     for (int64_t j = from; j < to; j++) o->ema[j] = d * o->ema[j] + e * p[j];
 }

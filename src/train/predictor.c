@@ -1,8 +1,9 @@
 /* predictor.c - whole images through a Net, one at a time, with plans kept by size.
  *
- * The logits (K x h x w) are upsampled to the image and the best class taken in one pass, row by row: two
- * low-resolution rows are blended into K x w floats, then every class is read along the row. No K x H x W
- * tensor exists unless probabilities are asked for. Ties go to the lower class. */
+ * The logits (K x h x w) are upsampled to the image and the best class taken in one pass, row by
+ * row: two low-resolution rows are blended into K x w floats, then every class is read along the
+ * row. No K x H x W tensor exists unless probabilities are asked for. Ties go to the lower class.
+ */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,11 @@
 #include "train/trainer_priv.h"
 
 enum { SIZES_MAX = 4 };
-typedef struct SizedPlan { int h, w; Plan *plan; uint64_t used; } SizedPlan;
+typedef struct SizedPlan {
+    int h, w;
+    Plan *plan;
+    uint64_t used;
+} SizedPlan;
 struct Predictor {
     Net *net;
     ModelNodes nodes;
@@ -21,7 +26,10 @@ struct Predictor {
 
 Err predictor_open(Net *n, const ModelNodes *nodes, Predictor **out) {
     if (net_node(n, nodes->image)->dtype != DT_U8)
-        return err_set(E(2, 76), "%s: built with norm=none, it takes no pictures; give norm=rgb-imagenet or bgr-caffe", n->name);
+        return err_set(
+            E(2, 76),
+            "%s: built with norm=none, it takes no pictures; give norm=rgb-imagenet or bgr-caffe",
+            n->name);
     Predictor *p = xcalloc(1, sizeof *p);
     p->net = n;
     p->nodes = *nodes;
@@ -48,7 +56,11 @@ static Err plan_for(Predictor *p, int h, int w, Plan **out) {
     *old = (SizedPlan){0};
     Node inputs[] = {p->nodes.image, p->nodes.rects};
     Shape shapes[] = {SHAPE(1, h, w, 3), SHAPE(1, 4)};
-    PlanSpec spec = {.outputs = &p->nodes.logits, .n_outputs = 1, .inputs = inputs, .input_shapes = shapes, .n_inputs = 2};
+    PlanSpec spec = {.outputs = &p->nodes.logits,
+                     .n_outputs = 1,
+                     .inputs = inputs,
+                     .input_shapes = shapes,
+                     .n_inputs = 2};
     TRY(plan_make(p->net, &spec, &old->plan));
     old->h = h, old->w = w, old->used = ++p->clock;
     *out = old->plan;
@@ -57,11 +69,11 @@ static Err plan_for(Predictor *p, int h, int w, Plan **out) {
 
 /* One output row per call. */
 typedef struct Upsample {
-    const float *logits;             /* K x h x w */
+    const float *logits; /* K x h x w */
     int k, h, w, out_h, out_w;
-    uint8_t *pred;                   /* H x W */
-    float *probs;                    /* K x H x W or NULL */
-    const int *x0;                   /* [W] left neighbour; the right one is x0 + (w > 1) at weight wx */
+    uint8_t *pred; /* H x W */
+    float *probs;  /* K x H x W or NULL */
+    const int *x0; /* [W] left neighbour; the right one is x0 + (w > 1) at weight wx */
     const float *wx;
 } Upsample;
 
@@ -82,12 +94,14 @@ static void upsample_row(void *arg, int64_t y) {
     const int y1 = y0 + 1 < u->h ? y0 + 1 : y0;
     const float wy = fy - (float)y0;
     const int64_t plane = (int64_t)u->out_h * u->out_w;
-    float *blend = xcalloc((size_t)u->w + 1, sizeof *blend), *best = xcalloc((size_t)u->out_w, sizeof *best);
+    float *blend = xcalloc((size_t)u->w + 1, sizeof *blend),
+          *best = xcalloc((size_t)u->out_w, sizeof *best);
     uint8_t *pred = u->pred + y * u->out_w;
     for (int k = 0; k < u->k; k++) {
-        const float *a = u->logits + ((int64_t)k * u->h + y0) * u->w, *b = u->logits + ((int64_t)k * u->h + y1) * u->w;
+        const float *a = u->logits + ((int64_t)k * u->h + y0) * u->w,
+                    *b = u->logits + ((int64_t)k * u->h + y1) * u->w;
         for (int x = 0; x < u->w; x++) blend[x] = a[x] + wy * (b[x] - a[x]);
-        blend[u->w] = blend[u->w - 1];       /* the neighbour right of the last column, at weight 0 */
+        blend[u->w] = blend[u->w - 1]; /* the neighbour right of the last column, at weight 0 */
         float *probs = u->probs ? u->probs + k * plane + y * u->out_w : NULL;
         for (int x = 0; x < u->out_w; x++) {
             const float *c = blend + u->x0[x], v = c[0] + u->wx[x] * (c[1] - c[0]);
@@ -123,8 +137,14 @@ Err predictor_run(Predictor *p, const uint8_t *rgb, int h, int w, uint8_t *pred,
     plan_run(plan, &run, false);
     Shape s = plan_shape(plan, p->nodes.logits);
     CHECK(s.rank == 4 && s.d[1] <= 256);
-    Upsample u = {.logits = plan_value(plan, p->nodes.logits), .k = (int)s.d[1], .h = (int)s.d[2], .w = (int)s.d[3],
-                  .out_h = h, .out_w = w, .pred = pred, .probs = probs};
+    Upsample u = {.logits = plan_value(plan, p->nodes.logits),
+                  .k = (int)s.d[1],
+                  .h = (int)s.d[2],
+                  .w = (int)s.d[3],
+                  .out_h = h,
+                  .out_w = w,
+                  .pred = pred,
+                  .probs = probs};
     upsample(&u);
     return OK;
 }

@@ -1,9 +1,11 @@
-/* trainer.c - `retort train`: from a configuration to a finished run directory, whatever happens between.
+/* trainer.c - `retort train`: from a configuration to a finished run directory, whatever happens
+ * between.
  *
- * Every step edge is a point from which the run can go on: what was logged up to there is counted in the
- * checkpoint (metrics.jsonl is cut back to that length on resume), the loader restarts at the sample
- * number step * accumulate * batch, dropout and augmentation are keyed by sample, and evaluations are
- * remembered by their step. So a killed run, started again, writes the same bytes as one that was not. */
+ * Every step edge is a point from which the run can go on: what was logged up to there is counted
+ * in the checkpoint (metrics.jsonl is cut back to that length on resume), the loader restarts at
+ * the sample number step * accumulate * batch, dropout and augmentation are keyed by sample, and
+ * evaluations are remembered by their step. So a killed run, started again, writes the same bytes
+ * as one that was not. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -18,31 +20,33 @@ enum { MISSES_MAX = 3 };
 typedef struct Run {
     const Config *c;
     const TrainHooks *hooks;
-    DirLock  *lock;
+    DirLock *lock;
     Appender *log, *metrics;
-    Dataset  *train, *val;
-    DataOptions data;                /* with the crop decided */
-    Job      *job;
+    Dataset *train, *val;
+    DataOptions data; /* with the crop decided */
+    Job *job;
     Optimizer *opt;
-    Loader   *loader;
-    RunState  s;
+    Loader *loader;
+    RunState s;
     RunIdentity id;
-    char     *config;
-    Digest    train_data, val_data;  /* fingerprints */
+    char *config;
+    Digest train_data, val_data; /* fingerprints */
     StepResult last;
-    bool      has_last, log_failed, dry;
-    int       misses;                /* checkpoints in a row that could not be written */
-    double    saved_at, status_at, evaluated_at;     /* sys_now() of the last */
-    double    session_start, session_aside;          /* aside: seconds of evaluations and checkpoints */
-    double    stall_s;               /* waited for the loader, this session */
-    int64_t   session_step;
-    double    line_at, line_stall;   /* since the last line of metrics */
-    int64_t   line_step;
+    bool has_last, log_failed, dry;
+    int misses;                               /* checkpoints in a row that could not be written */
+    double saved_at, status_at, evaluated_at; /* sys_now() of the last */
+    double session_start, session_aside;      /* aside: seconds of evaluations and checkpoints */
+    double stall_s;                           /* waited for the loader, this session */
+    int64_t session_step;
+    double line_at, line_stall; /* since the last line of metrics */
+    int64_t line_step;
 } Run;
 
-/* ---- the run directory --------------------------------------------------------------------------- */
+/* ---- the run directory ---------------------------------------------------------------------- */
 
-static char *in_run(const Run *r, const char *name) { return path_join(r->c->out, name); }
+static char *in_run(const Run *r, const char *name) {
+    return path_join(r->c->out, name);
+}
 
 static Err open_dir(Run *r) {
     const Config *c = r->c;
@@ -70,13 +74,14 @@ static Err open_metrics(Run *r) {
         if (!rc && bytes > r->s.metrics_bytes) rc = sys_truncate(path, r->s.metrics_bytes);
     }
     if (!rc && bytes < r->s.metrics_bytes)
-        log_warn("%s: shorter than at the checkpoint; the lines before step %" PRId64 " are lost", path, r->s.step);
+        log_warn("%s: shorter than at the checkpoint; the lines before step %" PRId64 " are lost",
+                 path, r->s.step);
     if (!rc) rc = append_open(path, &r->metrics);
     free(path);
     return rc;
 }
 
-static void metrics_line(Run *r, char *line) {           /* takes line */
+static void metrics_line(Run *r, char *line) { /* takes line */
     if (append_line(r->metrics, line) && !r->log_failed) {
         log_warn("%s; training goes on, the log is incomplete", err_text());
         r->log_failed = true;
@@ -90,15 +95,23 @@ static double eta_seconds(const Run *r) {
     if (!done) return NAN;
     double per_step = (sys_now() - r->session_start - r->session_aside) / (double)done;
     double train = per_step * (double)left, eval = isnan(r->s.eval_seconds) ? 0 : r->s.eval_seconds;
-    if (c->eval_every.steps > 0) evals += (c->steps - 1) / c->eval_every.steps - r->s.step / c->eval_every.steps;
+    if (c->eval_every.steps > 0)
+        evals += (c->steps - 1) / c->eval_every.steps - r->s.step / c->eval_every.steps;
     else if (c->eval_every.seconds > 0) evals += (int64_t)(train / c->eval_every.seconds);
     return train + eval * (double)evals;
 }
 
 static void write_status(Run *r, const char *state, int exit_code) {
-    RunStatus st = {.state = state, .step = r->s.step, .steps = r->c->steps, .eval_step = r->s.eval_step, .exit_code = exit_code,
-                    .eta_s = exit_code || strcmp(state, "running") ? 0 : eta_seconds(r), .miou = r->s.last, .best = r->s.best,
-                    .last = r->has_last ? &r->last : NULL, .log_incomplete = r->log_failed};
+    RunStatus st = {.state = state,
+                    .step = r->s.step,
+                    .steps = r->c->steps,
+                    .eval_step = r->s.eval_step,
+                    .exit_code = exit_code,
+                    .eta_s = exit_code || strcmp(state, "running") ? 0 : eta_seconds(r),
+                    .miou = r->s.last,
+                    .best = r->s.best,
+                    .last = r->has_last ? &r->last : NULL,
+                    .log_incomplete = r->log_failed};
     if (status_write(r->c, &st) && !r->log_failed) {
         log_warn("%s; training goes on", err_text());
         r->log_failed = true;
@@ -107,18 +120,23 @@ static void write_status(Run *r, const char *state, int exit_code) {
 }
 
 static void report(Run *r) {
-    if (r->hooks && r->hooks->report && r->hooks->report(r->c->out, r->hooks->arg)) log_warn("report: %s", err_text());
+    if (r->hooks && r->hooks->report && r->hooks->report(r->c->out, r->hooks->arg))
+        log_warn("report: %s", err_text());
 }
 
-/* ---- opening ------------------------------------------------------------------------------------- */
+/* ---- opening -------------------------------------------------------------------------------- */
 
 static Err open_data(Run *r) {
     const Config *c = r->c;
-    if (!c->data.kind) return err_set(E(2, 76), "data.kind is not set; give data=camvid:DIR or data=scenes");
-    if (!c->student.model) return err_set(E(2, 76), "student.model is not set; give student.model=NAME, see retort info");
+    if (!c->data.kind)
+        return err_set(E(2, 76), "data.kind is not set; give data=camvid:DIR or data=scenes");
+    if (!c->student.model)
+        return err_set(E(2, 76),
+                       "student.model is not set; give student.model=NAME, see retort info");
     TRY(dataset_open(&c->data, "train", &r->train));
     TRY(dataset_open(&c->data, c->eval_split, &r->val));
-    if (r->train->n_classes != r->val->n_classes) return err_set(E(3, 37), "train and %s have different classes", c->eval_split);
+    if (r->train->n_classes != r->val->n_classes)
+        return err_set(E(3, 37), "train and %s have different classes", c->eval_split);
     TRY(job_check_classes(c, r->train));
     r->data = c->data;
     if (!r->data.crop_h) {
@@ -136,15 +154,21 @@ static Err open_job(Run *r) {
     TRY(job_open(c, (int)c->batch, r->data.crop_h, r->data.crop_w, r->train, &r->job));
     TRY(optimizer_open(c, job_student(r->job), &r->opt));
     r->config = config_text(c);
-    r->id = (RunIdentity){.config = r->config, .train_data = r->train_data.hex, .val_data = r->val_data.hex,
-                          .teacher = job_teacher_digest(r->job), .class_names = r->train->class_names,
-                          .n_classes = r->train->n_classes, .seed = c->seed, .samples = c->accumulate * c->batch};
+    r->id = (RunIdentity){.config = r->config,
+                          .train_data = r->train_data.hex,
+                          .val_data = r->val_data.hex,
+                          .teacher = job_teacher_digest(r->job),
+                          .class_names = r->train->class_names,
+                          .n_classes = r->train->n_classes,
+                          .seed = c->seed,
+                          .samples = c->accumulate * c->batch};
     return OK;
 }
 
 /* Options first, then data: what is cheap to check, and easy to have got wrong. */
 static Err check_resume(const Run *r, const Checkpoint *k) {
-    const char *train = st_meta(&k->file, "fingerprint"), *val = st_meta(&k->file, "fingerprint_val");
+    const char *train = st_meta(&k->file, "fingerprint"),
+               *val = st_meta(&k->file, "fingerprint_val");
     TRY(config_check_resume(r->c, st_meta(&k->file, "config"), k->path));
     TRY(data_list_check(r->c->out, r->train, train ? train : "", r->train_data.hex));
     return val ? data_list_check(r->c->out, r->val, val, r->val_data.hex) : OK;
@@ -176,16 +200,22 @@ static Err open_loader(Run *r) {
 
 static void announce(const Run *r) {
     const Config *c = r->c;
-    log_info("%s: %d images to train on, %d to validate on, %d classes; %s, %.2f M parameters%s%s", c->out, r->train->n, r->val->n,
-             r->train->n_classes, c->student.model, (double)net_count_params(job_student(r->job)) / 1e6,
+    log_info("%s: %d images to train on, %d to validate on, %d classes; %s, %.2f M parameters%s%s",
+             c->out, r->train->n, r->val->n, r->train->n_classes, c->student.model,
+             (double)net_count_params(job_student(r->job)) / 1e6,
              c->teacher.model ? "; teacher " : "", c->teacher.model ? c->teacher.model : "");
-    log_info("batch %" PRId64 " x %" PRId64 " of %dx%d, %" PRId64 " steps, seed %" PRId64 ", %d threads; results are the same to the bit for the "
-             "same threads, processor and libraries", c->batch, c->accumulate, r->data.crop_h, r->data.crop_w, c->steps, c->seed, parallel_threads());
-    if (r->s.step == 0 && !strcmp(c->student_weights, "none")) log_info("the student starts from random weights");
-    if (c->accumulate > 1) log_info("with train.accumulate the counts of a loss (RDD's fraction) are per micro-batch");
+    log_info("batch %" PRId64 " x %" PRId64 " of %dx%d, %" PRId64 " steps, seed %" PRId64
+             ", %d threads; results are the same to the bit for the "
+             "same threads, processor and libraries",
+             c->batch, c->accumulate, r->data.crop_h, r->data.crop_w, c->steps, c->seed,
+             parallel_threads());
+    if (r->s.step == 0 && !strcmp(c->student_weights, "none"))
+        log_info("the student starts from random weights");
+    if (c->accumulate > 1)
+        log_info("with train.accumulate the counts of a loss (RDD's fraction) are per micro-batch");
 }
 
-/* ---- evaluation and saving ----------------------------------------------------------------------- */
+/* ---- evaluation and saving ------------------------------------------------------------------ */
 
 static void swap_ema(Run *r) {
     Net *n = job_student(r->job);
@@ -204,24 +234,28 @@ static double miou_of(const Confusion *m) {
     return v;
 }
 
-static void keep_best(Run *r, double miou) {             /* the net holds the weights in question */
+static void keep_best(Run *r, double miou) { /* the net holds the weights in question */
     if (isnan(miou) || (!isnan(r->s.best) && miou <= r->s.best)) return;
     char *path = in_run(r, "best.safetensors");
-    if (checkpoint_weights(path, job_student(r->job), &r->s, &r->id)) log_warn("%s; training goes on", err_text());
+    if (checkpoint_weights(path, job_student(r->job), &r->s, &r->id))
+        log_warn("%s; training goes on", err_text());
     else r->s.best = miou, r->s.best_step = r->s.step;
     free(path);
 }
 
-/* A finite loss and gradient can still push weights or running statistics over the edge. Such weights
- * are neither judged nor saved: what lies on the disk stays good. */
+/* A finite loss and gradient can still push weights or running statistics over the edge. Such
+ * weights are neither judged nor saved: what lies on the disk stays good. */
 static Err check_weights(const Run *r) {
     const Net *n = job_student(r->job);
     for (int k = 0; k < n->n_params; k++) {
         const NetParam *p = &n->params[k];
         for (int64_t i = 0; p->kind != PARAM_COUNT && i < shape_count(p->shape); i++)
             if (!isfinite(p->data[i]))
-                return err_set(E(8, 62), "step %" PRId64 ": %s is not finite at element %" PRId64 "; nothing was saved; lower "
-                               "train.lr or set train.clip, and start again from the last checkpoint", r->s.step, p->name, i);
+                return err_set(E(8, 62),
+                               "step %" PRId64 ": %s is not finite at element %" PRId64
+                               "; nothing was saved; lower train.lr or set train.clip, and start "
+                               "again from the last checkpoint",
+                               r->s.step, p->name, i);
     }
     return OK;
 }
@@ -248,15 +282,18 @@ static Err run_evaluation(Run *r) {
     const Config *c = r->c;
     TRY(check_weights(r));
     double start = sys_now();
-    Confusion *raw = confusion_open(r->val->n_classes), *ema = r->opt->ema ? confusion_open(r->val->n_classes) : NULL;
+    Confusion *raw = confusion_open(r->val->n_classes),
+              *ema = r->opt->ema ? confusion_open(r->val->n_classes) : NULL;
     Err rc = evaluate_both(r, raw, ema);
     if (!rc) {
         double seconds = sys_now() - start;
         r->s.eval_seconds = seconds;
         r->s.eval_step = r->s.step;
         metrics_line(r, metrics_eval_line(r->s.step, r->val, raw, ema, seconds));
-        log_info("step %" PRId64 ": mIoU %.2f %% on %s (%" PRId64 " images, %.1f s), best %.2f %% at step %" PRId64, r->s.step,
-                 100 * r->s.last, c->eval_split, raw->images, seconds, 100 * r->s.best, r->s.best_step);
+        log_info("step %" PRId64 ": mIoU %.2f %% on %s (%" PRId64
+                 " images, %.1f s), best %.2f %% at step %" PRId64,
+                 r->s.step, 100 * r->s.last, c->eval_split, raw->images, seconds, 100 * r->s.best,
+                 r->s.best_step);
         r->evaluated_at = sys_now();
         write_status(r, "running", 0);
     }
@@ -265,32 +302,42 @@ static Err run_evaluation(Run *r) {
     return rc;
 }
 
-/* A full or failing disk is no reason to stop at once: warn, train on, try again at the next interval. */
+/* A full or failing disk is no reason to stop at once: warn, train on, try again at the next
+ * interval. */
 static Err save(Run *r, bool must) {
     TRY(check_weights(r));
     double start = sys_now();
-    if (append_sync(r->metrics) && !r->log_failed) log_warn("%s; training goes on, the log is incomplete", err_text()), r->log_failed = true;
+    if (append_sync(r->metrics) && !r->log_failed)
+        log_warn("%s; training goes on, the log is incomplete", err_text()), r->log_failed = true;
     r->s.metrics_bytes = append_bytes(r->metrics);
-    Err rc = checkpoint_write(r->c->out, job_student(r->job), r->opt, &r->s, &r->id, r->c->checkpoint_keep);
+    Err rc = checkpoint_write(r->c->out, job_student(r->job), r->opt, &r->s, &r->id,
+                              r->c->checkpoint_keep);
     r->saved_at = sys_now();
     r->session_aside += r->saved_at - start;
     if (!rc) return r->misses = 0, OK;
-    if (must || ++r->misses >= MISSES_MAX) return err_wrap(rc, "the checkpoint of step %" PRId64 " could not be written", r->s.step);
-    log_warn("checkpoint of step %" PRId64 " not written: %s; training goes on, next try at the next interval (%d of %d)", r->s.step,
-             err_text(), r->misses, MISSES_MAX);
+    if (must || ++r->misses >= MISSES_MAX)
+        return err_wrap(rc, "the checkpoint of step %" PRId64 " could not be written", r->s.step);
+    log_warn("checkpoint of step %" PRId64
+             " not written: %s; training goes on, next try at the next interval (%d of %d)",
+             r->s.step, err_text(), r->misses, MISSES_MAX);
     return OK;
 }
 
-/* ---- steps --------------------------------------------------------------------------------------- */
+/* ---- steps ---------------------------------------------------------------------------------- */
 
 /* samples: how many, up to the last of b, may be the cause. */
-static Err not_finite(const Run *r, const Batch *b, int64_t samples, const StepResult *x, const char *what) {
+static Err not_finite(const Run *r, const Batch *b, int64_t samples, const StepResult *x,
+                      const char *what) {
     Str s = {0};
     const uint64_t end = b->first_sample + (uint64_t)b->n;
-    for (int i = 0; i < r->c->n_losses; i++) str_addf(&s, ", %s %g", r->c->losses[i].label, x->terms[i]);
-    Err rc = err_set(E(8, 62), "step %" PRId64 ": %s is not finite (task %g%s; samples %" PRIu64 " to %" PRIu64 "); nothing was updated; "
-                     "lower train.lr, set train.clip, or look at these samples", r->s.step + 1, what, x->task, s.n ? s.s : "",
-                     end - (uint64_t)samples, end - 1);
+    for (int i = 0; i < r->c->n_losses; i++)
+        str_addf(&s, ", %s %g", r->c->losses[i].label, x->terms[i]);
+    Err rc =
+        err_set(E(8, 62),
+                "step %" PRId64 ": %s is not finite (task %g%s; samples %" PRIu64 " to %" PRIu64
+                "); nothing was updated; "
+                "lower train.lr, set train.clip, or look at these samples",
+                r->s.step + 1, what, x->task, s.n ? s.s : "", end - (uint64_t)samples, end - 1);
     str_free(&s);
     return rc;
 }
@@ -301,8 +348,8 @@ static bool finite_result(const Run *r, const StepResult *x) {
     return good;
 }
 
-/* Run both stages once on the first batch, so that a bad option fails now and not at the switch. The
- * running statistics and counts are put back; weights are not touched. */
+/* Run both stages once on the first batch, so that a bad option fails now and not at the switch.
+ * The running statistics and counts are put back; weights are not touched. */
 static Err dry_run(Run *r, const Batch *b) {
     Net *n = job_student(r->job);
     const size_t rest = (size_t)(n->n_values - n->n_trainable);
@@ -327,11 +374,13 @@ static Err dry_run(Run *r, const Batch *b) {
 
 static void add_result(StepResult *sum, const StepResult *x, double share, int n_losses) {
     sum->total += share * x->total, sum->task += share * x->task, sum->aux += share * x->aux;
-    sum->kept_main += share * x->kept_main, sum->kept_aux += share * x->kept_aux, sum->staged = x->staged;
+    sum->kept_main += share * x->kept_main, sum->kept_aux += share * x->kept_aux,
+        sum->staged = x->staged;
     for (int i = 0; i < n_losses; i++) sum->terms[i] += share * x->terms[i];
 }
 
-static Err micro_batch(Run *r, const float stage[2], bool accumulate, StepResult *sum, bool update) {
+static Err micro_batch(Run *r, const float stage[2], bool accumulate, StepResult *sum,
+                       bool update) {
     const Config *c = r->c;
     const Batch *b;
     StepResult x;
@@ -343,7 +392,8 @@ static Err micro_batch(Run *r, const float stage[2], bool accumulate, StepResult
     if (!rc) add_result(sum, &x, 1.0 / (double)c->accumulate, c->n_losses);
     if (!rc && update) {
         sum->grad_norm = optimizer_step(r->opt, r->s.step);
-        if (isnan(sum->grad_norm)) rc = not_finite(r, b, c->accumulate * c->batch, &x, "the gradient");
+        if (isnan(sum->grad_norm))
+            rc = not_finite(r, b, c->accumulate * c->batch, &x, "the gradient");
     }
     loader_done(r->loader, b);
     return rc;
@@ -352,12 +402,15 @@ static Err micro_batch(Run *r, const float stage[2], bool accumulate, StepResult
 static void show_progress(const Run *r) {
     const Config *c = r->c;
     Str s = {0};
-    for (int i = 0; i < c->n_losses; i++) str_addf(&s, ", %s %.4g", c->losses[i].label, r->last.terms[i]);
+    for (int i = 0; i < c->n_losses; i++)
+        str_addf(&s, ", %s %.4g", c->losses[i].label, r->last.terms[i]);
     double spent = sys_now() - r->session_start - r->session_aside, eta = eta_seconds(r);
     double rate = (double)((r->s.step - r->session_step) * c->batch * c->accumulate) / spent;
-    log_progress("step %" PRId64 "/%" PRId64 "  loss %.5g (task %.4g%s)  %.1f images/s, %.0f %% waiting for data  %d:%02d:%02d left", r->s.step,
-                 c->steps, r->last.total, r->last.task, s.n ? s.s : "", rate, 100 * r->stall_s / spent, (int)(eta / 3600),
-                 (int)(eta / 60) % 60, (int)eta % 60);
+    log_progress(
+        "step %" PRId64 "/%" PRId64
+        "  loss %.5g (task %.4g%s)  %.1f images/s, %.0f %% waiting for data  %d:%02d:%02d left",
+        r->s.step, c->steps, r->last.total, r->last.task, s.n ? s.s : "", rate,
+        100 * r->stall_s / spent, (int)(eta / 3600), (int)(eta / 60) % 60, (int)eta % 60);
     str_free(&s);
 }
 
@@ -366,7 +419,8 @@ static void log_metrics(Run *r, const float stage[2], double lr) {
     double now = sys_now(), span = now - r->line_at;
     int64_t images = (r->s.step - r->line_step) * c->batch * c->accumulate;
     double epoch = (double)r->s.step * (double)(c->batch * c->accumulate) / (double)r->train->n;
-    metrics_line(r, metrics_train_line(c, r->s.step, epoch, lr, &r->last, stage, (double)images / span, r->line_stall / span));
+    metrics_line(r, metrics_train_line(c, r->s.step, epoch, lr, &r->last, stage,
+                                       (double)images / span, r->line_stall / span));
     r->line_at = now, r->line_stall = 0, r->line_step = r->s.step;
 }
 
@@ -376,10 +430,12 @@ static Err one_step(Run *r) {
     StepResult sum = {0};
     stage_weights(c, r->s.step, stage);
     double lr = optimizer_lr(c, r->s.step);
-    for (int64_t a = 0; a < c->accumulate; a++) TRY(micro_batch(r, stage, a > 0, &sum, a + 1 == c->accumulate));
+    for (int64_t a = 0; a < c->accumulate; a++)
+        TRY(micro_batch(r, stage, a > 0, &sum, a + 1 == c->accumulate));
     r->s.step++;
     r->last = sum, r->has_last = true;
-    if (r->s.step % c->metrics_every == 0 || r->s.step == c->steps || r->s.step == 1) log_metrics(r, stage, lr);
+    if (r->s.step % c->metrics_every == 0 || r->s.step == c->steps || r->s.step == 1)
+        log_metrics(r, stage, lr);
     show_progress(r);
     return OK;
 }
@@ -388,23 +444,28 @@ static bool evaluation_due(const Run *r) {
     const OptEvery *e = &r->c->eval_every;
     if (r->s.step == 0 || r->s.eval_step == r->s.step) return false;
     if (r->s.step == r->c->steps) return true;
-    return e->steps > 0 ? r->s.step % e->steps == 0 : e->seconds > 0 && sys_now() - r->evaluated_at >= e->seconds;
+    return e->steps > 0 ? r->s.step % e->steps == 0
+                        : e->seconds > 0 && sys_now() - r->evaluated_at >= e->seconds;
 }
 
 static bool save_due(const Run *r) {
     const OptEvery *e = &r->c->checkpoint_every;
     if (r->s.step == r->c->steps) return true;
-    return e->steps > 0 ? r->s.step % e->steps == 0 : sys_now() - r->saved_at >= (e->seconds > 0 ? e->seconds : 600);
+    return e->steps > 0 ? r->s.step % e->steps == 0
+                        : sys_now() - r->saved_at >= (e->seconds > 0 ? e->seconds : 600);
 }
 
 static Err stop_for_signal(Run *r, int sig) {
     log_progress_end();
     TRY(save(r, true));
-    log_info("stopped by signal %d after step %" PRId64 "; everything is saved: the same command goes on from here", sig, r->s.step);
+    log_info("stopped by signal %d after step %" PRId64
+             "; everything is saved: the same command goes on from here",
+             sig, r->s.step);
     return err_set(128 + sig, "stopped by signal %d", sig);
 }
 
-/* Everything that happens between two steps. An evaluation cut short by a signal is done again on resume. */
+/* Everything that happens between two steps. An evaluation cut short by a signal is done again on
+ * resume. */
 static Err step_edge(Run *r) {
     int sig = sys_signal_pending();
     if (sig) return stop_for_signal(r, sig);
@@ -440,7 +501,8 @@ static Err finish(Run *r) {
     if (rc) return rc;
     write_status(r, "done", 0);
     report(r);
-    log_info("done: %" PRId64 " steps, mIoU %.2f %% (best %.2f %% at step %" PRId64 "); weights in %s/best.safetensors and last.safetensors",
+    log_info("done: %" PRId64 " steps, mIoU %.2f %% (best %.2f %% at step %" PRId64
+             "); weights in %s/best.safetensors and last.safetensors",
              r->s.step, 100 * r->s.last, 100 * r->s.best, r->s.best_step, r->c->out);
     return OK;
 }
@@ -475,14 +537,15 @@ static void log_failure(Run *r, Err rc, const char *text) {
 
 Err train_run_with(const Config *c, const TrainHooks *hooks) {
     Run r = {.c = c, .hooks = hooks};
-    r.s = (RunState){.eval_step = -1, .best_step = -1, .best = NAN, .last = NAN, .eval_seconds = NAN};
+    r.s =
+        (RunState){.eval_step = -1, .best_step = -1, .best = NAN, .last = NAN, .eval_seconds = NAN};
     sys_catch_signals();
     parallel_set_threads((int)c->threads);
     Err rc = open_dir(&r);
     if (!rc) {
         rc = run_all(&r);
         if (rc) {
-            char *text = xstrdup(err_text());        /* writing the status may set another */
+            char *text = xstrdup(err_text()); /* writing the status may set another */
             log_progress_end();
             if (rc >= 1000) log_failure(&r, rc, text);
             write_status(&r, rc >= 128 && rc < 1000 ? "stopped" : "failed", err_exit_code(rc));
@@ -494,4 +557,6 @@ Err train_run_with(const Config *c, const TrainHooks *hooks) {
     return rc;
 }
 
-Err train_run(const Config *c) { return train_run_with(c, NULL); }
+Err train_run(const Config *c) {
+    return train_run_with(c, NULL);
+}

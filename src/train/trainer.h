@@ -4,58 +4,77 @@
 #include "backend/plan.h"
 #include "train/config.h"
 
-/* A student with its teacher and loss terms, ready to step. Shared by train, bench and the C API. */
+/* A student with its teacher and loss terms, ready to step. Shared by train, bench and the C API.
+ */
 typedef struct Job Job;
-Err  job_open(const Config *c, int batch, int h, int w, const Dataset *d, Job **out);  /* d may be NULL: classes from config */
+Err job_open(const Config *c, int batch, int h, int w, const Dataset *d,
+             Job **out); /* d may be NULL: classes from config */
 void job_close(Job *j);
 Net *job_student(Job *j);
-Net *job_teacher(Job *j);                    /* NULL when there is none */
+Net *job_teacher(Job *j); /* NULL when there is none */
 Plan *job_student_plan(Job *j);
-Plan *job_teacher_plan(Job *j);              /* NULL when there is none or nothing reads it */
+Plan *job_teacher_plan(Job *j); /* NULL when there is none or nothing reads it */
 
-typedef struct StepResult {                  /* staged: the task loss has stages (rdd) */
+typedef struct StepResult { /* staged: the task loss has stages (rdd) */
     double total, task, aux, terms[LOSSES_MAX], grad_norm, kept_main, kept_aux;
-    bool   staged;
+    bool staged;
 } StepResult;
 /* One forward and backward of one micro-batch: teacher, student, losses. stage: {tfe, tse} weights.
- * Fails when a loss term met what it cannot compute with (KdMethod.check); no weight has changed then. */
-Err  job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool accumulate, StepResult *out);
+ * Fails when a loss term met what it cannot compute with (KdMethod.check); no weight has changed
+ * then. */
+Err job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool accumulate,
+             StepResult *out);
 
-typedef struct TrainHooks {                  /* called at report.every and at the end; failures only warn */
-    Err  (*report)(const char *run_dir, void *arg);
-    void  *arg;
+typedef struct TrainHooks { /* called at report.every and at the end; failures only warn */
+    Err (*report)(const char *run_dir, void *arg);
+    void *arg;
 } TrainHooks;
 /* `retort train`: resumes by itself; exit codes as in docs/errors.md. hooks may be NULL. */
-Err  train_run_with(const Config *c, const TrainHooks *hooks);
-Err  train_run(const Config *c);
-/* best.safetensors, last.safetensors or the newest checkpoint of a run directory; caller frees. E4000. */
-Err  run_weights(const char *dir, char **path);
-Err  model_unknown(const char *what);        /* E2076 with the nearest network's name */
-/* What MODEL of the command line may be: the name of a network, a run directory, a checkpoint. On success o
- * and *out_weights (may be NULL or "none") say what to build and load; text lives in a. weights may be NULL. */
-Err  model_source(const char *model, const char *weights, Arena *a, ModelOptions *o, const char **out_weights);
+Err train_run_with(const Config *c, const TrainHooks *hooks);
+Err train_run(const Config *c);
+/* best.safetensors, last.safetensors or the newest checkpoint of a run directory; caller frees.
+ * E4000. */
+Err run_weights(const char *dir, char **path);
+Err model_unknown(const char *what); /* E2076 with the nearest network's name */
+/* What MODEL of the command line may be: the name of a network, a run directory, a checkpoint. On
+ * success o and *out_weights (may be NULL or "none") say what to build and load; text lives in a.
+ * weights may be NULL. */
+Err model_source(const char *model, const char *weights, Arena *a, ModelOptions *o,
+                 const char **out_weights);
 
 /* Optimiser: one pass over the parameter block. */
 typedef struct Optimizer Optimizer;
-Err  optimizer_open(const Config *c, Net *n, Optimizer **out);
+Err optimizer_open(const Config *c, Net *n, Optimizer **out);
 void optimizer_close(Optimizer *o);
-double optimizer_step(Optimizer *o, int64_t step);       /* returns the gradient norm before clipping; NaN: nothing was updated */
-double optimizer_lr(const Config *c, int64_t step);      /* poly schedule with warm-up */
+double optimizer_step(
+    Optimizer *o,
+    int64_t step); /* returns the gradient norm before clipping; NaN: nothing was updated */
+double optimizer_lr(const Config *c, int64_t step); /* poly schedule with warm-up */
 
 /* Evaluation: one integer confusion matrix. rows = labels, columns = predictions. */
-typedef struct Confusion { int n; int64_t *count; int64_t images; } Confusion;
-typedef struct Scores { double miou, miou_present, pixel_accuracy, mean_accuracy; double *iou, *accuracy; int64_t *pixels; } Scores; /* [n], NaN: absent */
+typedef struct Confusion {
+    int n;
+    int64_t *count;
+    int64_t images;
+} Confusion;
+typedef struct Scores {
+    double miou, miou_present, pixel_accuracy, mean_accuracy;
+    double *iou, *accuracy;
+    int64_t *pixels;
+} Scores; /* [n], NaN: absent */
 Confusion *confusion_open(int n);
 void confusion_close(Confusion *m);
 void confusion_add(Confusion *m, const int32_t *label, const uint8_t *pred, int64_t pixels);
-void confusion_scores(const Confusion *m, Scores *out);  /* arrays: caller frees with scores_free */
+void confusion_scores(const Confusion *m, Scores *out); /* arrays: caller frees with scores_free */
 void scores_free(Scores *s);
-/* Whole images, logits upsampled with align_corners; progress on stderr when it takes longer than 2 s. */
-Err  evaluate(Net *n, const ModelNodes *nodes, Dataset *d, int64_t max_images, Confusion *out);
+/* Whole images, logits upsampled with align_corners; progress on stderr when it takes longer than 2
+ * s. */
+Err evaluate(Net *n, const ModelNodes *nodes, Dataset *d, int64_t max_images, Confusion *out);
 /* Class map of one RGB image; pred H x W; probs may be NULL, else K x H x W. */
 typedef struct Predictor Predictor;
-Err  predictor_open(Net *n, const ModelNodes *nodes, Predictor **out);   /* keeps plans per size */
+Err predictor_open(Net *n, const ModelNodes *nodes, Predictor **out); /* keeps plans per size */
 void predictor_close(Predictor *p);
-Err  predictor_run(Predictor *p, const uint8_t *rgb, int h, int w, uint8_t *pred, float *probs);
-char *scores_json(const Confusion *m, const Dataset *d, const char *model);   /* eval --json; caller frees */
+Err predictor_run(Predictor *p, const uint8_t *rgb, int h, int w, uint8_t *pred, float *probs);
+char *scores_json(const Confusion *m, const Dataset *d,
+                  const char *model); /* eval --json; caller frees */
 #endif

@@ -1,7 +1,8 @@
 /* yaml.c - YAML text to a small tree that remembers where everything stood.
  *
- * libyaml's event parser feeds an explicit stack, so nothing recurses on the file's content. Anchors and
- * aliases are refused: a configuration needs none, and they are how a small file becomes a huge tree. */
+ * libyaml's event parser feeds an explicit stack, so nothing recurses on the file's content.
+ * Anchors and aliases are refused: a configuration needs none, and they are how a small file
+ * becomes a huge tree. */
 #include <stdio.h>
 #include <string.h>
 #include <yaml.h>
@@ -13,7 +14,7 @@ typedef struct Builder {
     Arena *a;
     const char *name;
     YNode *stack[YAML_DEPTH_MAX];
-    const char *key[YAML_DEPTH_MAX];     /* of a map: the key whose value comes next */
+    const char *key[YAML_DEPTH_MAX]; /* of a map: the key whose value comes next */
     int depth, n_nodes;
     YNode *root;
 } Builder;
@@ -46,7 +47,8 @@ static void node_push(Arena *a, YNode *parent, const char *key, YNode *item) {
 /* Hang a finished or opening node under the top of the stack. */
 static Err attach(Builder *b, YNode *y) {
     if (!b->depth) {
-        if (b->root) return err_set(E(2, 76), "%s: a second document; a configuration is one", y->where);
+        if (b->root)
+            return err_set(E(2, 76), "%s: a second document; a configuration is one", y->where);
         b->root = y;
         return OK;
     }
@@ -57,7 +59,8 @@ static Err attach(Builder *b, YNode *y) {
         if (y->kind != Y_SCALAR) return err_set(E(2, 76), "%s: a key must be a word", y->where);
         YNode *old = yaml_get(top, y->text);
         if (old)
-            return err_set(E(2, 76), "%s: %s is given twice, before at %s; remove one", y->where, y->text, old->where);
+            return err_set(E(2, 76), "%s: %s is given twice, before at %s; remove one", y->where,
+                           y->text, old->where);
         *key = y->text;
         return OK;
     }
@@ -70,16 +73,30 @@ static Err on_event(Builder *b, const yaml_event_t *e) {
     YNode *y;
     const yaml_char_t *anchor = NULL;
     switch (e->type) {
-    case YAML_ALIAS_EVENT: return err_set(E(2, 76), "%s: anchors and aliases are not supported; write the value out", place(b, &e->start_mark));
-    case YAML_SCALAR_EVENT: anchor = e->data.scalar.anchor; break;
-    case YAML_SEQUENCE_START_EVENT: anchor = e->data.sequence_start.anchor; break;
-    case YAML_MAPPING_START_EVENT: anchor = e->data.mapping_start.anchor; break;
+    case YAML_ALIAS_EVENT:
+        return err_set(E(2, 76), "%s: anchors and aliases are not supported; write the value out",
+                       place(b, &e->start_mark));
+    case YAML_SCALAR_EVENT:
+        anchor = e->data.scalar.anchor;
+        break;
+    case YAML_SEQUENCE_START_EVENT:
+        anchor = e->data.sequence_start.anchor;
+        break;
+    case YAML_MAPPING_START_EVENT:
+        anchor = e->data.mapping_start.anchor;
+        break;
     case YAML_SEQUENCE_END_EVENT:
-    case YAML_MAPPING_END_EVENT: b->depth--; return OK;
-    default: return OK;
+    case YAML_MAPPING_END_EVENT:
+        b->depth--;
+        return OK;
+    default:
+        return OK;
     }
-    if (anchor) return err_set(E(2, 76), "%s: anchors and aliases are not supported; write the value out", place(b, &e->start_mark));
-    if (b->n_nodes >= YAML_NODES_MAX) return err_set(E(2, 76), "%s: more than %d values", b->name, YAML_NODES_MAX);
+    if (anchor)
+        return err_set(E(2, 76), "%s: anchors and aliases are not supported; write the value out",
+                       place(b, &e->start_mark));
+    if (b->n_nodes >= YAML_NODES_MAX)
+        return err_set(E(2, 76), "%s: more than %d values", b->name, YAML_NODES_MAX);
     if (e->type == YAML_SCALAR_EVENT) {
         y = node_new(b, Y_SCALAR, e);
         if (strlen((const char *)e->data.scalar.value) != e->data.scalar.length)
@@ -89,7 +106,8 @@ static Err on_event(Builder *b, const yaml_event_t *e) {
     }
     y = node_new(b, e->type == YAML_MAPPING_START_EVENT ? Y_MAP : Y_LIST, e);
     TRY(attach(b, y));
-    if (b->depth == YAML_DEPTH_MAX) return err_set(E(2, 76), "%s: nested deeper than %d", y->where, YAML_DEPTH_MAX);
+    if (b->depth == YAML_DEPTH_MAX)
+        return err_set(E(2, 76), "%s: nested deeper than %d", y->where, YAML_DEPTH_MAX);
     b->stack[b->depth] = y;
     b->key[b->depth++] = NULL;
     return OK;
@@ -105,7 +123,8 @@ Err yaml_parse(const char *text, size_t bytes, const char *name, Arena *a, YNode
         yaml_event_t e;
         if (!yaml_parser_parse(&parser, &e)) {
             rc = err_set(E(2, 76), "%s:%zu:%zu: not YAML: %s", name, parser.problem_mark.line + 1,
-                         parser.problem_mark.column + 1, parser.problem ? parser.problem : "unreadable");
+                         parser.problem_mark.column + 1,
+                         parser.problem ? parser.problem : "unreadable");
             break;
         }
         done = e.type == YAML_STREAM_END_EVENT;
@@ -114,7 +133,8 @@ Err yaml_parse(const char *text, size_t bytes, const char *name, Arena *a, YNode
     }
     yaml_parser_delete(&parser);
     if (rc) return rc;
-    if (!b.root || (b.root->kind == Y_SCALAR && !*b.root->text)) {       /* an empty file is an empty map */
+    if (!b.root ||
+        (b.root->kind == Y_SCALAR && !*b.root->text)) { /* an empty file is an empty map */
         b.root = arena_alloc(a, sizeof *b.root);
         b.root->kind = Y_MAP;
         b.root->where = name;
@@ -136,14 +156,17 @@ YNode *yaml_get(const YNode *map, const char *key) {
 }
 
 void yaml_quote(Str *s, const char *text) {
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+:-";
-    bool bare = *text && strspn(text, plain) == strlen(text) && *text != '-' && *text != ':' && !str_ends(text, ":");
-    bare = bare || ((*text == '-' || *text == '+') && strspn(text, "+-.0123456789e") == strlen(text) && text[1]);
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+:-";
+    bool bare = *text && strspn(text, plain) == strlen(text) && *text != '-' && *text != ':' &&
+                !str_ends(text, ":");
+    bare = bare || ((*text == '-' || *text == '+') &&
+                    strspn(text, "+-.0123456789e") == strlen(text) && text[1]);
     if (bare) str_add(s, text);
     else str_json(s, text);
 }
 
-static void flow(Str *s, const YNode *y) {      /* depth is bounded by YAML_DEPTH_MAX */
+static void flow(Str *s, const YNode *y) { /* depth is bounded by YAML_DEPTH_MAX */
     if (y->kind == Y_SCALAR) {
         yaml_quote(s, y->text);
         return;
