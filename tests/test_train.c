@@ -458,7 +458,7 @@ TEST(a_diverging_run_stops_before_the_update) {
                      "student.bn=frozen train.lr=1e6 train.steps=200 checkpoint.every=1"),
                E(8, 62));
     EXPECT_HAS(err_text(), "is not finite (task ");
-    EXPECT_HAS(err_text(), "nothing was updated");
+    EXPECT_HAS(err_text(), "nothing was updated; lower train.lr or set train.clip as a new run");
     EXPECT(run_says(run, "/log.txt", "error E8062 step "));
     json_t *o = status_of(run);
     EXPECT_STR(json_string_value(field(o, "state")), "failed");

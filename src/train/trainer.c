@@ -253,8 +253,8 @@ static Err check_weights(const Run *r) {
             if (!isfinite(p->data[i]))
                 return err_set(E(8, 62),
                                "step %" PRId64 ": %s is not finite at element %" PRId64
-                               "; nothing was saved; lower train.lr or set train.clip, and start "
-                               "again from the last checkpoint",
+                               "; nothing was saved; lower train.lr or set train.clip as a new run "
+                               "with another out=",
                                r->s.step, p->name, i);
     }
     return OK;
@@ -332,12 +332,12 @@ static Err not_finite(const Run *r, const Batch *b, int64_t samples, const StepR
     const uint64_t end = b->first_sample + (uint64_t)b->n;
     for (int i = 0; i < r->c->n_losses; i++)
         str_addf(&s, ", %s %g", r->c->losses[i].label, x->terms[i]);
-    Err rc =
-        err_set(E(8, 62),
-                "step %" PRId64 ": %s is not finite (task %g%s; samples %" PRIu64 " to %" PRIu64
-                "); nothing was updated; "
-                "lower train.lr, set train.clip, or look at these samples",
-                r->s.step + 1, what, x->task, s.n ? s.s : "", end - (uint64_t)samples, end - 1);
+    Err rc = err_set(
+        E(8, 62),
+        "step %" PRId64 ": %s is not finite (task %g%s; samples %" PRIu64 " to %" PRIu64
+        "); nothing was updated; "
+        "lower train.lr or set train.clip as a new run with another out=, or look at these samples",
+        r->s.step + 1, what, x->task, s.n ? s.s : "", end - (uint64_t)samples, end - 1);
     str_free(&s);
     return rc;
 }
