@@ -207,6 +207,7 @@ int main(int argc, char **argv) {
     if ((argc > 1 && !parse_i64(argv[1], &seconds)) || (argc > 2 && !parse_i64(argv[2], &seed)) ||
         argc > 3)
         return fprintf(stderr, "usage: torture.sh [SECONDS] [SEED]\n"), 2;
+    setvbuf(stdout, NULL, _IOLBF, 0); /* a failure is seen when it happens */
     char root[] = "/tmp/retort-torture-XXXXXX", newest[RUN_PATH];
     if (!mkdtemp(root)) return perror(root), 1;
     if (!sys_test_data()) {
