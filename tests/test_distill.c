@@ -12,9 +12,12 @@ typedef struct Case {
     int n, k, h, w, H, W;
     int th, tw;                          /* teacher's grid; 0: the student's */
     bool no_aux, no_t_aux, no_teacher, flip;
+    bool near_teacher;                   /* the student's logits are the teacher's and a tenth of noise */
+    int  label;                          /* of every pixel, plus 1; 0: random */
     double void_share;                   /* of the labels */
-    double spread;                       /* scale of the logits; 0: 2 */
+    double spread, t_spread;             /* scale of the student's and the teacher's logits; 0: 2 */
     float  stage[2];
+    int  only;                           /* KdSite.only */
     const char *method, *options;        /* "theta=0.5 rule=or" */
 } Case;
 enum { STUDENT, S_AUX, TEACHER, T_AUX, T_FLIP, FIELDS };
@@ -49,8 +52,8 @@ static Node add_field(Run *r, int i, const char *name) {
     r->count[i] = shape_count(r->shape[i]);
     r->field[i] = xcalloc((size_t)r->count[i], sizeof(float));
     Rng g = rng_stream(7, RNG_METHOD, 0, (uint64_t)i);
-    for (int64_t e = 0; e < r->count[i]; e++)
-        r->field[i][e] = rng_normal(&g, (uint64_t)e) * (float)(r->c.spread > 0 ? r->c.spread : 2.0);
+    double spread = i >= TEACHER ? r->c.t_spread : r->c.spread;
+    for (int64_t e = 0; e < r->count[i]; e++) r->field[i][e] = rng_normal(&g, (uint64_t)e) * (float)(spread > 0 ? spread : 2.0);
     Node x = net_input(r->net, name, DT_F32, r->shape[i]);
     r->input[x.id] = r->field[i];
     return x;
@@ -62,16 +65,19 @@ static void fill_labels(Run *r) {
     for (int64_t i = 0; i < n; i++) {
         bool is_void = (double)rng_uniform(&g, (uint64_t)(2 * i)) < r->c.void_share;
         r->labels[i] = is_void ? -1 : (int32_t)rng_below(&g, (uint64_t)(2 * i + 1), (uint32_t)r->c.k);
+        if (r->c.label) r->labels[i] = r->c.label - 1;
     }
 }
 /* Builds net and data; the caller checks r->net->err where it expects one. */
 static Run make(Case c) {
     Run r = {.c = c, .net = net_open("test")};
-    KdSite s = {.logits = add_field(&r, STUDENT, "s")};
+    KdSite s = {.logits = add_field(&r, STUDENT, "s"), .only = c.only};
     if (!c.no_aux) s.aux = add_field(&r, S_AUX, "sa");
     if (!c.no_teacher) s.t_logits = add_field(&r, TEACHER, "t");
     if (!c.no_t_aux && !c.no_teacher) s.t_aux = add_field(&r, T_AUX, "ta");
     if (c.flip) s.t_flip = add_field(&r, T_FLIP, "tf");
+    for (int64_t e = 0; c.near_teacher && e < r.count[STUDENT]; e++)
+        r.field[STUDENT][e] = r.field[TEACHER][e] + 0.05f * r.field[STUDENT][e];
     fill_labels(&r);
     s.labels = net_input(r.net, "labels", DT_I32, SHAPE(c.n, c.H, c.W));
     s.stage = net_input(r.net, "stage", DT_F32, SHAPE(2));
@@ -172,21 +178,45 @@ TEST(kd_gradient) {
     check_gradient(with(small, "kd", ""));
     check_gradient(with(small, "kd", "tau=4 mask=valid"));
 }
-/* theta = 1 and everything kept: the mask does not move under the differences. */
-TEST(ohem_gradient) { check_gradient(with(small, "ohem", "theta=1")); }
+TEST(kd_gradient_through_a_resize_is_the_resizes) {      /* kd sees equal grids: the node's source is a resize */
+    Case c = with(small, "kd", "");
+    c.th = 5, c.tw = 3;
+    Run r = make(c);
+    EXPECT(r.net->nodes[r.node->src[0]].op == &op_resize);
+    drop(&r);
+}
+/* The mask must not move under the differences: a student unsure everywhere (q near 1/5, hard at 0.5) beside a
+ * teacher with an opinion, or everything kept. */
+static const char *const steady[] = {"theta=0.5", "theta=0.5 class_weights=1,2,3,4,5", "theta=0 min_kept_count=1000000", "theta=0 min_kept_fraction=1"};
+TEST(ohem_gradient) {
+    Case c = small;
+    c.spread = 0.2;
+    for (int i = 0; i < 4; i++) check_gradient(with(c, "ohem", steady[i]));
+}
 TEST(tfe_gradient) {
     Case c = small;
-    c.stage[0] = 1, c.flip = true;
+    c.stage[0] = 1, c.flip = true, c.t_spread = 0.5;
     check_gradient(with(c, "rdd", ""));
     check_gradient(with(c, "rdd", "tfe=entropy"));
     check_gradient(with(c, "rdd", "tfe=flip"));
+    check_gradient(with(c, "rdd", "compat=rdd2023 min_kept_count=10"));
 }
-/* A wide gap at theta (teacher hard nowhere, student everywhere) keeps the mask fixed. */
 TEST(tse_gradient) {
+    static const char *const rules[] = {"xor", "or", "and", "student", "student-not-teacher"};
     Case c = small;
-    c.stage[0] = 0.25f, c.stage[1] = 0.75f;
-    check_gradient(with(c, "rdd", "theta=1 rule=or"));
-    check_gradient(with(c, "rdd", "theta=1 rule=and class_weights=1,2,3,4,5"));
+    c.spread = 0.2, c.t_spread = 3, c.stage[0] = 0.25f, c.stage[1] = 0.75f;
+    for (int rule = 0; rule < 5; rule++)
+        for (int i = 0; i < 2; i++) {
+            char options[128];
+            snprintf(options, sizeof options, "rule=%s %s", rules[rule], steady[i]);
+            check_gradient(with(c, "rdd", options));
+        }
+    for (int i = 2; i < 4; i++) {
+        char options[128];
+        snprintf(options, sizeof options, "rule=or %s", steady[i]);
+        check_gradient(with(c, "rdd", options));
+    }
+    check_gradient(with(c, "rdd", "compat=rdd2023 min_kept_count=50 theta=0.5"));
 }
 
 /* ---- fused against reference -------------------------------------------------------------------- */
@@ -270,6 +300,23 @@ TEST(large_logits_stay_finite) {
     Case c = with(sizes[1], "ce", "");
     c.spread = 300;
     compare(c, 3e-6);
+}
+/* One sure pixel: its loss is the sum of the other classes, 1e-4 and less, and its gradient of that size. */
+TEST(sure_pixels_keep_their_digits) {
+    for (int spread = 4; spread <= 16; spread *= 2) {
+        Case c = {.n = 1, .k = 5, .h = 1, .w = 1, .H = 1, .W = 1, .spread = spread, .t_spread = spread, .no_aux = true};
+        for (int label = 0; label < 5; label++) {
+            c.label = label + 1;
+            compare(with(c, "ce", ""), 3e-6);
+        }
+        compare(with(c, "kd", ""), 3e-6);
+    }
+}
+/* A student next to its teacher: terms of 1e-2 with errors of 1e-7 make a gradient. */
+TEST(close_students_keep_their_digits) {
+    Case c = with(sizes[1], "kd", "tau=4");
+    c.near_teacher = true;
+    compare(c, 1e-5);
 }
 static void expect_nothing(Case c) {
     for (int fast = 0; fast < 2; fast++) {
@@ -373,20 +420,53 @@ TEST(cross_fade_is_the_weighted_sum) {
         EXPECT_NEAR(grad[2][i], 0.25 * (double)grad[0][i] + 0.75 * (double)grad[1][i], 1e-7);
     for (int i = 0; i < 3; i++) free(grad[i]);
 }
-TEST(threads_do_not_change_bits) {
-    Case c = with(sizes[2], "rdd", "tfe=entropy");
-    c.stage[0] = 0.5f, c.stage[1] = 0.5f;
-    float *first = NULL;
-    double value = 0;
-    for (int threads = 1; threads <= 3; threads++) {
-        parallel_set_threads(threads);
-        Run r = make(c);
-        run(&r, true);
-        if (!first) first = r.grad[0], r.grad[0] = NULL, value = r.value;
-        else EXPECT(value == r.value && !memcmp(first, r.grad[0], sizeof(float) * (size_t)r.count[0]));
-        drop(&r);
+static void expect_same_bits(Case c) {
+    for (int fast = 0; fast < 2; fast++) {
+        float *first = NULL;
+        double value = 0;
+        for (int threads = 1; threads <= 3; threads++) {
+            parallel_set_threads(threads);
+            Run r = make(c);
+            run(&r, fast);
+            if (!first) first = r.grad[0], r.grad[0] = NULL, value = r.value;
+            else if (value != r.value || memcmp(first, r.grad[0], sizeof(float) * (size_t)r.count[0]))
+                FAIL("%s %s: %d threads give %.9g, one %.9g", c.method, c.options, threads, r.value, value);
+            drop(&r);
+        }
+        free(first);
     }
-    free(first);
+}
+TEST(threads_do_not_change_bits) {
+    Case c = sizes[2];
+    c.void_share = 0.1, c.stage[0] = 0.5f, c.stage[1] = 0.5f;
+    expect_same_bits(with(c, "rdd", "tfe=entropy"));
+    expect_same_bits(with(c, "rdd", "rule=or theta=0.1 min_kept_fraction=0.4"));
+    expect_same_bits(with(c, "ce", ""));
+    expect_same_bits(with(c, "ohem", "theta=0.1 min_kept_fraction=0.4"));
+    expect_same_bits(with(c, "kd", "mask=valid"));
+}
+/* Means over equally many pixels: two halves of a batch average to the whole. */
+TEST(halves_average_to_the_whole) {
+    static const char *const methods[] = {"ce", "kd"};
+    for (int m = 0; m < 2; m++) {
+        Case c = with(sizes[2], methods[m], "");
+        Run whole = make(c);
+        run(&whole, true);
+        c.n = 1;
+        double sum = 0;
+        for (int i = 0; i < 2; i++) {
+            Run half = make(c);
+            for (int f = 0; f < T_FLIP; f++) memcpy(half.field[f], whole.field[f] + i * half.count[f], sizeof(float) * (size_t)half.count[f]);
+            memcpy(half.labels, whole.labels + i * c.H * c.W, sizeof(int32_t) * (size_t)(c.H * c.W));
+            run(&half, true);
+            sum += half.value / 2;
+            for (int64_t e = 0; e < half.count[0]; e++) half.grad[0][e] /= 2;
+            EXPECT_NEAR(differ(half.grad[0], whole.grad[0] + i * half.count[0], half.count[0]), 0, 3e-6);
+            drop(&half);
+        }
+        EXPECT_NEAR(sum / whole.value, 1, 1e-6);
+        drop(&whole);
+    }
 }
 TEST(nan_reaches_the_loss) {
     const char *methods[] = {"ce", "ohem", "rdd", "kd"};
@@ -419,6 +499,37 @@ TEST(wrong_sites_are_refused) {
     expect_refused(with(small, "ce", "class_weights=1,2"), "2 numbers for 5 classes");
     expect_refused(with(small, "ce", "class_weights=1,2,3,x,5"), "\"x\"");
 }
+/* A stage that never runs asks for nothing: `retort loss rdd-tse` needs no second head, compat's 100 000 none of TFE. */
+TEST(a_single_stage_needs_its_own_only) {
+    Case c = small;
+    c.no_t_aux = true, c.only = KD_TSE, c.stage[1] = 1;
+    Run r = make(with(c, "rdd", ""));
+    EXPECT_INT(r.net->err, OK);
+    run(&r, true);
+    EXPECT(r.value > 0 && ((FrStats *)r.saved)->masked);
+    drop(&r);
+    c = small, c.only = KD_TFE, c.stage[0] = 1;
+    r = make(with(c, "rdd", "compat=rdd2023"));
+    run(&r, true);
+    EXPECT_ERR(kd_rdd.check(r.saved), OK);
+    EXPECT(r.value > 0 && !((FrStats *)r.saved)->masked);
+    drop(&r);
+}
+/* The 19 weights of compat belong to 19 classes. */
+TEST(compat_weighs_nineteen_classes_only) {
+    for (int k = 18; k <= 19; k++) {
+        double value[2];
+        for (int compat = 0; compat < 2; compat++) {
+            Case c = small;
+            c.k = k, c.stage[1] = 1;
+            Run r = make(with(c, "rdd", compat ? "compat=rdd2023 rule=or min_kept_count=20" : "rule=or min_kept_count=20"));
+            run(&r, true);
+            value[compat] = r.value;
+            drop(&r);
+        }
+        EXPECT((value[0] == value[1]) == (k == 18));
+    }
+}
 TEST(methods_are_listed) {
     const char *names[8];
     EXPECT(method_names(names, 8) >= 4);
@@ -426,9 +537,11 @@ TEST(methods_are_listed) {
     EXPECT(method_find("nope") == NULL);
 }
 
-TEST_MAIN(T(ce_gradient), T(kd_gradient), T(ohem_gradient), T(tfe_gradient), T(tse_gradient), T(ce_fused_equals_reference),
+TEST_MAIN(T(ce_gradient), T(kd_gradient), T(ohem_gradient), T(kd_gradient_through_a_resize_is_the_resizes), T(tfe_gradient), T(tse_gradient), T(ce_fused_equals_reference),
           T(kd_fused_equals_reference), T(ohem_fused_equals_reference), T(tfe_fused_equals_reference),
-          T(tse_fused_equals_reference), T(heads_may_be_missing), T(large_logits_stay_finite), T(all_void_gives_zero),
+          T(tse_fused_equals_reference), T(heads_may_be_missing), T(large_logits_stay_finite), T(sure_pixels_keep_their_digits),
+          T(close_students_keep_their_digits), T(all_void_gives_zero),
           T(empty_mask_gives_zero_and_says_so), T(mostly_void_works), T(k_smallest_are_kept), T(fraction_is_of_valid_pixels),
           T(compat_reports_too_few_pixels), T(compat_divides_by_all_pixels), T(cross_fade_is_the_weighted_sum),
-          T(threads_do_not_change_bits), T(nan_reaches_the_loss), T(wrong_sites_are_refused), T(methods_are_listed))
+          T(threads_do_not_change_bits), T(halves_average_to_the_whole), T(nan_reaches_the_loss), T(wrong_sites_are_refused), T(a_single_stage_needs_its_own_only),
+          T(compat_weighs_nineteen_classes_only), T(methods_are_listed))
