@@ -316,7 +316,5 @@ const char *backend_isa(void) {
 }
 
 void plan_library(char *out, size_t bytes) {
-    char isa[32];
-    dnn_isa(isa, sizeof isa);
-    snprintf(out, bytes, "oneDNN %s %s", dnn_version(), isa);
+    snprintf(out, bytes, "oneDNN %s %s", backend_version(), backend_isa());
 }
