@@ -206,45 +206,45 @@ static dnnl_primitive_attr_t attributes(bool sum, Act act) {
     return attr;
 }
 
-typedef struct { DnnMd *src, *weights, *bias, *dst; dnnl_dims_t stride, pad, dilation; } ConvMds;
+typedef struct { DnnMd *src, *weights, *bias, *dst; dnnl_dims_t stride, pad, pad_end, dilation; } ConvMds;
 
 static ConvMds conv_mds(Plan *p, const DnnConv *c) {
     return (ConvMds){dnn_md_activation(p, c->src, DT_F32, c->src_layout), dnn_md_weights(p, c->weights, c->groups, DT_F32, true),
                      c->bias ? dnn_md_vector(p, c->weights.d[0]) : NULL, dnn_md_activation(p, c->dst, DT_F32, c->dst_layout),
-                     {c->stride, c->stride}, {c->pad, c->pad}, {c->dilation - 1, c->dilation - 1}};
+                     {c->stride, c->stride}, {c->pad[0], c->pad[1]}, {c->pad_end[0], c->pad_end[1]}, {c->dilation - 1, c->dilation - 1}};
 }
 
 #if DNNL_VERSION_MAJOR >= 3
 static dnnl_status_t forward_pd(Plan *p, const DnnConv *c, ConvMds *m, dnnl_primitive_attr_t attr, dnnl_primitive_desc_t *pd) {
     return dnnl_convolution_forward_primitive_desc_create(pd, p->cpu->engine,
         c->inference ? dnnl_forward_inference : dnnl_forward_training, dnnl_convolution_direct, m->src->h, m->weights->h,
-        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad, attr);
+        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad_end, attr);
 }
 static dnnl_status_t data_pd(Plan *p, ConvMds *m, dnnl_primitive_attr_t attr, dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *pd) {
     return dnnl_convolution_backward_data_primitive_desc_create(pd, p->cpu->engine, dnnl_convolution_direct, m->src->h,
-        m->weights->h, m->dst->h, m->stride, m->dilation, m->pad, m->pad, hint, attr);
+        m->weights->h, m->dst->h, m->stride, m->dilation, m->pad, m->pad_end, hint, attr);
 }
 static dnnl_status_t weights_pd(Plan *p, ConvMds *m, dnnl_primitive_attr_t attr, dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *pd) {
     return dnnl_convolution_backward_weights_primitive_desc_create(pd, p->cpu->engine, dnnl_convolution_direct, m->src->h,
-        m->weights->h, m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad, hint, attr);
+        m->weights->h, m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad_end, hint, attr);
 }
 #else
 static dnnl_status_t forward_pd(Plan *p, const DnnConv *c, ConvMds *m, dnnl_primitive_attr_t attr, dnnl_primitive_desc_t *pd) {
     dnnl_convolution_desc_t d;
     DNN(dnnl_dilated_convolution_forward_desc_init(&d, c->inference ? dnnl_forward_inference : dnnl_forward_training,
-        dnnl_convolution_direct, m->src->h, m->weights->h, m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad));
+        dnnl_convolution_direct, m->src->h, m->weights->h, m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad_end));
     return dnnl_primitive_desc_create(pd, &d, attr, p->cpu->engine, NULL);
 }
 static dnnl_status_t data_pd(Plan *p, ConvMds *m, dnnl_primitive_attr_t attr, dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *pd) {
     dnnl_convolution_desc_t d;
     DNN(dnnl_dilated_convolution_backward_data_desc_init(&d, dnnl_convolution_direct, m->src->h, m->weights->h, m->dst->h,
-        m->stride, m->dilation, m->pad, m->pad));
+        m->stride, m->dilation, m->pad, m->pad_end));
     return dnnl_primitive_desc_create(pd, &d, attr, p->cpu->engine, hint);
 }
 static dnnl_status_t weights_pd(Plan *p, ConvMds *m, dnnl_primitive_attr_t attr, dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *pd) {
     dnnl_convolution_desc_t d;
     DNN(dnnl_dilated_convolution_backward_weights_desc_init(&d, dnnl_convolution_direct, m->src->h, m->weights->h,
-        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad));
+        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad_end));
     return dnnl_primitive_desc_create(pd, &d, attr, p->cpu->engine, hint);
 }
 #endif
