@@ -200,6 +200,23 @@ TEST(lraspp_is_torchvisions) {
     EXPECT_INT(net_shape(n, at.logits).d[2], 9);
     net_close(n);
 }
+TEST(lraspp_starts_from_weights_of_other_classes) {
+    ModelNodes at;
+    Net *five = open_model("lraspp_mobilenetv2", 5, false, &at), *seven = open_model("lraspp_mobilenetv2", 7, false, &at);
+    TensorList *list = tensor_list_open();
+    net_init_formula(five, 1), net_init_random(seven, 1);
+    for (int i = 0; i < five->n_params; i++) {
+        const NetParam *p = &five->params[i];
+        if (p->kind == PARAM_COUNT) continue;
+        memcpy(tensor_add(list, p->name, DT_F32, p->shape)->data, p->data, (size_t)shape_count(p->shape) * sizeof(float));
+    }
+    EXPECT_ERR(model_load_tensors(seven, list, "five", false), E(4, 61));
+    EXPECT_HAS(err_text(), "4 of another shape");        /* low and high, weight and bias */
+    EXPECT_OK(model_load_tensors(seven, list, "five", true));
+    const int cbr = net_find_param(seven, "head.cbr.0.weight");
+    EXPECT(!memcmp(seven->params[cbr].data, five->params[cbr].data, 1000 * sizeof(float)));
+    tensor_list_close(list), net_close(five), net_close(seven);
+}
 TEST(options_a_backbone_lacks_are_refused) {
     ModelNodes at;
     Net *n;
@@ -291,7 +308,7 @@ TEST_MAIN(T(deeplabv3_resnet18_names), T(deeplabv3_resnet50_names), T(deeplabv3_
           T(pspnet_resnet101_names), T(pspnet_mobilenetv2_names), T(every_model_opens_at_every_stride),
           T(multiply_adds_are_the_published), T(dilation_of_mobilenetv2_at_stride_8),
           T(dilation_of_resnets_at_stride_8), T(dilation_of_efficientnet_lite0_at_stride_8), T(efficientnet_lite_has_its_own_batch_norm),
-          T(efficientnet_lite_has_the_files_tensors), T(a_plain_stem_is_one_convolution), T(lraspp_is_torchvisions),
+          T(efficientnet_lite_has_the_files_tensors), T(a_plain_stem_is_one_convolution), T(lraspp_is_torchvisions), T(lraspp_starts_from_weights_of_other_classes),
           T(options_a_backbone_lacks_are_refused), T(width_scales_mobilenetv2), T(trainable_values_come_first),
           T(a_frozen_net_has_no_gradients), T(dropout_off_leaves_no_dropout), T(a_block_is_found_by_its_name),
           T(unknown_names_are_refused_with_the_nearest), T(formula_weights_are_the_documented),

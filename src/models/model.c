@@ -52,6 +52,11 @@ int model_names(const char **out, int max) {
     for (; n < N_MODELS && n < max; n++) out[n] = MODELS[n].name;
     return n;
 }
+Node model_classifier(const Net *n, Node x, int i) {
+    const NetNode *node = net_node(n, x);
+    if (node->n_param) return i ? NO_NODE : x;
+    return i < node->n_src ? (Node){node->src[i]} : NO_NODE;
+}
 const char *model_head(int i, const char **title) {
     if (i >= COUNT(HEAD)) return NULL;
     *title = HEAD[i].title;

@@ -29,6 +29,9 @@ Err model_open(const ModelOptions *o, int h, int w, Net **net, ModelNodes *nodes
 const ModelDef *model_find(const char *name);
 const NormDef  *norm_find(const char *name);
 int  model_names(const char **out, int max);
+/* Layer i of those whose channels are the classes of x, the logits or aux: x itself, or the summands of
+ * LR-ASPP's; NO_NODE behind the last. */
+Node model_classifier(const Net *n, Node x, int i);
 /* The parts that names are made of, in the order of their lists: name and title of number i; NULL behind the last. */
 const char *model_head(int i, const char **title);
 const char *model_backbone(int i, const char **title);
