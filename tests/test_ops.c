@@ -222,6 +222,23 @@ TEST(concat_gradient) {
     expect_gradient(&op_concat, NULL, SHAPES(SHAPE(2, 2, 3, 2), SHAPE(2, 1, 3, 2), SHAPE(2, 3, 3, 2)), NULL, 0, LINEAR);
     expect_refused(&op_concat, NULL, SHAPES(IMAGE, SHAPE(2, 4, 7, 7)), NULL, "differ");
 }
+TEST(gather_channels_gradient) {
+    static const int order[] = {2, 0, 2, 3, 1}, outside[] = {0, 4};
+    expect_shape(&op_gather_channels, &(GatherAttr){5, order}, SHAPES(IMAGE), NULL, SHAPE(2, 5, 7, 6));
+    expect_gradient(&op_gather_channels, &(GatherAttr){5, order}, SHAPES(IMAGE), NULL, 0, LINEAR);
+    expect_gradient(&op_gather_channels, &(GatherAttr){2, order}, SHAPES(SHAPE(3, 4)), NULL, 0, LINEAR);
+    expect_refused(&op_gather_channels, &(GatherAttr){2, outside}, SHAPES(IMAGE), NULL, "channel 4 of 2x4x7x6");
+    expect_refused(&op_gather_channels, &(GatherAttr){0, order}, SHAPES(IMAGE), NULL, "0 channels");
+}
+TEST(gather_channels_takes_what_is_named) {
+    static const int order[] = {3, 0};
+    OpCase c = case_open(&op_gather_channels, &(GatherAttr){2, order}, SHAPES(IMAGE), NULL);
+    const float *src = c.src[0];
+    case_forward(&c);
+    for (int n = 0; n < 2; n++)
+        for (int k = 0; k < 2; k++) EXPECT(!memcmp(c.dst + (n * 2 + k) * 42, src + (n * 4 + order[k]) * 42, 42 * sizeof(float)));
+    case_close(&c);
+}
 TEST(gate_gradient) {
     expect_shape(&op_gate, NULL, SHAPES(IMAGE, SHAPE(2, 4, 1, 1)), NULL, IMAGE);
     expect_gradient(&op_gate, NULL, SHAPES(IMAGE, SHAPE(2, 4, 1, 1)), NULL, 0, LINEAR);
@@ -342,7 +359,7 @@ TEST(every_op_is_found_by_its_name) {
     EXPECT(!op_find("conv3d"));
 }
 TEST_MAIN(T(conv2d_shapes), T(conv2d_refuses_wrong_shapes), T(conv2d_gradient), T(conv2d_gradient_of_groups),
-          T(conv2d_gradient_of_a_wide_row), T(conv2d_same_equals_explicit_zeros), T(gate_gradient), T(gate_of_zero_halves), T(conv2d_fused_equals_composed), T(batch_norm_gradient),
+          T(conv2d_gradient_of_a_wide_row), T(conv2d_same_equals_explicit_zeros), T(gather_channels_gradient), T(gather_channels_takes_what_is_named), T(gate_gradient), T(gate_of_zero_halves), T(conv2d_fused_equals_composed), T(batch_norm_gradient),
           T(batch_norm_gradient_with_residual_and_relu), T(batch_norm_moves_its_running_statistics),
           T(batch_norm_of_one_value_gives_its_bias), T(batch_norm_evaluates_without_moving),
           T(batch_norm_refuses_wrong_shapes), T(relu_gradient), T(relu_passes_nothing_on_its_edges), T(relu_keeps_nan),

@@ -82,6 +82,7 @@ typedef struct { bool align_corners; int out_h, out_w; } ResizeAttr;     /* resi
 typedef struct { float mean[3], inv_std[3]; bool bgr; } NormalizeAttr;
     /* normalize: src u8 images N x H x W x 3 (RGB), i32 rects N x 4 (x, y, w, h of the valid part)
      * -> float32 N x 3 x H x W; zero outside the rectangle. dst_c = (v - mean_c) * inv_std_c in the order of dst. */
+typedef struct { int n; const int *index; } GatherAttr;                  /* gather_channels: src x; index [n] lives in the net's arena */
 typedef struct { int n; float weight[NODE_SRC_MAX]; } WeightedSumAttr;   /* weighted_sum: scalars -> scalar */
 /* without attributes: input, add (a + b), concat (channels), gate (x, s N x C x 1 x 1: x sigmoid(s)) */
 #endif

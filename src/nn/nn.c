@@ -59,6 +59,12 @@ Node nn_gate(Net *n, Node x, Node s) {
 Node nn_concat(Net *n, const Node *x, int count) {
     return n->err ? NO_NODE : net_add(n, &op_concat, "", NULL, 0, x, count, NULL, 0);
 }
+Node nn_gather_channels(Net *n, Node x, const int *index, int count) {
+    if (n->err) return NO_NODE;
+    const size_t bytes = (size_t)count * sizeof *index;
+    const GatherAttr a = {count, memcpy(arena_alloc(n->arena, bytes + 1), index, bytes)};
+    return net_add(n, &op_gather_channels, "", &a, sizeof a, &x, 1, NULL, 0);
+}
 Node nn_dropout(Net *n, Node x, float p) {
     return n->dropout_off ? x : unary(n, &op_dropout, &(DropoutAttr){p}, sizeof(DropoutAttr), x);
 }
