@@ -8,10 +8,11 @@ Figures are L2 ratios, |a - b| / |b|. Evaluation-mode outputs at most 1e-5, trai
 statistics, dropout off) at most 2e-4, every parameter's gradient at most twice the error that float32
 PyTorch itself has. That error is a draw of chance: any rounding flips ReLUs whose input is near zero, and one flip
 early in a network outweighs all other rounding (PyTorch in two memory formats differs from itself by 10 to 400
-times the error of the luckier one). So it is taken as the largest of twelve float32 runs that are equal but for
-the order of their sums: memory formats, and the order of the images in the batch (with four, PyTorch held against
-itself misses by up to 8.7 on LR-ASPP-MobileNetV2; with the other eleven of twelve by 1.6 at most). Where a gradient is zero but for
-rounding, 1e-6 of the whole gradient stands for it. Prints a table; exit 1 on a miss.
+times the error of the luckier one). So it is taken as the largest of several float32 runs that are equal but for
+the order of their sums: memory formats, and the order of the images in the batch. Four, and eight more when those do
+not cover ours: with four, PyTorch held against itself misses by up to 8.7 on LR-ASPP-MobileNetV2, with twelve by 1.6
+at most. Where a gradient is zero but for rounding, 1e-6 of the whole gradient stands for it. Prints a table; exit 1
+on a miss.
 """
 import itertools
 import os
@@ -75,11 +76,10 @@ def pytorch(model, image, labels, dtype, memory=torch.contiguous_format):
             {n: p.grad.double().numpy() for n, p in net.named_parameters()})
 
 
-def float32_error(model, image, labels, truth):
-    """{parameter: L2 error of PyTorch's float32 gradient}, the largest of twelve equal runs"""
-    error = dict.fromkeys(truth, 0.0)
+def float32_error(model, image, labels, truth, orders, error):
+    """{parameter: L2 error of PyTorch's float32 gradient}, the largest of `error` and of runs in these orders"""
     for memory in (torch.contiguous_format, torch.channels_last):
-        for order in itertools.islice(itertools.permutations(range(len(image))), 6):
+        for order in orders:
             grads = pytorch(model, image[list(order)], labels[list(order)], torch.float32, memory)[3]
             error = {n: max(e, np.linalg.norm(grads[n] - truth[n])) for n, e in error.items()}
     return error
@@ -96,7 +96,8 @@ def judge(rows, what, value, limit):
 def compare(program, model, size):
     image, labels = inputs(11, *size, CLASSES)
     ev, tr, loss, grads = pytorch(model, image, labels, torch.float64)
-    theirs = float32_error(model, image, labels, grads)
+    orders = list(itertools.islice(itertools.permutations(range(size[0])), 6))
+    theirs = float32_error(model, image, labels, grads, orders[:2], dict.fromkeys(grads, 0.0))
     rows = []
     got = retort(program, model, image, labels, "eval")
     for k in ("logits", "aux", "features"):
@@ -107,8 +108,11 @@ def compare(program, model, size):
     judge(rows, "loss", abs(float(got["loss"].ravel()[0]) - loss) / loss, 1e-5)
     whole = np.sqrt(sum(np.linalg.norm(g) ** 2 for g in grads.values()))
     ours = {n: np.linalg.norm(np.float64(got["grad." + n]) - g) for n, g in grads.items()}
-    judge(rows, "gradient, whole", norm(ours) / whole, 2 * norm(theirs) / whole)
     times = {n: ours[n] / max(theirs[n], 1e-6 * whole) for n in grads}
+    if max(times.values()) > 2:
+        theirs = float32_error(model, image, labels, grads, orders[2:], theirs)
+        times = {n: ours[n] / max(theirs[n], 1e-6 * whole) for n in grads}
+    judge(rows, "gradient, whole", norm(ours) / whole, 2 * norm(theirs) / whole)
     worst = max(times, key=times.get)
     judge(rows, f"worst of {len(times)} gradients over PyTorch's: {worst}", times[worst], 2.0)
     return rows, norm(theirs) / whole, sorted(times.values())[len(times) // 2]
