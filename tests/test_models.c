@@ -48,9 +48,9 @@ TEST(pspnet_resnet101_names) { compare_names("pspnet_resnet101", true); }
 TEST(pspnet_mobilenetv2_names) { compare_names("pspnet_mobilenetv2", false); }
 
 TEST(every_model_opens_at_every_stride) {
-    const char *names[32];
-    const int count = model_names(names, 32);
-    EXPECT(count >= 5);
+    const char *names[64];
+    const int count = model_names(names, 64);
+    EXPECT_INT(count, 4 * 8);
     for (int i = 0; i < count; i++)
         for (int stride = 8; stride <= 32; stride *= 2) {
             ModelOptions o = {.model = names[i], .classes = 11, .aux = true, .output_stride = stride};
@@ -58,8 +58,10 @@ TEST(every_model_opens_at_every_stride) {
             Net *n;
             EXPECT_OK(model_open(&o, 360, 480, &n, &at));
             EXPECT_INT(net_shape(n, at.logits).d[1], 11);
-            EXPECT_INT(net_shape(n, at.logits).d[2], (360 + stride - 1) / stride);
-            EXPECT_INT(net_shape(n, at.logits).d[3], (480 + stride - 1) / stride);
+            const int grid = str_starts(names[i], "lraspp") ? 8 : stride;      /* its low branch has stride 8 */
+            EXPECT_INT(net_shape(n, at.logits).d[2], (360 + grid - 1) / grid);
+            EXPECT_INT(net_shape(n, at.logits).d[3], (480 + grid - 1) / grid);
+            EXPECT_INT(net_shape(n, at.features).d[2], net_shape(n, at.logits).d[2]);
             EXPECT_INT(net_shape(n, at.aux).d[1], 11);
             EXPECT_INT(net_find(n, "features").id, at.features.id);
             EXPECT_INT(net_find(n, "logits").id, at.logits.id);
@@ -125,6 +127,103 @@ TEST(width_scales_mobilenetv2) {
     EXPECT_INT(n->params[net_find_param(n, "pretrained.net.features.0.0.weight")].shape.d[0], 11);     /* int(32 * .35) */
     EXPECT_INT(n->params[net_find_param(n, "pretrained.net.features.17.conv.6.weight")].shape.d[0], 112);
     net_close(n);
+}
+static int dilation_and_kernel(const Net *n, int block) {                /* 10 dilation + kernel */
+    char name[64];
+    snprintf(name, sizeof name, "pretrained._blocks.%d._depthwise_conv", block);
+    const ConvAttr *a = net_node(n, net_find(n, name))->attr;
+    EXPECT(a->same);
+    return 10 * a->dilation + a->kw;
+}
+TEST(dilation_of_efficientnet_lite0_at_stride_8) {
+    static const int WANT[16] = {13, 13, 13, 15, 15, 13, 23, 23, 25, 25, 25, 25, 45, 45, 45, 43};
+    ModelNodes at;
+    Net *n = open_model("deeplabv3_efficientnet_lite0", 19, false, &at);
+    for (int b = 0; n && b < 16; b++) EXPECT_INT(dilation_and_kernel(n, b), WANT[b]);
+    net_close(n);
+}
+TEST(efficientnet_lite_has_its_own_batch_norm) {
+    ModelNodes at;
+    Net *n = open_model("deeplabv3_efficientnet_lite0", 19, false, &at);
+    const BnAttr *mine = net_node(n, net_find(n, "pretrained._blocks.3._bn1"))->attr, *head = net_node(n, net_find(n, "head.block.1"))->attr;
+    EXPECT(mine->eps == 1e-3f && mine->momentum == 0.01f && head->eps == 1e-5f && head->momentum == 0.1f);
+    net_close(n);
+}
+/* The packages' files: all but the last convolution, its batch norm and the classifier. */
+static void efficientnet_backbone_is(const char *model, int tensors, int64_t floats, int last_block, int last_channels) {
+    ModelNodes at;
+    char name[64];
+    Net *n = open_model(model, 19, false, &at);
+    int count = 0;
+    int64_t sum = 0;
+    for (int i = 0; n && i < n->n_params; i++)
+        if (str_starts(n->params[i].name, "pretrained.")) count++, sum += n->params[i].kind == PARAM_COUNT ? 0 : shape_count(n->params[i].shape);
+    EXPECT_INT(count, tensors);
+    EXPECT_INT(sum, floats);
+    snprintf(name, sizeof name, "pretrained._blocks.%d", last_block);
+    EXPECT_INT(net_shape(n, net_find(n, name)).d[1], last_channels);
+    snprintf(name, sizeof name, "pretrained._blocks.%d", last_block + 1);
+    EXPECT_INT(net_find(n, name).id, 0);
+    net_close(n);
+}
+TEST(efficientnet_lite_has_the_files_tensors) {
+    efficientnet_backbone_is("fcn_efficientnet_lite0", 288, 2998304, 15, 320);
+    efficientnet_backbone_is("fcn_efficientnet_lite1", 378, 3774624, 20, 320);
+    efficientnet_backbone_is("fcn_efficientnet_lite2", 378, 4413488, 20, 352);
+}
+TEST(a_plain_stem_is_one_convolution) {
+    ModelOptions o = {.model = "fcn_resnet50", .classes = 19, .plain_stem = true};
+    ModelNodes at;
+    Net *n;
+    EXPECT_OK(model_open(&o, 65, 65, &n, &at));
+    EXPECT(shape_equal(n->params[net_find_param(n, "pretrained.conv1.weight")].shape, SHAPE(64, 3, 7, 7)));
+    EXPECT_INT(net_find_param(n, "pretrained.conv2.weight"), -1);
+    EXPECT(shape_equal(n->params[net_find_param(n, "pretrained.layer1.0.conv1.weight")].shape, SHAPE(64, 64, 1, 1)));
+    net_close(n);
+    o.model = "fcn_resnet18";                            /* its first block keeps the stem's 64 channels: no projection */
+    EXPECT_OK(model_open(&o, 65, 65, &n, &at));
+    EXPECT_INT(net_find_param(n, "pretrained.layer1.0.downsample.0.weight"), -1);
+    net_close(n);
+}
+/* torchvision's: the backbone at stride 16, the low branch and the result at 8, in this order of names. */
+TEST(lraspp_is_torchvisions) {
+    static const char *const NAMES[] = {"cbr.0.weight", "cbr.1.weight", "cbr.1.bias", "cbr.1.running_mean", "cbr.1.running_var",
+        "cbr.1.num_batches_tracked", "scale.1.weight", "low_classifier.weight", "low_classifier.bias", "high_classifier.weight", "high_classifier.bias"};
+    ModelNodes at;
+    Net *n = open_model("lraspp_mobilenetv2", 19, false, &at);
+    const int first = net_find_param(n, "head.cbr.0.weight");
+    EXPECT_INT(n->n_params - first, 11);
+    for (int i = 0; i < 11; i++) EXPECT_STR(n->params[first + i].name + 5, NAMES[i]);
+    EXPECT(shape_equal(n->params[first].shape, SHAPE(128, 320, 1, 1)));
+    EXPECT(shape_equal(n->params[first + 7].shape, SHAPE(19, 32, 1, 1)));
+    EXPECT_INT(net_shape(n, net_find(n, "head.cbr.1")).d[2], 5);         /* 65 at stride 16 */
+    EXPECT_INT(net_shape(n, at.logits).d[2], 9);
+    net_close(n);
+}
+TEST(lraspp_starts_from_weights_of_other_classes) {
+    ModelNodes at;
+    Net *five = open_model("lraspp_mobilenetv2", 5, false, &at), *seven = open_model("lraspp_mobilenetv2", 7, false, &at);
+    TensorList *list = tensor_list_open();
+    net_init_formula(five, 1), net_init_random(seven, 1);
+    for (int i = 0; i < five->n_params; i++) {
+        const NetParam *p = &five->params[i];
+        if (p->kind == PARAM_COUNT) continue;
+        memcpy(tensor_add(list, p->name, DT_F32, p->shape)->data, p->data, (size_t)shape_count(p->shape) * sizeof(float));
+    }
+    EXPECT_ERR(model_load_tensors(seven, list, "five", false), E(4, 61));
+    EXPECT_HAS(err_text(), "4 of another shape");        /* low and high, weight and bias */
+    EXPECT_OK(model_load_tensors(seven, list, "five", true));
+    const int cbr = net_find_param(seven, "head.cbr.0.weight");
+    EXPECT(!memcmp(seven->params[cbr].data, five->params[cbr].data, 1000 * sizeof(float)));
+    tensor_list_close(list), net_close(five), net_close(seven);
+}
+TEST(options_a_backbone_lacks_are_refused) {
+    ModelNodes at;
+    Net *n;
+    EXPECT_ERR(model_open(&(ModelOptions){.model = "fcn_resnet18", .classes = 2, .width = 0.5}, 65, 65, &n, &at), E(2, 76));
+    EXPECT_HAS(err_text(), "width 0.5");
+    EXPECT_ERR(model_open(&(ModelOptions){.model = "fcn_mobilenetv2", .classes = 2, .plain_stem = true}, 65, 65, &n, &at), E(2, 76));
+    EXPECT_HAS(err_text(), "stem");
 }
 TEST(trainable_values_come_first) {
     ModelNodes at;
@@ -208,7 +307,9 @@ TEST_MAIN(T(deeplabv3_resnet18_names), T(deeplabv3_resnet50_names), T(deeplabv3_
           T(deeplabv3_mobilenetv2_names), T(pspnet_resnet18_names), T(pspnet_resnet50_names),
           T(pspnet_resnet101_names), T(pspnet_mobilenetv2_names), T(every_model_opens_at_every_stride),
           T(multiply_adds_are_the_published), T(dilation_of_mobilenetv2_at_stride_8),
-          T(dilation_of_resnets_at_stride_8), T(width_scales_mobilenetv2), T(trainable_values_come_first),
+          T(dilation_of_resnets_at_stride_8), T(dilation_of_efficientnet_lite0_at_stride_8), T(efficientnet_lite_has_its_own_batch_norm),
+          T(efficientnet_lite_has_the_files_tensors), T(a_plain_stem_is_one_convolution), T(lraspp_is_torchvisions), T(lraspp_starts_from_weights_of_other_classes),
+          T(options_a_backbone_lacks_are_refused), T(width_scales_mobilenetv2), T(trainable_values_come_first),
           T(a_frozen_net_has_no_gradients), T(dropout_off_leaves_no_dropout), T(a_block_is_found_by_its_name),
           T(unknown_names_are_refused_with_the_nearest), T(formula_weights_are_the_documented),
           T(random_weights_have_the_stated_spread))

@@ -68,6 +68,24 @@ TEST(conv2d_gradient_of_a_wide_row) {                    /* more than one block 
     ConvAttr a = {.out = 1, .kh = 3, .kw = 3, .stride = 2, .pad = 1};
     expect_gradient(&op_conv2d, &a, SHAPES(SHAPE(1, 1, 2, 150)), SHAPES(SHAPE(1, 1, 3, 3)), 1, LINEAR);
 }
+/* TensorFlow's padding: 7 x 6 at stride 2 gets 1 + 1 rows and 0 + 1 columns; the same by hand, without. */
+TEST(conv2d_same_equals_explicit_zeros) {
+    const ConvAttr same = {.out = 2, .kh = 3, .kw = 3, .stride = 2, .same = true, .groups = 2}, bare = {.out = 2, .kh = 3, .kw = 3, .stride = 2, .groups = 2};
+    const Shape *w = SHAPES(SHAPE(2, 1, 3, 3));
+    OpCase a = case_open(&op_conv2d, &same, SHAPES(SHAPE(1, 2, 7, 6)), w), b = case_open(&op_conv2d, &bare, SHAPES(SHAPE(1, 2, 9, 7)), w);
+    memset(b.src[0], 0, 126 * sizeof(float));
+    for (int i = 0; i < 84; i++) ((float *)b.src[0])[i / 42 * 63 + (i % 42 / 6 + 1) * 7 + i % 6] = ((float *)a.src[0])[i];
+    case_forward(&a), case_forward(&b);
+    EXPECT(shape_equal(a.shape, SHAPE(1, 2, 4, 3)) && shape_equal(b.shape, a.shape));
+    EXPECT(!memcmp(a.dst, b.dst, (size_t)shape_count(a.shape) * sizeof(float)));
+    case_close(&a), case_close(&b);
+    ConvAttr wide = {.out = 4, .kh = 5, .kw = 5, .stride = 2, .same = true, .groups = 4};
+    expect_shape(&op_conv2d, &wide, SHAPES(SHAPE(1, 4, 90, 45)), SHAPES(SHAPE(4, 1, 5, 5)), SHAPE(1, 4, 45, 23));
+    expect_gradient(&op_conv2d, &wide, SHAPES(IMAGE), SHAPES(SHAPE(4, 1, 5, 5)), 1, LINEAR);
+    wide.stride = 1, wide.dilation = 2;
+    expect_shape(&op_conv2d, &wide, SHAPES(IMAGE), SHAPES(SHAPE(4, 1, 5, 5)), IMAGE);
+    expect_gradient(&op_conv2d, &wide, SHAPES(IMAGE), SHAPES(SHAPE(4, 1, 5, 5)), 1, LINEAR);
+}
 /* dst = act(bn(conv) + residual) in one op against conv2d, batch_norm, add, relu one after the other. */
 static void composed_equals_fused(bool bias, bool residual, Act act) {
     ConvAttr a = PLAIN3;
@@ -204,6 +222,37 @@ TEST(concat_gradient) {
     expect_gradient(&op_concat, NULL, SHAPES(SHAPE(2, 2, 3, 2), SHAPE(2, 1, 3, 2), SHAPE(2, 3, 3, 2)), NULL, 0, LINEAR);
     expect_refused(&op_concat, NULL, SHAPES(IMAGE, SHAPE(2, 4, 7, 7)), NULL, "differ");
 }
+TEST(gather_channels_gradient) {
+    static const int order[] = {2, 0, 2, 3, 1}, outside[] = {0, 4};
+    expect_shape(&op_gather_channels, &(GatherAttr){5, order}, SHAPES(IMAGE), NULL, SHAPE(2, 5, 7, 6));
+    expect_gradient(&op_gather_channels, &(GatherAttr){5, order}, SHAPES(IMAGE), NULL, 0, LINEAR);
+    expect_gradient(&op_gather_channels, &(GatherAttr){2, order}, SHAPES(SHAPE(3, 4)), NULL, 0, LINEAR);
+    expect_refused(&op_gather_channels, &(GatherAttr){2, outside}, SHAPES(IMAGE), NULL, "channel 4 of 2x4x7x6");
+    expect_refused(&op_gather_channels, &(GatherAttr){0, order}, SHAPES(IMAGE), NULL, "0 channels");
+}
+TEST(gather_channels_takes_what_is_named) {
+    static const int order[] = {3, 0};
+    OpCase c = case_open(&op_gather_channels, &(GatherAttr){2, order}, SHAPES(IMAGE), NULL);
+    const float *src = c.src[0];
+    case_forward(&c);
+    for (int n = 0; n < 2; n++)
+        for (int k = 0; k < 2; k++) EXPECT(!memcmp(c.dst + (n * 2 + k) * 42, src + (n * 4 + order[k]) * 42, 42 * sizeof(float)));
+    case_close(&c);
+}
+TEST(gate_gradient) {
+    expect_shape(&op_gate, NULL, SHAPES(IMAGE, SHAPE(2, 4, 1, 1)), NULL, IMAGE);
+    expect_gradient(&op_gate, NULL, SHAPES(IMAGE, SHAPE(2, 4, 1, 1)), NULL, 0, LINEAR);
+    expect_refused(&op_gate, NULL, SHAPES(IMAGE, SHAPE(2, 3, 1, 1)), NULL, "2x3x1x1");
+    expect_refused(&op_gate, NULL, SHAPES(IMAGE, IMAGE), NULL, "one value");
+}
+TEST(gate_of_zero_halves) {
+    OpCase c = case_open(&op_gate, NULL, SHAPES(IMAGE, SHAPE(2, 4, 1, 1)), NULL);
+    ((float *)c.src[1])[3] = 0, ((float *)c.src[1])[4] = -200;
+    case_forward(&c);
+    for (int i = 3 * 42; i < 4 * 42; i++) EXPECT(c.dst[i] == ((float *)c.src[0])[i] / 2);
+    for (int i = 4 * 42; i < 5 * 42; i++) EXPECT_NEAR(c.dst[i], 0, 1e-30);
+    case_close(&c);
+}
 TEST(weighted_sum_gradient) {
     const WeightedSumAttr a = {.n = 3, .weight = {1, 0.4f, -2}};
     expect_gradient(&op_weighted_sum, &a, SHAPES((Shape){0}, (Shape){0}, (Shape){0}), NULL, 0, LINEAR);
@@ -310,7 +359,7 @@ TEST(every_op_is_found_by_its_name) {
     EXPECT(!op_find("conv3d"));
 }
 TEST_MAIN(T(conv2d_shapes), T(conv2d_refuses_wrong_shapes), T(conv2d_gradient), T(conv2d_gradient_of_groups),
-          T(conv2d_gradient_of_a_wide_row), T(conv2d_fused_equals_composed), T(batch_norm_gradient),
+          T(conv2d_gradient_of_a_wide_row), T(conv2d_same_equals_explicit_zeros), T(gather_channels_gradient), T(gather_channels_takes_what_is_named), T(gate_gradient), T(gate_of_zero_halves), T(conv2d_fused_equals_composed), T(batch_norm_gradient),
           T(batch_norm_gradient_with_residual_and_relu), T(batch_norm_moves_its_running_statistics),
           T(batch_norm_of_one_value_gives_its_bias), T(batch_norm_evaluates_without_moving),
           T(batch_norm_refuses_wrong_shapes), T(relu_gradient), T(relu_passes_nothing_on_its_edges), T(relu_keeps_nan),

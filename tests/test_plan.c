@@ -60,6 +60,9 @@ TEST(resnet18_eval_gradients_equal_reference) { compare("deeplabv3_resnet18", 2,
 TEST(resnet50_inference_equals_reference) { compare("deeplabv3_resnet50", 1, 33, 41, false, false); }
 TEST(mobilenet_inference_equals_reference) { compare("deeplabv3_mobilenetv2", 1, 33, 49, false, false); }
 TEST(mobilenet_training_equals_reference) { compare("deeplabv3_mobilenetv2", 2, 33, 49, true, true); }
+/* Even sides: TensorFlow's padding is lopsided there. */
+TEST(efficientnet_inference_equals_reference) { compare("deeplabv3_efficientnet_lite0", 1, 44, 54, false, false); }
+TEST(lraspp_efficientnet_training_equals_reference) { compare("lraspp_efficientnet_lite0", 2, 44, 54, true, true); }
 
 TEST(fused_training_equals_composed) {
     Case c = open_case("deeplabv3_resnet18", 2, 33, 49);
@@ -109,5 +112,6 @@ TEST(arena_is_close_to_its_peak) {
 
 TEST_MAIN(T(resnet18_inference_equals_reference), T(resnet18_training_equals_reference), T(resnet18_eval_gradients_equal_reference),
           T(resnet50_inference_equals_reference), T(mobilenet_inference_equals_reference), T(mobilenet_training_equals_reference),
+          T(efficientnet_inference_equals_reference), T(lraspp_efficientnet_training_equals_reference),
           T(fused_training_equals_composed), T(accumulating_doubles_the_gradient), T(running_twice_gives_the_same_bits),
           T(simd_levels_agree), T(running_statistics_equal_the_reference), T(arena_is_close_to_its_peak))

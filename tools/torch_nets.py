@@ -1,4 +1,4 @@
-"""The networks of docs/formats.md in PyTorch, written from their description: the other side of every
+"""The networks of docs/networks.md in PyTorch, written from their description: the other side of every
 parity check (parity_nets.py, parity_steps.py) and of bench/torch_step.py. Not needed to build or use retort.
 
     python tools/torch_nets.py TSV_FOLDER      compares names and shapes with the published tables
@@ -15,6 +15,9 @@ from torch import nn
 RESNETS = {"resnet18": ("basic", (2, 2, 2, 2)), "resnet34": ("basic", (3, 4, 6, 3)),
            "resnet50": ("bottleneck", (3, 4, 6, 3)), "resnet101": ("bottleneck", (3, 4, 23, 3))}
 MOBILENET = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+LITE_KERNELS, LITE_STRIDES = (3, 3, 5, 3, 5, 5, 3), (1, 2, 2, 2, 1, 2, 1)
+LITE_REPEATS = ((1, 2, 2, 3, 3, 4, 1), (1, 3, 3, 4, 4, 5, 1), (1, 3, 3, 4, 4, 5, 1))
+LITE_CHANNELS = ((16, 24, 40, 80, 112, 192, 320), (16, 24, 40, 80, 112, 192, 320), (16, 24, 48, 88, 120, 208, 352))
 
 
 def conv(cin, cout, k, stride=1, dilation=1, groups=1, bias=False):
@@ -66,30 +69,34 @@ def projection(cin, cout, stride):
 
 
 class ResNet(nn.Module):
-    """Deep stem. stages() gives (stage 3, stage 4): the taps of the two heads."""
+    """Deep stem, or torchvision's plain one. Gives (stage 2, stage 3, stage 4), the taps of the heads."""
 
-    def __init__(self, kind, blocks, output_stride):
+    def __init__(self, kind, blocks, output_stride, stem="deep"):
         super().__init__()
-        self.conv1, self.bn1 = conv(3, 64, 3, 2), nn.BatchNorm2d(64)
-        self.conv2, self.bn2 = conv(64, 64, 3), nn.BatchNorm2d(64)
-        self.conv3, self.bn3 = conv(64, 128, 3), nn.BatchNorm2d(128)
+        self.deep, width = stem == "deep", 64
+        self.conv1, self.bn1 = conv(3, 64, 3 if self.deep else 7, 2), nn.BatchNorm2d(64)
+        if self.deep:
+            self.conv2, self.bn2 = conv(64, 64, 3), nn.BatchNorm2d(64)
+            self.conv3, self.bn3 = conv(64, 128, 3), nn.BatchNorm2d(128)
+            width = 128
         # (stride, dilation of the first block's first 3x3, of every other 3x3) of stages 3 and 4
         deep = {8: ((1, 1, 2), (1, 2, 4)), 16: ((2, 1, 1), (1, 1, 2)), 32: ((2, 1, 1), (2, 1, 1))}[output_stride]
-        width = 128
         for i, (stride, first, rest) in enumerate(((1, 1, 1), (2, 1, 1), *deep)):
             block, layers = {"basic": Basic, "bottleneck": Bottleneck}[kind], []
             for b in range(blocks[i]):
                 layers.append(block(width, 64 << i, stride if b == 0 else 1, first if b == 0 else rest, rest))
                 width = (64 << i) * block.expansion
             setattr(self, f"layer{i + 1}", nn.Sequential(*layers))
-        self.widths = (width // 2, width)
+        self.widths = (width // 4, width // 2, width)
 
     def forward(self, x):
         x = F.relu(self.bn1(self.conv1(x)))
-        x = F.relu(self.bn2(self.conv2(x)))
-        x = F.max_pool2d(F.relu(self.bn3(self.conv3(x))), 3, 2, 1)
-        c3 = self.layer3(self.layer2(self.layer1(x)))
-        return c3, self.layer4(c3)
+        if self.deep:
+            x = F.relu(self.bn2(self.conv2(x)))
+            x = F.relu(self.bn3(self.conv3(x)))
+        c2 = self.layer2(self.layer1(F.max_pool2d(x, 3, 2, 1)))
+        c3 = self.layer3(c2)
+        return c2, c3, self.layer4(c3)
 
 
 class Inverted(nn.Module):
@@ -127,14 +134,77 @@ class MobileNetV2(nn.Module):
             dilation = rest
         self.net = nn.Module()
         self.net.features = nn.Sequential(*features)
-        self.widths = (int(96 * width), int(320 * width))
+        self.widths = (int(32 * width), int(96 * width), int(320 * width))
 
     def forward(self, x):
         for i, f in enumerate(self.net.features):
             x = f(x)
+            if i == 6:
+                c2 = x
             if i == 13:
                 c3 = x
-        return c3, x
+        return c2, c3, x
+
+
+class SameConv(nn.Conv2d):
+    """TensorFlow's padding: zeros that make ceil(side / stride) outputs, an odd one behind."""
+
+    def forward(self, x):
+        pad = []
+        for i in (1, 0):                       # F.pad begins with the last side
+            side, s, reach = x.shape[2 + i], self.stride[i], self.dilation[i] * (self.kernel_size[i] - 1) + 1
+            all_ = max((math.ceil(side / s) - 1) * s + reach - side, 0)
+            pad += [all_ // 2, all_ - all_ // 2]
+        return F.conv2d(F.pad(x, pad), self.weight, None, self.stride, 0, self.dilation, self.groups)
+
+
+def lite_bn(c):
+    return nn.BatchNorm2d(c, eps=1e-3, momentum=0.01)
+
+
+class MbConv(nn.Module):
+    def __init__(self, cin, cout, k, t, stride, dilation):
+        super().__init__()
+        wide = cin * t
+        if t != 1:
+            self._expand_conv, self._bn0 = nn.Conv2d(cin, wide, 1, bias=False), lite_bn(wide)
+        self._depthwise_conv = SameConv(wide, wide, k, stride, 0, dilation, wide, bias=False)
+        self._bn1 = lite_bn(wide)
+        self._project_conv, self._bn2 = nn.Conv2d(wide, cout, 1, bias=False), lite_bn(cout)
+        self.expands, self.same = t != 1, stride == 1 and cin == cout
+
+    def forward(self, x):
+        y = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
+        y = self._bn2(self._project_conv(F.relu6(self._bn1(self._depthwise_conv(y)))))
+        return x + y if self.same else y
+
+
+class EfficientNetLite(nn.Module):
+    def __init__(self, number, output_stride):
+        super().__init__()
+        self._conv_stem, self._bn0 = SameConv(3, 32, 3, 2, bias=False), lite_bn(32)
+        blocks, cin, taken, dilation = [], 32, 2, 1
+        for g in range(7):
+            for i in range(LITE_REPEATS[number][g]):
+                stride, used = (LITE_STRIDES[g] if i == 0 else 1), dilation
+                if stride == 2 and taken >= output_stride:
+                    stride, dilation = 1, dilation * 2
+                taken *= stride
+                cout = LITE_CHANNELS[number][g]
+                blocks.append(MbConv(cin, cout, LITE_KERNELS[g], 6 if g else 1, stride, used))
+                cin = cout
+            if g == 2:
+                self.low = len(blocks) - 1
+        self._blocks = nn.ModuleList(blocks)
+        self.widths = (LITE_CHANNELS[number][2], LITE_CHANNELS[number][2], cin)
+
+    def forward(self, x):
+        x = F.relu6(self._bn0(self._conv_stem(x)))
+        for i, block in enumerate(self._blocks):
+            x = block(x)
+            if i == self.low:
+                low = x
+        return low, low, x
 
 
 class AsppConv(nn.Module):
@@ -208,33 +278,58 @@ class FcnHead(nn.Module):
                                    conv(cin // 4, classes, 1, bias=True))
 
     def forward(self, x):
-        return self.block(x)
+        features = self.block[:4](x)
+        return self.block[4](features), features
+
+
+class LrasppHead(nn.Module):
+    """torchvision's; features: what goes into the last 1x1."""
+
+    def __init__(self, low, high, classes):
+        super().__init__()
+        self.cbr = nn.Sequential(*conv_bn_relu(high, 128, 1))
+        self.scale = nn.Sequential(nn.AdaptiveAvgPool2d(1), conv(high, 128, 1), nn.Sigmoid())
+        self.low_classifier = conv(low, classes, 1, bias=True)
+        self.high_classifier = conv(128, classes, 1, bias=True)
+
+    def forward(self, low, x):
+        x = self.cbr(x) * self.scale(x)
+        x = F.interpolate(x, size=low.shape[2:], mode="bilinear", align_corners=False)
+        return self.low_classifier(low) + self.high_classifier(x), x
 
 
 class Segmenter(nn.Module):
     """forward gives {"logits", "aux" where there is one, "features"} on the low-resolution grid."""
 
-    def __init__(self, model, classes, aux, width=1.0, output_stride=8, dropout=1):
+    def __init__(self, model, classes, aux, width=1.0, output_stride=None, stem="deep", dropout=1):
         super().__init__()
-        head, backbone = model.split("_")
+        head, backbone = model.split("_", 1)
+        self.two_inputs = head == "lraspp"
+        output_stride = output_stride or (16 if head == "lraspp" else 8)
         if backbone == "mobilenetv2":
             self.pretrained = MobileNetV2(width, output_stride)
+        elif backbone.startswith("efficientnet_lite"):
+            self.pretrained = EfficientNetLite(int(backbone[-1]), output_stride)
         else:
-            self.pretrained = ResNet(*RESNETS[backbone], output_stride)
-        c3, c4 = self.pretrained.widths
+            self.pretrained = ResNet(*RESNETS[backbone], output_stride, stem)
+        c2, c3, c4 = self.pretrained.widths
         big = backbone in ("resnet50", "resnet101")
         if head == "deeplabv3":
             self.head = DeepLabHead(c4, 256 if big else 128, classes, dropout)
-        else:
+        elif head == "pspnet":
             self.head = PspHead(c4, 512 if big else 128, classes, dropout)
+        elif head == "fcn":
+            self.head = FcnHead(c4, classes, dropout)
+        else:
+            self.head = LrasppHead(c2, c4, classes)
         self.auxlayer = FcnHead(c3, classes, dropout) if aux else None
 
     def forward(self, x):
-        c3, c4 = self.pretrained(x)
-        logits, features = self.head(c4)
+        c2, c3, c4 = self.pretrained(x)
+        logits, features = self.head(c2, c4) if self.two_inputs else self.head(c4)
         out = {"logits": logits, "features": features}
         if self.auxlayer is not None:
-            out["aux"] = self.auxlayer(c3)
+            out["aux"] = self.auxlayer(c3)[0]
         return out
 
 

@@ -185,11 +185,14 @@ static Err info_network(const char *name, const CliArgs *args) {
     return rc;
 }
 
+static void list_parts(const char *what, const char *(*part)(int i, const char **title)) {
+    const char *name, *title;
+    for (int i = 0; (name = part(i, &title)); i++) printf("  %-10s %-20s %s\n", i ? "" : what, name, title);
+}
 static void list_networks(void) {
-    const char *names[64];
-    int n = model_names(names, 64);
-    printf("networks (retort info NAME shows the layers):\n");
-    for (int i = 0; i < n; i++) printf("  %-28s %s\n", names[i], model_find(names[i])->help);
+    printf("networks are named HEAD_BACKBONE (retort info deeplabv3_resnet18 shows the layers):\n");
+    list_parts("heads", model_head);
+    list_parts("backbones", model_backbone);
 }
 
 Err cmd_info(int argc, char **argv) {

@@ -13,9 +13,9 @@
 enum { PUBLISHED_CLASSES = 19 };     /* of the published variants, where nothing else tells */
 
 /* ---- what the file says about the network -------------------------------------------------------- */
-/* The tensor that holds the weights of the convolution at node x, or NULL. */
+/* The tensor that holds the weights of the classifier whose result is x, or NULL. */
 static const Tensor *tensor_of(const Net *n, Node x, const TensorList *file) {
-    const NetNode *node = net_node(n, x);
+    const NetNode *node = net_node(n, model_classifier(n, x, 0));
     return node->n_param ? tensor_find(file, n->params[node->param[0]].name) : NULL;
 }
 

@@ -66,9 +66,11 @@ const OpDef *op_find(const char *name);              /* among those of ops.def; 
 /* Attributes, one struct per op that has any. Fields equal PyTorch's; 0 means PyTorch's default. */
 typedef enum { ACT_NONE, ACT_RELU, ACT_RELU6 } Act;
 typedef struct { int out, kh, kw, stride, pad, dilation, groups;  /* square stride, padding, dilation */
-                 bool bias, bn, residual; Act act; float eps; } ConvAttr;
+                 bool same, bias, bn, residual; Act act; float eps; } ConvAttr;
     /* conv2d: src x [, residual]; params weight [, bias] [, bn weight, bias, mean, var].
-     * bn, residual, act are set only by fusing for inference: dst = act(bn(conv(x)) + residual). */
+     * same: TensorFlow's padding in place of `pad`: as many zeros as make ceil(side / stride) outputs, an odd
+     * one behind. bn, residual, act are set only by fusing for inference: dst = act(bn(conv(x)) + residual). */
+void conv_padding(const ConvAttr *a, Shape src, int64_t begin[2], int64_t end[2]);   /* of H and W; in conv2d.c */
 typedef struct { float eps, momentum; bool frozen, residual; Act act; } BnAttr;
     /* batch_norm: src x [, residual]; params weight, bias, mean, var, count. dst = act(bn(x) + residual).
      * residual and act are set only by fusing. frozen: running statistics even in training. */
@@ -80,6 +82,7 @@ typedef struct { bool align_corners; int out_h, out_w; } ResizeAttr;     /* resi
 typedef struct { float mean[3], inv_std[3]; bool bgr; } NormalizeAttr;
     /* normalize: src u8 images N x H x W x 3 (RGB), i32 rects N x 4 (x, y, w, h of the valid part)
      * -> float32 N x 3 x H x W; zero outside the rectangle. dst_c = (v - mean_c) * inv_std_c in the order of dst. */
+typedef struct { int n; const int *index; } GatherAttr;                  /* gather_channels: src x; index [n] lives in the net's arena */
 typedef struct { int n; float weight[NODE_SRC_MAX]; } WeightedSumAttr;   /* weighted_sum: scalars -> scalar */
-/* without attributes: input, add (a + b), concat (channels) */
+/* without attributes: input, add (a + b), concat (channels), gate (x, s N x C x 1 x 1: x sigmoid(s)) */
 #endif

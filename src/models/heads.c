@@ -7,7 +7,7 @@
 Node conv_bn_relu(Net *n, Node x, const char *conv, const char *bn, Conv c) {
     return nn_relu(n, nn_bn(n, nn_conv(n, x, conv, c), bn));
 }
-static Node classifier(Net *n, Node x, const char *name, int classes) {
+Node classifier(Net *n, Node x, const char *name, int classes) {
     return nn_conv(n, x, name, (Conv){.out = classes, .k = 1, .bias = true});
 }
 
@@ -45,9 +45,9 @@ static Node aspp(Net *n, Node x, int width) {
     net_leave(n);
     return x;
 }
-void deeplabv3_head(Net *n, Node x, int width, int classes, ModelNodes *out) {
+void deeplabv3_head(Net *n, const Backbone *b, int width, int classes, ModelNodes *out) {
     net_enter(n, "head");
-    x = aspp(n, x, width);
+    Node x = aspp(n, b->out, width);
     net_enter(n, "block");
     x = conv_bn_relu(n, x, "0", "1", (Conv){.out = width, .k = 3, .pad = 1});
     out->features = nn_dropout(n, x, 0.1f);
@@ -56,9 +56,9 @@ void deeplabv3_head(Net *n, Node x, int width, int classes, ModelNodes *out) {
     net_leave(n);
 }
 
-void pspnet_head(Net *n, Node x, int width, int classes, ModelNodes *out) {
+void pspnet_head(Net *n, const Backbone *b, int width, int classes, ModelNodes *out) {
     static const int SIDES[] = {1, 2, 3, 6};
-    Node level[5] = {x};
+    Node x = b->out, level[5] = {x};
     char name[8];
     const int quarter = (int)net_shape(n, x).d[1] / 4;
     net_enter(n, "head");
@@ -80,7 +80,7 @@ void pspnet_head(Net *n, Node x, int width, int classes, ModelNodes *out) {
     net_leave(n);
 }
 
-Node fcn_head(Net *n, Node x, const char *scope, int classes, Node *features) {
+Node fcn_block(Net *n, Node x, const char *scope, int classes, Node *features) {
     const int quarter = (int)net_shape(n, x).d[1] / 4;
     net_enter(n, scope);
     net_enter(n, "block");
@@ -91,4 +91,8 @@ Node fcn_head(Net *n, Node x, const char *scope, int classes, Node *features) {
     net_leave(n);
     net_leave(n);
     return x;
+}
+void fcn_head(Net *n, const Backbone *b, int width, int classes, ModelNodes *out) {
+    (void)width;
+    out->logits = fcn_block(n, b->out, "head", classes, &out->features);
 }

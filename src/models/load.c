@@ -120,9 +120,10 @@ static bool is_other_classifier(const Net *n, int p, const Tensor *t) {
     s.d[0] = t->shape.d[0];
     if (!shape_equal(s, t->shape)) return false;
     for (int k = 0; k < 2; k++) {
-        const NetNode *node = net_node(n, net_find(n, OUTPUTS[k]));
-        for (int i = 0; i < node->n_param; i++)
-            if (node->param[i] == p) return true;
+        Node c, out = net_find(n, OUTPUTS[k]);
+        for (int at = 0; (c = model_classifier(n, out, at)).id; at++)
+            for (int i = 0; i < net_node(n, c)->n_param; i++)
+                if (net_node(n, c)->param[i] == p) return true;
     }
     return false;
 }

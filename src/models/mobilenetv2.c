@@ -35,11 +35,13 @@ static Node numbered(Net *n, Node x, int number, Inverted b) {
     net_leave(n);
     return x;
 }
-Backbone mobilenetv2_backbone(Net *n, Node x, double width, int output_stride) {
+Backbone mobilenetv2_backbone(Net *n, Node x, int variant, const ModelOptions *o, int output_stride) {
     static const struct { int expand, out, repeats, stride; } GROUPS[] = {
         {1, 16, 1, 1}, {6, 24, 2, 2}, {6, 32, 3, 2}, {6, 64, 4, 2}, {6, 96, 3, 1}, {6, 160, 3, 2}, {6, 320, 1, 1},
     };
-    Node aux = NO_NODE;
+    (void)variant;
+    const double width = o->width > 0 ? o->width : 1;
+    Node low = NO_NODE, aux = NO_NODE;
     int number = 1, reached = 2, dilation = 1;           /* reached: stride so far */
     net_enter(n, "pretrained");
     net_enter(n, "net");
@@ -55,11 +57,12 @@ Backbone mobilenetv2_backbone(Net *n, Node x, double width, int output_stride) {
             if (stride == 2 && reached >= output_stride) stride = 1, dilation *= 2;
             reached *= stride;
             x = numbered(n, x, number, (Inverted){GROUPS[g].expand, (int)(GROUPS[g].out * width), stride, used});
+            if (number == 6) low = x;
             if (number == 13) aux = x;
         }
     net_init_rule(n, false);
     net_leave(n);
     net_leave(n);
     net_leave(n);
-    return (Backbone){x, aux};
+    return (Backbone){.low = low, .aux = aux, .out = x};
 }

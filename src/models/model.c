@@ -1,19 +1,33 @@
-/* model.c - the tables of networks and normalisations, and opening one by name. */
-#include "models/model.h"
+/* model.c - the tables of networks (the product of two lists) and normalisations, and opening one by name. */
+#include "models/parts.h"
 
 #include <string.h>
 
 #include "base/str.h"
 
-#define MODEL(name, help) void model_build_##name(Net *n, Node x, const ModelOptions *o, ModelNodes *out);
-#include "models/models.def"
-#undef MODEL
-static const ModelDef MODELS[] = {
-#define MODEL(name, help) {#name, help, model_build_##name},
-#include "models/models.def"
-#undef MODEL
-};
-#define N_MODELS ((int)(sizeof MODELS / sizeof *MODELS))
+#include "models/backbones.def"
+#include "models/heads.def"
+#define COUNT(table) ((int)(sizeof(table) / sizeof *(table)))
+
+#define BACKBONE_BUILDER(name, build, ...) Backbone build(Net *, Node, int, const ModelOptions *, int);
+#define BACKBONE_AT(name, ...) AT_##name,
+#define BACKBONE_ROW(name, build, variant, traits, title, ...) {#name, title, build, variant, traits},
+BACKBONES(BACKBONE_BUILDER, )
+enum { BACKBONES(BACKBONE_AT, ) };
+static const BackboneDef BACKBONE[] = {BACKBONES(BACKBONE_ROW, )};
+
+#define HEAD_BUILDER(name, ...) void name##_head(Net *, const Backbone *, int, int, ModelNodes *);
+#define HEAD_AT(name, ...) AT_##name,
+#define HEAD_ROW(name, narrow, wide, stride, title) {#name, title, name##_head, {narrow, wide}, stride},
+HEADS(HEAD_BUILDER)
+enum { HEADS(HEAD_AT) };
+static const HeadDef HEAD[] = {HEADS(HEAD_ROW)};
+
+#define MODEL_ROW(name, build, variant, traits, title, head, head_title) \
+    {#head "_" #name, head_title " on " title, &BACKBONE[AT_##name], &HEAD[AT_##head]},
+#define MODEL_ROWS(name, narrow, wide, stride, title) BACKBONES(MODEL_ROW, name, title)
+static const ModelDef MODELS[] = {HEADS(MODEL_ROWS)};
+#define N_MODELS COUNT(MODELS)
 
 #define LIST(...) {__VA_ARGS__}
 static const NormDef NORMS[] = {
@@ -21,7 +35,7 @@ static const NormDef NORMS[] = {
 #include "models/norms.def"
 #undef NORM
 };
-#define N_NORMS ((int)(sizeof NORMS / sizeof *NORMS))
+#define N_NORMS COUNT(NORMS)
 
 const ModelDef *model_find(const char *name) {
     for (int i = 0; i < N_MODELS; i++)
@@ -38,9 +52,32 @@ int model_names(const char **out, int max) {
     for (; n < N_MODELS && n < max; n++) out[n] = MODELS[n].name;
     return n;
 }
+Node model_classifier(const Net *n, Node x, int i) {
+    const NetNode *node = net_node(n, x);
+    if (node->n_param) return i ? NO_NODE : x;
+    return i < node->n_src ? (Node){node->src[i]} : NO_NODE;
+}
+const char *model_head(int i, const char **title) {
+    if (i >= COUNT(HEAD)) return NULL;
+    *title = HEAD[i].title;
+    return HEAD[i].name;
+}
+const char *model_backbone(int i, const char **title) {
+    if (i >= COUNT(BACKBONE)) return NULL;
+    *title = BACKBONE[i].title;
+    return BACKBONE[i].name;
+}
 static Err unknown(const char *what, const char *name, const char *const *names, int n) {
     const char *near = str_nearest(name, names, n);
     return err_set(E(EXIT_USAGE, 76), "%s: no %s of this name; %s%s", name, what, near ? "did you mean " : "choose ", near ? near : names[0]);
+}
+/* An option that the backbone does not have must not be given in vain. */
+static Err check_traits(const ModelOptions *o, const BackboneDef *b) {
+    if (o->width != 0 && o->width != 1 && !(b->traits & HAS_WIDTH))
+        return err_set(E(EXIT_USAGE, 76), "%s: width %g, but %s has one width only; leave it out", o->model, o->width, b->title);
+    if (o->plain_stem && !(b->traits & HAS_STEMS))
+        return err_set(E(EXIT_USAGE, 76), "%s: stem plain, but %s has one stem only; leave it out", o->model, b->title);
+    return OK;
 }
 static Err check_options(const ModelOptions *o) {
     const char *names[N_MODELS + N_NORMS];
@@ -55,7 +92,7 @@ static Err check_options(const ModelOptions *o) {
         return err_set(E(EXIT_USAGE, 76), "%s: output_stride %d; choose 8, 16 or 32", o->model, o->output_stride);
     if (o->width != 0 && !(o->width >= 0.1 && o->width <= 8))
         return err_set(E(EXIT_USAGE, 76), "%s: width %g; choose 0.1 to 8", o->model, o->width);
-    return OK;
+    return check_traits(o, model_find(o->model)->backbone);
 }
 /* The inputs and the normalised image, N x 3 x H x W. */
 static Node image_input(Net *n, const NormDef *norm, int h, int w, ModelNodes *out) {
@@ -66,13 +103,19 @@ static Node image_input(Net *n, const NormDef *norm, int h, int w, ModelNodes *o
     out->rects = net_input(n, "rects", DT_I32, SHAPE(1, 4));
     return net_add(n, &op_normalize, "normalize", &a, sizeof a, (Node[]){out->image, out->rects}, 2, NULL, 0);
 }
+static void build(Net *n, const ModelDef *m, Node x, const ModelOptions *o, ModelNodes *out) {
+    const int stride = o->output_stride ? o->output_stride : m->head->output_stride;
+    const Backbone b = m->backbone->build(n, x, m->backbone->variant, o, stride);
+    m->head->build(n, &b, m->head->width[(m->backbone->traits & WIDE_HEADS) != 0], o->classes, out);
+    if (o->aux) out->aux = fcn_block(n, b.aux, "auxlayer", o->classes, NULL);
+}
 Err model_open(const ModelOptions *o, int h, int w, Net **net, ModelNodes *nodes) {
     TRY(check_options(o));
     const NormDef *norm = norm_find(o->norm ? o->norm : NORMS[0].name);
     Net *n = net_open(o->model);
     n->frozen = o->frozen, n->bn_frozen = o->bn_frozen, n->dropout_off = o->dropout_off;
     ModelNodes out = {0};
-    model_find(o->model)->build(n, image_input(n, norm, h, w, &out), o, &out);
+    build(n, model_find(o->model), image_input(n, norm, h, w, &out), o, &out);
     nn_tap(n, out.logits, "logits");
     nn_tap(n, out.features, "features");
     if (out.aux.id) nn_tap(n, out.aux, "aux");

@@ -1,4 +1,4 @@
-/* model.h - the networks. One file per architecture, one line in models.def.
+/* model.h - the networks: every head of heads.def on every backbone of backbones.def, named HEAD_BACKBONE.
  * Parameter names and shapes equal the PyTorch state_dict's. */
 #ifndef RETORT_MODELS_MODEL_H
 #define RETORT_MODELS_MODEL_H
@@ -8,7 +8,8 @@ typedef struct ModelOptions {        /* the groups `student` and `teacher` of th
     const char *model;               /* "deeplabv3_resnet18" */
     int    classes;
     double width;                    /* MobileNetV2's multiplier; 0 means 1 */
-    int    output_stride;            /* 8 (default, 0), 16 or 32 */
+    bool   plain_stem;               /* ResNets: torchvision's 7x7 in place of three 3x3 */
+    int    output_stride;            /* of the backbone: 8, 16 or 32; 0: the head's own, 16 for LR-ASPP, otherwise 8 */
     bool   aux;                      /* auxiliary head */
     const char *norm;                /* name of a normalisation: "bgr-caffe", "rgb-imagenet"; "none": input is float32 N x 3 x H x W already normalised */
     bool   bn_frozen;
@@ -19,10 +20,7 @@ typedef struct ModelNodes {
     Node image, rects;               /* inputs: u8 N x H x W x 3 and i32 N x 4; norm none: float image, rects NO_NODE */
     Node logits, aux, features;      /* N x K x h x w; aux NO_NODE where the network has none */
 } ModelNodes;
-typedef struct ModelDef {
-    const char *name, *help;
-    void (*build)(Net *n, Node x, const ModelOptions *o, ModelNodes *out);   /* x: normalised image */
-} ModelDef;
+typedef struct ModelDef { const char *name, *help; const struct BackboneDef *backbone; const struct HeadDef *head; } ModelDef;
 typedef struct NormDef { const char *name; float mean[3], std[3]; bool bgr; const char *help; } NormDef;   /* 0..255 scale, in dst's channel order */
 
 /* Build the named network into a fresh Net for nominal images of h x w; net_finish is done, weights are
@@ -31,6 +29,12 @@ Err model_open(const ModelOptions *o, int h, int w, Net **net, ModelNodes *nodes
 const ModelDef *model_find(const char *name);
 const NormDef  *norm_find(const char *name);
 int  model_names(const char **out, int max);
+/* Layer i of those whose channels are the classes of x, the logits or aux: x itself, or the summands of
+ * LR-ASPP's; NO_NODE behind the last. */
+Node model_classifier(const Net *n, Node x, int i);
+/* The parts that names are made of, in the order of their lists: name and title of number i; NULL behind the last. */
+const char *model_head(int i, const char **title);
+const char *model_backbone(int i, const char **title);
 /* "none" (random), "formula:SEED" or a safetensors file; strict: every tensor must match. */
 Err  model_load_weights(Net *n, const char *weights, uint64_t seed);
 /* The same, but a classifier of another number of classes stays at its random start, with a warning. */

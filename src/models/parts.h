@@ -1,18 +1,32 @@
-/* parts.h - backbones and heads, the parts that the models of models.def combine. */
+/* parts.h - backbones and heads, the parts whose product the networks are (backbones.def, heads.def). */
 #ifndef RETORT_MODELS_PARTS_H
 #define RETORT_MODELS_PARTS_H
 #include "models/model.h"
 
-typedef struct Backbone { Node out, aux; } Backbone;     /* last stage; where an auxiliary head reads */
-/* depth: 18, 34, 50 or 101; deep stem; names under "pretrained". */
-Backbone resnet_backbone(Net *n, Node x, int depth, int output_stride);
-Backbone mobilenetv2_backbone(Net *n, Node x, double width, int output_stride);
+typedef struct Backbone {
+    Node low;                        /* the last layer that has stride 8 when nothing is dilated; LR-ASPP's second input */
+    Node aux;                        /* where an auxiliary head reads */
+    Node out;                        /* the last stage */
+} Backbone;
+enum { HAS_STEMS = 1, HAS_WIDTH = 2, WIDE_HEADS = 4 };   /* traits: options it takes; heads of the second width */
 
-/* Heads set out->logits and out->features (the value before the last 1x1). width: 128 or 256. */
-void deeplabv3_head(Net *n, Node x, int width, int classes, ModelNodes *out);
-void pspnet_head(Net *n, Node x, int width, int classes, ModelNodes *out);
-/* A quarter of x's channels, then classes; names under SCOPE.block. features may be NULL. */
-Node fcn_head(Net *n, Node x, const char *scope, int classes, Node *features);
+typedef struct BackboneDef {
+    const char *name, *title;
+    Backbone (*build)(Net *n, Node x, int variant, const ModelOptions *o, int output_stride);   /* names under "pretrained" */
+    int variant;                     /* depth of a ResNet, number of an EfficientNet-Lite */
+    unsigned traits;
+} BackboneDef;
+typedef struct HeadDef {
+    const char *name, *title;
+    /* Sets out->logits and out->features, the value before the last 1x1; names under "head". */
+    void (*build)(Net *n, const Backbone *b, int width, int classes, ModelNodes *out);
+    int width[2];                    /* on a narrow backbone, on one with WIDE_HEADS; 0: follows the backbone's channels */
+    int output_stride;               /* where the options leave it open */
+} HeadDef;
 
+/* FCN's layers, also the auxiliary head: 3x3 to a quarter of x's channels, then classes; names under
+ * SCOPE.block. features may be NULL. */
+Node fcn_block(Net *n, Node x, const char *scope, int classes, Node *features);
 Node conv_bn_relu(Net *n, Node x, const char *conv, const char *bn, Conv c);
+Node classifier(Net *n, Node x, const char *name, int classes);          /* 1x1 with bias */
 #endif

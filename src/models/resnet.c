@@ -1,6 +1,7 @@
-/* resnet.c - ResNet with the deep stem and dilated last stages (He et al., CVPR 2016; output stride 8
- * or 16 as in DeepLab). Names of the PyTorch files under "pretrained". The stem is three 3x3
- * convolutions of 64, 64, 128 in place of the 7x7 of 64; bottlenecks carry the stride on their 3x3. */
+/* resnet.c - ResNet with either stem and dilated last stages (He et al., CVPR 2016; output stride 8
+ * or 16 as in DeepLab). Names of the PyTorch files under "pretrained". The deep stem is three 3x3
+ * convolutions of 64, 64, 128, the plain one torchvision's 7x7 of 64; bottlenecks carry the stride on
+ * their 3x3. */
 #include <stdio.h>
 
 #include "models/parts.h"
@@ -44,7 +45,11 @@ static Node deep_stem(Net *n, Node x) {
     x = conv_bn_relu(n, x, "conv3", "bn3", (Conv){.out = 128, .k = 3, .pad = 1});
     return nn_max_pool(n, x, 3, 2, 1);
 }
-Backbone resnet_backbone(Net *n, Node x, int depth, int output_stride) {
+static Node plain_stem(Net *n, Node x) {
+    x = conv_bn_relu(n, x, "conv1", "bn1", (Conv){.out = 64, .k = 7, .stride = 2, .pad = 3});
+    return nn_max_pool(n, x, 3, 2, 1);
+}
+Backbone resnet_backbone(Net *n, Node x, int depth, const ModelOptions *o, int output_stride) {
     const int *blocks = depth == 18 ? (int[]){2, 2, 2, 2} : (int[]){3, 4, depth == 101 ? 23 : 6, 3};
     const bool deep = depth >= 50;
     /* Once the output stride is reached, a stage's stride becomes a doubled dilation. */
@@ -54,12 +59,12 @@ Backbone resnet_backbone(Net *n, Node x, int depth, int output_stride) {
     if (output_stride == 8) s3.stride = 1, s3.dilation = 2, s4.first = 2, s4.dilation = 4;
     net_enter(n, "pretrained");
     net_init_rule(n, true);
-    x = deep_stem(n, x);
+    x = o->plain_stem ? plain_stem(n, x) : deep_stem(n, x);
     x = stage(n, x, 1, blocks[0], (Block){.planes = 64, .stride = 1, .first = 1, .dilation = 1}, deep);
-    x = stage(n, x, 2, blocks[1], (Block){.planes = 128, .stride = 2, .first = 1, .dilation = 1}, deep);
-    const Node aux = stage(n, x, 3, blocks[2], s3, deep);
+    const Node low = stage(n, x, 2, blocks[1], (Block){.planes = 128, .stride = 2, .first = 1, .dilation = 1}, deep);
+    const Node aux = stage(n, low, 3, blocks[2], s3, deep);
     x = stage(n, aux, 4, blocks[3], s4, deep);
     net_init_rule(n, false);
     net_leave(n);
-    return (Backbone){x, aux};
+    return (Backbone){.low = low, .aux = aux, .out = x};
 }

@@ -21,7 +21,7 @@ static int or_one(int v) { return v ? v : 1; }
 Node nn_conv(Net *n, Node x, const char *name, Conv c) {
     if (n->err) return NO_NODE;
     const ConvAttr a = {.out = c.out, .kh = c.k, .kw = c.k, .stride = or_one(c.stride), .pad = c.pad,
-                        .dilation = or_one(c.dilation), .groups = or_one(c.groups), .bias = c.bias};
+                        .dilation = or_one(c.dilation), .groups = or_one(c.groups), .same = c.same, .bias = c.bias};
     const Shape in = net_shape(n, x);
     const int64_t per_group = in.rank > 1 ? in.d[1] / a.groups : 0;   /* the op's shape rule refuses the rest */
     const int area = c.k * c.k, fan_in = (int)per_group * area;
@@ -30,13 +30,13 @@ Node nn_conv(Net *n, Node x, const char *name, Conv c) {
     if (c.bias) param[n_param++] = net_param(n, name_of(name, "bias").s, PARAM_BIAS, SHAPE(c.out), fan_in, 0);
     return net_add(n, &op_conv2d, name, &a, sizeof a, &x, 1, param, n_param);
 }
-Node nn_bn(Net *n, Node x, const char *name) {
+Node nn_bn_with(Net *n, Node x, const char *name, Bn b) {
     if (n->err) return NO_NODE;
     static const struct { const char *name; ParamKind kind; } PARAMS[] = {
         {"weight", PARAM_BN_WEIGHT}, {"bias", PARAM_BN_BIAS}, {"running_mean", PARAM_MEAN},
         {"running_var", PARAM_VAR}, {"num_batches_tracked", PARAM_COUNT},
     };
-    const BnAttr a = {.eps = 1e-5f, .momentum = 0.1f, .frozen = n->bn_frozen};
+    const BnAttr a = {.eps = b.eps, .momentum = b.momentum, .frozen = n->bn_frozen};
     const Shape in = net_shape(n, x), per_channel = SHAPE(in.rank > 1 ? in.d[1] : 0);
     int param[5];
     for (int i = 0; i < 5; i++)
@@ -44,6 +44,7 @@ Node nn_bn(Net *n, Node x, const char *name) {
                              PARAMS[i].kind == PARAM_COUNT ? (Shape){0} : per_channel, 0, 0);
     return net_add(n, &op_batch_norm, name, &a, sizeof a, &x, 1, param, 5);
 }
+Node nn_bn(Net *n, Node x, const char *name) { return nn_bn_with(n, x, name, (Bn){1e-5f, 0.1f}); }
 static Node unary(Net *n, const OpDef *op, const void *attr, size_t bytes, Node x) {
     return n->err ? NO_NODE : net_add(n, op, "", attr, bytes, &x, 1, NULL, 0);
 }
@@ -52,8 +53,17 @@ Node nn_relu6(Net *n, Node x) { return unary(n, &op_relu, &(ActAttr){ACT_RELU6},
 Node nn_add(Net *n, Node a, Node b) {
     return n->err ? NO_NODE : net_add(n, &op_add, "", NULL, 0, (Node[]){a, b}, 2, NULL, 0);
 }
+Node nn_gate(Net *n, Node x, Node s) {
+    return n->err ? NO_NODE : net_add(n, &op_gate, "", NULL, 0, (Node[]){x, s}, 2, NULL, 0);
+}
 Node nn_concat(Net *n, const Node *x, int count) {
     return n->err ? NO_NODE : net_add(n, &op_concat, "", NULL, 0, x, count, NULL, 0);
+}
+Node nn_gather_channels(Net *n, Node x, const int *index, int count) {
+    if (n->err) return NO_NODE;
+    const size_t bytes = (size_t)count * sizeof *index;
+    const GatherAttr a = {count, memcpy(arena_alloc(n->arena, bytes + 1), index, bytes)};
+    return net_add(n, &op_gather_channels, "", &a, sizeof a, &x, 1, NULL, 0);
 }
 Node nn_dropout(Net *n, Node x, float p) {
     return n->dropout_off ? x : unary(n, &op_dropout, &(DropoutAttr){p}, sizeof(DropoutAttr), x);

@@ -37,7 +37,7 @@ typedef struct ModelRaw {
     int64_t classes, output_stride;
     double  width;
     bool    aux, dropout;
-    int     bn;
+    int     bn, stem;
 } ModelRaw;
 typedef struct ConfigRaw {           /* what options.def describes; types are those of OptType */
     const char *out; int64_t seed;

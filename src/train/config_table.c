@@ -28,7 +28,7 @@ enum { N_LATER = sizeof later_rows / sizeof *later_rows };
 /* Short names that commands with one model accept beside the full ones. */
 static const struct { const char *alias, *name; } aliases[] = {
     {"model", "student.model"}, {"classes", "student.classes"}, {"width", "student.width"},
-    {"output_stride", "student.output_stride"}, {"aux", "student.aux"}, {"norm", "student.norm"},
+    {"output_stride", "student.output_stride"}, {"stem", "student.stem"}, {"aux", "student.aux"}, {"norm", "student.norm"},
     {"dropout", "student.dropout"}, {"batch", "train.batch"}, {"steps", "train.steps"},
     {"threads", "train.threads"}, {"precision", "train.precision"}, {"crop", "data.crop"},
 };

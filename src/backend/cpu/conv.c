@@ -109,9 +109,11 @@ static PlainWeights plain_weights(Plan *p, const PlanNode *n, int id, const Conv
 /* ---- passes ---------------------------------------------------------------------------------------- */
 
 static DnnConv describe(const Plan *p, const PlanNode *n, const ConvAttr *a, DnnPass pass) {
-    return (DnnConv){.src = p->nodes[n->src[0]].shape, .weights = p->net->params[n->param[0]].shape, .dst = n->shape,
-                     .stride = a->stride, .pad = a->pad, .dilation = a->dilation, .groups = a->groups, .src_layout = -1, .dst_layout = -1,
-                     .bias = a->bias || a->bn, .inference = !p->spec.training && !p->spec.loss.id, .residual = a->residual, .act = a->act, .pass = pass};
+    DnnConv c = {.src = p->nodes[n->src[0]].shape, .weights = p->net->params[n->param[0]].shape, .dst = n->shape,
+                 .stride = a->stride, .dilation = a->dilation, .groups = a->groups, .src_layout = -1, .dst_layout = -1,
+                 .bias = a->bias || a->bn, .inference = !p->spec.training && !p->spec.loss.id, .residual = a->residual, .act = a->act, .pass = pass};
+    conv_padding(a, c.src, c.pad, c.pad_end);
+    return c;
 }
 
 /* Create a primitive whose activations lie in layouts of ours: freely chosen, else channels last, else plain. */

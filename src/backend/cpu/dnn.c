@@ -13,7 +13,7 @@
 /* A status here is a bug of ours or of the library: the shapes were checked by the op. */
 #define DNN(call) CHECK((call) == dnnl_success)
 
-typedef struct ConvMds { DnnMd *src, *weights, *bias, *dst; dnnl_dims_t stride, pad, dilation; } ConvMds;
+typedef struct ConvMds { DnnMd *src, *weights, *bias, *dst; dnnl_dims_t stride, pad, pad_end, dilation; } ConvMds;
 typedef struct { dnnl_engine_t engine; dnnl_prop_kind_t prop; dnnl_primitive_attr_t attr; dnnl_primitive_desc_t hint; } PdContext;
 
 #if DNNL_VERSION_MAJOR >= 3
@@ -39,15 +39,15 @@ static void append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t alg, float a, fl
 }
 static dnnl_status_t forward_pd(const PdContext *c, ConvMds *m, dnnl_primitive_desc_t *pd) {
     return dnnl_convolution_forward_primitive_desc_create(pd, c->engine, c->prop, dnnl_convolution_direct, m->src->h, m->weights->h,
-        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad, c->attr);
+        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad_end, c->attr);
 }
 static dnnl_status_t data_pd(const PdContext *c, ConvMds *m, dnnl_primitive_desc_t *pd) {
     return dnnl_convolution_backward_data_primitive_desc_create(pd, c->engine, dnnl_convolution_direct, m->src->h, m->weights->h,
-        m->dst->h, m->stride, m->dilation, m->pad, m->pad, c->hint, c->attr);
+        m->dst->h, m->stride, m->dilation, m->pad, m->pad_end, c->hint, c->attr);
 }
 static dnnl_status_t weights_pd(const PdContext *c, ConvMds *m, dnnl_primitive_desc_t *pd) {
     return dnnl_convolution_backward_weights_primitive_desc_create(pd, c->engine, dnnl_convolution_direct, m->src->h, m->weights->h,
-        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad, c->hint, c->attr);
+        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad_end, c->hint, c->attr);
 }
 #else
 struct DnnMd { dnnl_memory_desc_t h[1]; DnnMd *next; };      /* an array, so that both versions pass `m->h` */
@@ -67,19 +67,19 @@ static void append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t alg, float a, fl
 static dnnl_status_t forward_pd(const PdContext *c, ConvMds *m, dnnl_primitive_desc_t *pd) {
     dnnl_convolution_desc_t d;
     DNN(dnnl_dilated_convolution_forward_desc_init(&d, c->prop, dnnl_convolution_direct, m->src->h, m->weights->h,
-        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad));
+        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad_end));
     return dnnl_primitive_desc_create(pd, &d, c->attr, c->engine, NULL);
 }
 static dnnl_status_t data_pd(const PdContext *c, ConvMds *m, dnnl_primitive_desc_t *pd) {
     dnnl_convolution_desc_t d;
     DNN(dnnl_dilated_convolution_backward_data_desc_init(&d, dnnl_convolution_direct, m->src->h, m->weights->h, m->dst->h,
-        m->stride, m->dilation, m->pad, m->pad));
+        m->stride, m->dilation, m->pad, m->pad_end));
     return dnnl_primitive_desc_create(pd, &d, c->attr, c->engine, c->hint);
 }
 static dnnl_status_t weights_pd(const PdContext *c, ConvMds *m, dnnl_primitive_desc_t *pd) {
     dnnl_convolution_desc_t d;
     DNN(dnnl_dilated_convolution_backward_weights_desc_init(&d, dnnl_convolution_direct, m->src->h, m->weights->h,
-        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad));
+        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad_end));
     return dnnl_primitive_desc_create(pd, &d, c->attr, c->engine, c->hint);
 }
 #endif
@@ -224,7 +224,7 @@ static dnnl_primitive_attr_t attributes(bool sum, Act act) {
 static ConvMds conv_mds(Plan *p, const DnnConv *c) {
     return (ConvMds){dnn_md_activation(p, c->src, DT_F32, c->src_layout), dnn_md_weights(p, c->weights, c->groups, DT_F32, true),
                      c->bias ? dnn_md_vector(p, c->weights.d[0]) : NULL, dnn_md_activation(p, c->dst, DT_F32, c->dst_layout),
-                     {c->stride, c->stride}, {c->pad, c->pad}, {c->dilation - 1, c->dilation - 1}};
+                     {c->stride, c->stride}, {c->pad[0], c->pad[1]}, {c->pad_end[0], c->pad_end[1]}, {c->dilation - 1, c->dilation - 1}};
 }
 
 /* A backward pass is described beside the forward pass it belongs to (the hint, thrown away here). */

@@ -21,7 +21,8 @@ bool   dnn_md_layout(const DnnMd *m, Layout *out);                   /* false: n
 
 typedef struct DnnConv {                     /* one pass of one convolution */
     Shape src, weights, dst;                 /* weights: OIHW */
-    int   stride, pad, dilation, groups, src_layout, dst_layout;     /* layouts: -1 = oneDNN chooses */
+    int   stride, dilation, groups, src_layout, dst_layout;          /* layouts: -1 = oneDNN chooses */
+    int64_t pad[2], pad_end[2];              /* before and behind, of H and W */
     bool  bias, inference, residual;         /* residual: dst holds the summand */
     Act   act;
     DnnPass pass;

@@ -10,7 +10,7 @@ enum { COLUMNS = 64 };                                   /* width of a block of 
 typedef struct {                                         /* everything a plane needs, defaults resolved */
     const OpCall *call;
     const ConvAttr *a;
-    int64_t I, H, W, O, OH, OW, Ig, Og, stride, pad, dil;
+    int64_t I, H, W, O, OH, OW, Ig, Og, stride, dil, up, left;   /* up, left: padding */
 } ConvJob;
 
 static int64_t or_one(int v) { return v ? v : 1; }
@@ -27,15 +27,25 @@ static Err conv_check(const OpSite *s, const ConvAttr *a) {
             return err_set(E(EXIT_MODEL, 0), "conv2d: parameter of shape %s for %d outputs", shape_text(s->param[i]).s, a->out);
     return OK;
 }
+void conv_padding(const ConvAttr *a, Shape src, int64_t begin[2], int64_t end[2]) {
+    const int64_t stride = or_one(a->stride), k[2] = {a->kh, a->kw};
+    for (int i = 0; i < 2; i++) {
+        const int64_t side = src.d[2 + i], reach = or_one(a->dilation) * (k[i] - 1) + 1;
+        const int64_t all = a->same ? (side - 1) / stride * stride + reach - side : 2 * a->pad;
+        begin[i] = all > 0 ? all / 2 : 0, end[i] = all > 0 ? all - all / 2 : 0;
+    }
+}
 static Err conv_infer(const OpSite *s, Shape *dst) {
     const ConvAttr *a = s->attr;
     TRY(want_rank4(s, "conv2d"));
     CHECK(s->n_src == 1 + a->residual && s->n_param == 1 + a->bias + 4 * a->bn);
     TRY(conv_check(s, a));
     const int64_t k[2] = {a->kh, a->kw};
+    int64_t begin[2], end[2];
+    conv_padding(a, s->src[0], begin, end);
     *dst = SHAPE(s->src[0].d[0], a->out, 0, 0);
     for (int i = 0; i < 2; i++) {
-        int64_t room = s->src[0].d[2 + i] + 2 * a->pad - or_one(a->dilation) * (k[i] - 1) - 1;
+        int64_t room = s->src[0].d[2 + i] + begin[i] + end[i] - or_one(a->dilation) * (k[i] - 1) - 1;
         if (room < 0) return err_set(E(EXIT_MODEL, 0), "conv2d: kernel larger than its input %s", shape_text(s->src[0]).s);
         dst->d[2 + i] = room / or_one(a->stride) + 1;
     }
@@ -46,9 +56,11 @@ static Err conv_infer(const OpSite *s, Shape *dst) {
 static ConvJob conv_job(const OpCall *c) {
     const ConvAttr *a = c->attr;
     const Shape x = c->src_shape[0];
+    int64_t begin[2], end[2];
+    conv_padding(a, x, begin, end);
     return (ConvJob){c, a, x.d[1], x.d[2], x.d[3], c->shape.d[1], c->shape.d[2], c->shape.d[3],
                      x.d[1] / or_one(a->groups), a->out / or_one(a->groups),
-                     or_one(a->stride), a->pad, or_one(a->dilation)};
+                     or_one(a->stride), or_one(a->dilation), begin[0], begin[1]};
 }
 /* Smallest and one past the largest output x with 0 <= x stride + shift < side, within [lo, hi). */
 static void clip_range(int64_t shift, int64_t stride, int64_t side, int64_t *lo, int64_t *hi) {
@@ -64,11 +76,11 @@ static void conv_row(const ConvJob *j, int64_t n, int64_t o, int64_t y, int64_t 
     const int64_t i0 = o / j->Og * j->Ig;
     for (int64_t i = 0; i < j->Ig; i++)
         for (int64_t ky = 0; ky < j->a->kh; ky++) {
-            const int64_t yi = y * j->stride + ky * j->dil - j->pad;
+            const int64_t yi = y * j->stride + ky * j->dil - j->up;
             if (yi < 0 || yi >= j->H) continue;
             const float *row = src + ((n * j->I + i0 + i) * j->H + yi) * j->W;
             for (int64_t kx = 0; kx < j->a->kw; kx++) {
-                const int64_t shift = kx * j->dil - j->pad;
+                const int64_t shift = kx * j->dil - j->left;
                 const double weight = w[(i * j->a->kh + ky) * j->a->kw + kx];
                 int64_t lo = x0, hi = x1;
                 clip_range(shift, j->stride, j->W, &lo, &hi);
@@ -112,12 +124,12 @@ static void conv_drow(const ConvJob *j, int64_t n, int64_t i, int64_t yi, int64_
     const int64_t g = i / j->Ig, kk = (int64_t)j->a->kh * j->a->kw;
     for (int64_t o = g * j->Og; o < (g + 1) * j->Og; o++)
         for (int64_t ky = 0; ky < j->a->kh; ky++) {
-            const int64_t up = yi + j->pad - ky * j->dil;
+            const int64_t up = yi + j->up - ky * j->dil;
             if (up < 0 || up % j->stride || up / j->stride >= j->OH) continue;
             const float *row = j->call->ddst + ((n * j->O + o) * j->OH + up / j->stride) * j->OW;
             for (int64_t kx = 0; kx < j->a->kw; kx++) {
                 const double w = j->call->param[0][(o * j->Ig + i % j->Ig) * kk + ky * j->a->kw + kx];
-                const int64_t shift = kx * j->dil - j->pad - x0;          /* of the block, not of the row */
+                const int64_t shift = kx * j->dil - j->left - x0;          /* of the block, not of the row */
                 int64_t lo = 0, hi = j->OW;
                 clip_range(shift, j->stride, x1 - x0, &lo, &hi);
                 for (int64_t x = lo; x < hi; x++) acc[x * j->stride + shift] += w * row[x];
@@ -137,13 +149,13 @@ static void conv_dsrc_plane(void *arg, int64_t ni) {
 /* Sum over samples and outputs of ddst times the input that tap (i, ky, kx) of output o reads. */
 static double conv_dtap(const ConvJob *j, int64_t o, int64_t i, int64_t ky, int64_t kx) {
     const float *src = j->call->src[0];
-    const int64_t N = j->call->shape.d[0], ic = o / j->Og * j->Ig + i, shift = kx * j->dil - j->pad;
+    const int64_t N = j->call->shape.d[0], ic = o / j->Og * j->Ig + i, shift = kx * j->dil - j->left;
     int64_t lo = 0, hi = j->OW;
     double sum = 0;
     clip_range(shift, j->stride, j->W, &lo, &hi);
     for (int64_t n = 0; n < N; n++)
         for (int64_t y = 0; y < j->OH; y++) {
-            const int64_t yi = y * j->stride + ky * j->dil - j->pad;
+            const int64_t yi = y * j->stride + ky * j->dil - j->up;
             if (yi < 0 || yi >= j->H) continue;
             const float *row = src + ((n * j->I + ic) * j->H + yi) * j->W;
             const float *d = j->call->ddst + ((n * j->O + o) * j->OH + y) * j->OW;
