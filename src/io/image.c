@@ -66,37 +66,15 @@ Err image_decode_labels(const uint8_t *data, size_t bytes, const char *name, Ima
     return io_png_decode(data, bytes, name, true, out);
 }
 
-Err image_read_rgb(const char *path, Image *out) {
+typedef Err (*Decode)(const uint8_t *data, size_t bytes, const char *name, Image *out);
+static Err read_image(const char *path, Decode decode, Image *out) {
     Bytes file;
     *out = (Image){0};
     TRY(sys_read_file(path, FILE_MAX, EXIT_DATA, &file));
-    Err rc = image_decode_rgb(file.data, file.bytes, path, out);
+    Err rc = decode(file.data, file.bytes, path, out);
     free(file.data);
     return rc;
 }
 
-Err image_read_labels(const char *path, Image *out) {
-    Bytes file;
-    *out = (Image){0};
-    TRY(sys_read_file(path, FILE_MAX, EXIT_DATA, &file));
-    Err rc = image_decode_labels(file.data, file.bytes, path, out);
-    free(file.data);
-    return rc;
-}
-
-Err image_size(const char *path, int *h, int *w) {
-    enum { PNG_HEAD = 33 };             /* signature and IHDR with its checksum */
-    uint64_t size;
-    uint8_t head[PNG_HEAD];
-    Kind kind;
-    TRY(sys_file_size(path, EXIT_DATA, &size));
-    size_t n = size < PNG_HEAD ? (size_t)size : PNG_HEAD;
-    TRY(sys_read_at(path, 0, head, n, EXIT_DATA));
-    TRY(sniff(head, n, path, &kind));
-    if (kind == KIND_PNG) return io_png_size(head, n, path, h, w);
-    Bytes file;                         /* a JPEG's frame header may stand after any amount of metadata */
-    TRY(sys_read_file(path, FILE_MAX, EXIT_DATA, &file));
-    Err rc = io_jpeg_size(file.data, file.bytes, path, h, w);
-    free(file.data);
-    return rc;
-}
+Err image_read_rgb(const char *path, Image *out) { return read_image(path, image_decode_rgb, out); }
+Err image_read_labels(const char *path, Image *out) { return read_image(path, image_decode_labels, out); }

@@ -13,5 +13,4 @@ Err image_encode_png_rgb(const uint8_t *rgb, int h, int w, uint8_t **out, size_t
 /* The same from bytes; name is only for error texts. */
 Err image_decode_rgb(const uint8_t *data, size_t bytes, const char *name, Image *out);
 Err image_decode_labels(const uint8_t *data, size_t bytes, const char *name, Image *out);
-Err image_size(const char *path, int *h, int *w);               /* from the header alone */
 #endif

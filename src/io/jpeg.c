@@ -129,12 +129,3 @@ Err io_jpeg_decode(const uint8_t *data, size_t bytes, const char *name, Image *o
     free(r.px);
     return rc;
 }
-
-Err io_jpeg_size(const uint8_t *data, size_t bytes, const char *name, int *h, int *w) {
-    Reader r;
-    open_reader(&r, name);
-    Err rc = read_header(&r, data, bytes);
-    if (!rc) *h = (int)r.j.image_height, *w = (int)r.j.image_width;
-    jpeg_destroy_decompress(&r.j);
-    return rc;
-}

@@ -114,9 +114,19 @@ static Err narrow_labels(Reader *r) {
     return OK;
 }
 
+static uint32_t big_endian(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
+
+/* The sides that the header tells are within the limits; libpng's own refusal would not say which. */
+static Err check_size(const uint8_t *data, size_t bytes, const char *name) {
+    enum { IHDR_AT = 12, WIDTH_AT = 16, HEIGHT_AT = 20, NEEDED = 24 };
+    if (bytes < NEEDED) return err_set(E(EXIT_DATA, 38), "%s: the PNG is cut short after %zu bytes; replace it", name, bytes);
+    if (memcmp(data + IHDR_AT, "IHDR", 4)) return err_set(E(EXIT_DATA, 39), "%s: the PNG is damaged (no IHDR); replace it", name);
+    uint32_t width = big_endian(data + WIDTH_AT), height = big_endian(data + HEIGHT_AT);
+    return io_image_check_size(name, height, width, 40);
+}
+
 static Err decode(Reader *r, bool labels, Image *out) {
-    int h, w;
-    TRY(io_png_size(r->data, r->bytes, r->name, &h, &w));      /* libpng's own refusal would not say the limit */
+    TRY(check_size(r->data, r->bytes, r->name));
     if (!read_header(r)) return decode_error(r);
     if (labels) TRY(check_label_type(r));
     size_t raw = ((size_t)r->w * png_get_channels(r->png, r->info) * (size_t)r->depth + 7) / 8 * r->h;
@@ -140,16 +150,4 @@ Err io_png_decode(const uint8_t *data, size_t bytes, const char *name, bool labe
     png_destroy_read_struct(&r.png, &r.info, NULL);
     free(r.px);
     return rc;
-}
-
-static uint32_t big_endian(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
-
-Err io_png_size(const uint8_t *data, size_t bytes, const char *name, int *h, int *w) {
-    enum { IHDR_AT = 12, WIDTH_AT = 16, HEIGHT_AT = 20, NEEDED = 24 };
-    if (bytes < NEEDED) return err_set(E(EXIT_DATA, 38), "%s: the PNG is cut short after %zu bytes; replace it", name, bytes);
-    if (memcmp(data + IHDR_AT, "IHDR", 4)) return err_set(E(EXIT_DATA, 39), "%s: the PNG is damaged (no IHDR); replace it", name);
-    uint32_t width = big_endian(data + WIDTH_AT), height = big_endian(data + HEIGHT_AT);
-    TRY(io_image_check_size(name, height, width, 40));
-    *h = (int)height, *w = (int)width;
-    return OK;
 }
