@@ -280,7 +280,9 @@ TEST(adaptive_avg_pool_gradient) {
     expect_gradient(&op_adaptive_avg_pool, &(AdaptiveAttr){1, 1}, SHAPES(SHAPE(2, 2, 5, 7)), NULL, 0, LINEAR);
     expect_gradient(&op_adaptive_avg_pool, &(AdaptiveAttr){3, 2}, SHAPES(SHAPE(2, 2, 5, 7)), NULL, 0, LINEAR);
     expect_gradient(&op_adaptive_avg_pool, &(AdaptiveAttr){6, 6}, SHAPES(SHAPE(1, 2, 4, 5)), NULL, 0, LINEAR);
+    expect_shape(&op_adaptive_avg_pool, &(AdaptiveAttr){3, 20}, SHAPES(IMAGE), NULL, SHAPE(2, 4, 3, 20));
     expect_refused(&op_adaptive_avg_pool, &(AdaptiveAttr){0, 2}, SHAPES(IMAGE), NULL, "0x2");
+    expect_refused(&op_adaptive_avg_pool, &(AdaptiveAttr){1, 1}, SHAPES(SHAPE(2, 4)), NULL, "N x C x H x W");
 }
 TEST(resize_gradient) {
     for (int align = 0; align < 2; align++) {
@@ -290,6 +292,8 @@ TEST(resize_gradient) {
     }
     expect_shape(&op_resize, &(ResizeAttr){0}, SHAPES(SHAPE(2, 3, 1, 1), IMAGE), NULL, SHAPE(2, 3, 7, 6));
     expect_refused(&op_resize, &(ResizeAttr){0}, SHAPES(IMAGE), NULL, "0x0");
+    expect_refused(&op_resize, &(ResizeAttr){0}, SHAPES(IMAGE, SHAPE(3)), NULL, "no sides");
+    expect_refused(&op_resize, &(ResizeAttr){.out_h = 2, .out_w = 2}, SHAPES(SHAPE(2, 4, 3)), NULL, "N x C x H x W");
 }
 TEST(resize_to_the_same_size_changes_nothing) {
     for (int align = 0; align < 2; align++) {
@@ -305,6 +309,7 @@ TEST(resize_to_the_same_size_changes_nothing) {
 TEST(dropout_gradient) {
     expect_gradient(&op_dropout, &(DropoutAttr){0.4f}, SHAPES(SHAPE(3, 5, 4, 2)), NULL, 0, LINEAR);
     expect_refused(&op_dropout, &(DropoutAttr){1}, SHAPES(IMAGE), NULL, "probability 1");
+    expect_refused(&op_dropout, &(DropoutAttr){0.5f}, SHAPES((Shape){0}), NULL, "no batch");
 }
 TEST(dropout_keeps_its_share_and_its_mean) {
     OpCase c = case_open(&op_dropout, &(DropoutAttr){0.3f}, SHAPES(SHAPE(2, 50, 50, 20)), NULL);
@@ -354,6 +359,13 @@ TEST(normalize_orders_scales_and_blanks) {
     EXPECT_NEAR(dst[13], (1 - 30) * 2.0, 0);
     EXPECT(dst[2] == 0 && dst[3] == 0 && dst[17] == 0);
 }
+TEST(normalize_refuses_wrong_images) {
+    expect_refused(&op_normalize, &(NormalizeAttr){0}, SHAPES(SHAPE(1, 2, 3, 3), SHAPE(1, 4)), NULL, "must be u8");
+    OpSite site = {.attr = &(NormalizeAttr){0}, .n_src = 2, .src = SHAPES(SHAPE(2, 5, 5, 3), SHAPE(1, 4)), .src_dtype = (Dtype[]){DT_U8, DT_I32}};
+    Shape dst;
+    EXPECT_ERR(op_normalize.infer(&site, &dst), E(4, 0));
+    EXPECT_HAS(err_text(), "rectangles of shape 1x4");
+}
 TEST(every_op_is_found_by_its_name) {
     EXPECT(op_find("conv2d") == &op_conv2d && op_find("input") == &op_input && op_find("normalize") == &op_normalize);
     EXPECT(!op_find("conv3d"));
@@ -367,4 +379,4 @@ TEST_MAIN(T(conv2d_shapes), T(conv2d_refuses_wrong_shapes), T(conv2d_gradient), 
           T(max_pool_takes_the_first_of_equals), T(adaptive_avg_pool_gradient), T(resize_gradient),
           T(resize_to_the_same_size_changes_nothing), T(dropout_gradient), T(dropout_keeps_its_share_and_its_mean),
           T(dropout_depends_on_the_sample_not_on_the_batch), T(dropout_does_nothing_when_evaluating),
-          T(normalize_orders_scales_and_blanks), T(every_op_is_found_by_its_name))
+          T(normalize_orders_scales_and_blanks), T(normalize_refuses_wrong_images), T(every_op_is_found_by_its_name))
