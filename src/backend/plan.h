@@ -40,4 +40,6 @@ void plan_run_convs(Plan *p);                               /* the convolution p
 void plan_print(const Plan *p, int max_rows);               /* `retort info --plan`: arena, peak, what makes it */
 void plan_library(char *out, size_t bytes);                 /* "oneDNN 2.6.0 avx2": what the last bits depend on */
 double plan_macs(const Plan *p);                            /* multiply-adds of the convolutions, padding taps counted */
+const char *backend_version(void);                          /* of oneDNN: "2.6.0" */
+const char *backend_isa(void);                              /* what oneDNN uses here: "avx2", "avx512_bf16" */
 #endif

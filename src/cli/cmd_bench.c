@@ -3,7 +3,6 @@
  *   step    one training step beside the time of its bare convolutions, measured between the steps
  *   loss    forward and backward of the task losses and of kd, both heads, on random logits
  *   loader  images per second of one core: read, scale, crop, mirror */
-#include <dnnl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,12 +37,9 @@ static void json_text(Str *s, const char *key, const char *v) { json_key(s, key)
 
 /* What was measured on. */
 static void json_machine(Str *s) {
-    const dnnl_version_t *v = dnnl_version();
-    char text[48];
-    snprintf(text, sizeof text, "%d.%d.%d", v->major, v->minor, v->patch);
     json_number(s, "threads", parallel_threads());
-    json_text(s, "onednn", text);
-    json_text(s, "isa", cpu_level_name(cpu_level()));
+    json_text(s, "onednn", backend_version());
+    json_text(s, "isa", backend_isa());
     json_text(s, "version", RETORT_VERSION);
 }
 

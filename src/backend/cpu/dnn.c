@@ -1,7 +1,8 @@
 /* dnn.c - oneDNN 2.6 and 3.x behind one set of functions (dnn.h).
  *
- * The two differ in three things, each in one place below: memory descriptions (a struct, then a
- * handle), how a convolution is described (an op descriptor, then one call), and post-op arguments. */
+ * The two differ in three things: memory descriptions (a struct, then a handle), how a convolution is
+ * described (an op descriptor, then one call), and post-op arguments. The first part of this file is
+ * the same small set of functions written twice; nothing after it knows a version. */
 #include "backend/cpu/dnn.h"
 
 #include <stdio.h>
@@ -9,14 +10,82 @@
 
 #include "dnnl.h"
 
-struct DnnMd {
+/* A status here is a bug of ours or of the library: the shapes were checked by the op. */
+#define DNN(call) CHECK((call) == dnnl_success)
+
+typedef struct ConvMds { DnnMd *src, *weights, *bias, *dst; dnnl_dims_t stride, pad, dilation; } ConvMds;
+typedef struct { dnnl_engine_t engine; dnnl_prop_kind_t prop; dnnl_primitive_attr_t attr; dnnl_primitive_desc_t hint; } PdContext;
+
 #if DNNL_VERSION_MAJOR >= 3
-    dnnl_memory_desc_t h;
+struct DnnMd { dnnl_memory_desc_t h; DnnMd *next; };
+
+static void md_init(DnnMd *m, int rank, const dnnl_dims_t dims, dnnl_data_type_t t, dnnl_format_tag_t tag) {
+    DNN(dnnl_memory_desc_create_with_tag(&m->h, rank, dims, t, tag));
+}
+static void md_copy(DnnMd *m, const_dnnl_memory_desc_t from) { DNN(dnnl_memory_desc_clone(&m->h, from)); }
+static void md_free(DnnMd *m) { dnnl_memory_desc_destroy(m->h); }
+/* Returns the number of dimensions; dims is borrowed. */
+static int md_query(const DnnMd *m, const int64_t **dims, dnnl_data_type_t *t) {
+    int rank = 0;
+    dnnl_dims_t *d;
+    DNN(dnnl_memory_desc_query(m->h, dnnl_query_ndims_s32, &rank));
+    DNN(dnnl_memory_desc_query(m->h, dnnl_query_dims, &d));
+    DNN(dnnl_memory_desc_query(m->h, dnnl_query_data_type, t));
+    return *dims = *d, rank;
+}
+static void append_sum(dnnl_post_ops_t ops) { DNN(dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_data_type_undef)); }
+static void append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t alg, float a, float b) {
+    DNN(dnnl_post_ops_append_eltwise(ops, alg, a, b));
+}
+static dnnl_status_t forward_pd(const PdContext *c, ConvMds *m, dnnl_primitive_desc_t *pd) {
+    return dnnl_convolution_forward_primitive_desc_create(pd, c->engine, c->prop, dnnl_convolution_direct, m->src->h, m->weights->h,
+        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad, c->attr);
+}
+static dnnl_status_t data_pd(const PdContext *c, ConvMds *m, dnnl_primitive_desc_t *pd) {
+    return dnnl_convolution_backward_data_primitive_desc_create(pd, c->engine, dnnl_convolution_direct, m->src->h, m->weights->h,
+        m->dst->h, m->stride, m->dilation, m->pad, m->pad, c->hint, c->attr);
+}
+static dnnl_status_t weights_pd(const PdContext *c, ConvMds *m, dnnl_primitive_desc_t *pd) {
+    return dnnl_convolution_backward_weights_primitive_desc_create(pd, c->engine, dnnl_convolution_direct, m->src->h, m->weights->h,
+        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad, c->hint, c->attr);
+}
 #else
-    dnnl_memory_desc_t h[1];                 /* so that both versions pass `m->h` */
+struct DnnMd { dnnl_memory_desc_t h[1]; DnnMd *next; };      /* an array, so that both versions pass `m->h` */
+
+static void md_init(DnnMd *m, int rank, const dnnl_dims_t dims, dnnl_data_type_t t, dnnl_format_tag_t tag) {
+    DNN(dnnl_memory_desc_init_by_tag(m->h, rank, dims, t, tag));
+}
+static void md_copy(DnnMd *m, const dnnl_memory_desc_t *from) { *m->h = *from; }
+static void md_free(DnnMd *m) { (void)m; }
+static int md_query(const DnnMd *m, const int64_t **dims, dnnl_data_type_t *t) {
+    return *dims = m->h->dims, *t = m->h->data_type, m->h->ndims;
+}
+static void append_sum(dnnl_post_ops_t ops) { DNN(dnnl_post_ops_append_sum(ops, 1.0f)); }
+static void append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t alg, float a, float b) {
+    DNN(dnnl_post_ops_append_eltwise(ops, 1.0f, alg, a, b));
+}
+static dnnl_status_t forward_pd(const PdContext *c, ConvMds *m, dnnl_primitive_desc_t *pd) {
+    dnnl_convolution_desc_t d;
+    DNN(dnnl_dilated_convolution_forward_desc_init(&d, c->prop, dnnl_convolution_direct, m->src->h, m->weights->h,
+        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad));
+    return dnnl_primitive_desc_create(pd, &d, c->attr, c->engine, NULL);
+}
+static dnnl_status_t data_pd(const PdContext *c, ConvMds *m, dnnl_primitive_desc_t *pd) {
+    dnnl_convolution_desc_t d;
+    DNN(dnnl_dilated_convolution_backward_data_desc_init(&d, dnnl_convolution_direct, m->src->h, m->weights->h, m->dst->h,
+        m->stride, m->dilation, m->pad, m->pad));
+    return dnnl_primitive_desc_create(pd, &d, c->attr, c->engine, c->hint);
+}
+static dnnl_status_t weights_pd(const PdContext *c, ConvMds *m, dnnl_primitive_desc_t *pd) {
+    dnnl_convolution_desc_t d;
+    DNN(dnnl_dilated_convolution_backward_weights_desc_init(&d, dnnl_convolution_direct, m->src->h, m->weights->h,
+        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad));
+    return dnnl_primitive_desc_create(pd, &d, c->attr, c->engine, c->hint);
+}
 #endif
-    DnnMd *next;
-};
+
+/* ---- one state per plan ---------------------------------------------------------------------------- */
+
 struct DnnPrim {
     dnnl_primitive_desc_t pd;
     dnnl_primitive_t prim;
@@ -34,9 +103,6 @@ typedef struct CpuState {
     DnnPrim *prims;
 } CpuState;
 
-/* A status here is a bug of ours or of the library: the shapes were checked by the op. */
-#define DNN(call) CHECK((call) == dnnl_success)
-
 static CpuState *state(Plan *p) {
     if (p->cpu) return p->cpu;
     p->cpu = arena_alloc(p->arena, sizeof *p->cpu);
@@ -52,9 +118,7 @@ void cpu_close(Plan *p) {
         dnnl_primitive_destroy(m->prim);
         dnnl_primitive_desc_destroy(m->pd);
     }
-#if DNNL_VERSION_MAJOR >= 3
-    for (DnnMd *m = p->cpu->mds; m; m = m->next) dnnl_memory_desc_destroy(m->h);
-#endif
+    for (DnnMd *m = p->cpu->mds; m; m = m->next) md_free(m);
     dnnl_stream_destroy(p->cpu->stream);
     dnnl_engine_destroy(p->cpu->engine);
 }
@@ -82,11 +146,7 @@ static DnnMd *md_by_tag(Plan *p, int rank, const int64_t *sizes, Dtype t, dnnl_f
     DnnMd *m = new_md(p);
     dnnl_dims_t dims = {0};
     memcpy(dims, sizes, (size_t)rank * sizeof *sizes);
-#if DNNL_VERSION_MAJOR >= 3
-    DNN(dnnl_memory_desc_create_with_tag(&m->h, rank, dims, data_type(t), tag));
-#else
-    DNN(dnnl_memory_desc_init_by_tag(m->h, rank, dims, data_type(t), tag));
-#endif
+    md_init(m, rank, dims, data_type(t), tag);
     return m;
 }
 
@@ -105,41 +165,16 @@ DnnMd *dnn_md_vector(Plan *p, int64_t n) { return md_by_tag(p, 1, &n, DT_F32, dn
 size_t dnn_md_bytes(const DnnMd *m) { return dnnl_memory_desc_get_size(m->h); }
 bool dnn_md_equal(const DnnMd *a, const DnnMd *b) { return dnnl_memory_desc_equal(a->h, b->h); }
 
-typedef struct { dnnl_dims_t d; } MdDims;
-static MdDims md_dims(const DnnMd *m, Dtype *t) {
-    MdDims s = {{0}};
-    int ndims = 0;
-    dnnl_data_type_t type;
-#if DNNL_VERSION_MAJOR >= 3
-    dnnl_dims_t *dims;
-    dnnl_memory_desc_query(m->h, dnnl_query_ndims_s32, &ndims);
-    dnnl_memory_desc_query(m->h, dnnl_query_dims, &dims);
-    dnnl_memory_desc_query(m->h, dnnl_query_data_type, &type);
-    const int64_t *d = *dims;
-#else
-    ndims = m->h->ndims, type = m->h->data_type;
-    const int64_t *d = m->h->dims;
-#endif
-    for (int i = 0; i < ndims && i < 4; i++) s.d[i] = d[i];
-    *t = type == dnnl_bf16 ? DT_BF16 : type == dnnl_u8 ? DT_U8 : type == dnnl_s8 ? DT_I8 : DT_F32;
-    return s;
-}
-
 bool dnn_md_layout(const DnnMd *m, Layout *out) {
     static const dnnl_format_tag_t tag[] = {dnnl_nchw, dnnl_nhwc, dnnl_nChw8c, dnnl_nChw16c};
-    Dtype t;
-    MdDims s = md_dims(m, &t);
+    const int64_t *dims;
+    dnnl_data_type_t type;
+    if (md_query(m, &dims, &type) != 4) return false;
     for (int l = LAYOUT_C16; l >= LAYOUT_PLAIN; l--) {
-#if DNNL_VERSION_MAJOR >= 3
-        dnnl_memory_desc_t other;
-        DNN(dnnl_memory_desc_create_with_tag(&other, 4, s.d, data_type(t), tag[l]));
-        bool same = dnnl_memory_desc_equal(m->h, other);
-        dnnl_memory_desc_destroy(other);
-#else
-        dnnl_memory_desc_t other;
-        DNN(dnnl_memory_desc_init_by_tag(&other, 4, s.d, data_type(t), tag[l]));
-        bool same = dnnl_memory_desc_equal(m->h, &other);
-#endif
+        DnnMd other;
+        md_init(&other, 4, dims, type, tag[l]);
+        bool same = dnn_md_equal(m, &other);
+        md_free(&other);
         if (same) return *out = (Layout)l, true;
     }
     return false;
@@ -147,11 +182,7 @@ bool dnn_md_layout(const DnnMd *m, Layout *out) {
 
 static DnnMd *md_of_query(Plan *p, dnnl_primitive_desc_t pd, dnnl_query_t what) {
     DnnMd *m = new_md(p);
-#if DNNL_VERSION_MAJOR >= 3
-    DNN(dnnl_memory_desc_clone(&m->h, dnnl_primitive_desc_query_md(pd, what, 0)));
-#else
-    *m->h = *dnnl_primitive_desc_query_md(pd, what, 0);
-#endif
+    md_copy(m, dnnl_primitive_desc_query_md(pd, what, 0));
     return m;
 }
 
@@ -176,23 +207,6 @@ static DnnPrim *new_prim(Plan *p, dnnl_primitive_desc_t pd) {
     return m;
 }
 
-static void append_sum(dnnl_post_ops_t ops) {
-#if DNNL_VERSION_MAJOR >= 3
-    DNN(dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_data_type_undef));
-#else
-    DNN(dnnl_post_ops_append_sum(ops, 1.0f));
-#endif
-}
-
-static void append_act(dnnl_post_ops_t ops, Act act) {
-    dnnl_alg_kind_t alg = act == ACT_RELU6 ? dnnl_eltwise_clip : dnnl_eltwise_relu;
-#if DNNL_VERSION_MAJOR >= 3
-    DNN(dnnl_post_ops_append_eltwise(ops, alg, 0.0f, act == ACT_RELU6 ? 6.0f : 0.0f));
-#else
-    DNN(dnnl_post_ops_append_eltwise(ops, 1.0f, alg, 0.0f, act == ACT_RELU6 ? 6.0f : 0.0f));
-#endif
-}
-
 static dnnl_primitive_attr_t attributes(bool sum, Act act) {
     dnnl_primitive_attr_t attr;
     dnnl_post_ops_t ops;
@@ -200,13 +214,12 @@ static dnnl_primitive_attr_t attributes(bool sum, Act act) {
     DNN(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user));
     DNN(dnnl_post_ops_create(&ops));
     if (sum) append_sum(ops);
-    if (act) append_act(ops, act);
+    if (act == ACT_RELU) append_eltwise(ops, dnnl_eltwise_relu, 0.0f, 0.0f);
+    if (act == ACT_RELU6) append_eltwise(ops, dnnl_eltwise_clip, 0.0f, 6.0f);
     DNN(dnnl_primitive_attr_set_post_ops(attr, ops));
     DNN(dnnl_post_ops_destroy(ops));
     return attr;
 }
-
-typedef struct { DnnMd *src, *weights, *bias, *dst; dnnl_dims_t stride, pad, dilation; } ConvMds;
 
 static ConvMds conv_mds(Plan *p, const DnnConv *c) {
     return (ConvMds){dnn_md_activation(p, c->src, DT_F32, c->src_layout), dnn_md_weights(p, c->weights, c->groups, DT_F32, true),
@@ -214,53 +227,17 @@ static ConvMds conv_mds(Plan *p, const DnnConv *c) {
                      {c->stride, c->stride}, {c->pad, c->pad}, {c->dilation - 1, c->dilation - 1}};
 }
 
-#if DNNL_VERSION_MAJOR >= 3
-static dnnl_status_t forward_pd(Plan *p, const DnnConv *c, ConvMds *m, dnnl_primitive_attr_t attr, dnnl_primitive_desc_t *pd) {
-    return dnnl_convolution_forward_primitive_desc_create(pd, p->cpu->engine,
-        c->inference ? dnnl_forward_inference : dnnl_forward_training, dnnl_convolution_direct, m->src->h, m->weights->h,
-        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad, attr);
-}
-static dnnl_status_t data_pd(Plan *p, ConvMds *m, dnnl_primitive_attr_t attr, dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *pd) {
-    return dnnl_convolution_backward_data_primitive_desc_create(pd, p->cpu->engine, dnnl_convolution_direct, m->src->h,
-        m->weights->h, m->dst->h, m->stride, m->dilation, m->pad, m->pad, hint, attr);
-}
-static dnnl_status_t weights_pd(Plan *p, ConvMds *m, dnnl_primitive_attr_t attr, dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *pd) {
-    return dnnl_convolution_backward_weights_primitive_desc_create(pd, p->cpu->engine, dnnl_convolution_direct, m->src->h,
-        m->weights->h, m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad, hint, attr);
-}
-#else
-static dnnl_status_t forward_pd(Plan *p, const DnnConv *c, ConvMds *m, dnnl_primitive_attr_t attr, dnnl_primitive_desc_t *pd) {
-    dnnl_convolution_desc_t d;
-    DNN(dnnl_dilated_convolution_forward_desc_init(&d, c->inference ? dnnl_forward_inference : dnnl_forward_training,
-        dnnl_convolution_direct, m->src->h, m->weights->h, m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad));
-    return dnnl_primitive_desc_create(pd, &d, attr, p->cpu->engine, NULL);
-}
-static dnnl_status_t data_pd(Plan *p, ConvMds *m, dnnl_primitive_attr_t attr, dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *pd) {
-    dnnl_convolution_desc_t d;
-    DNN(dnnl_dilated_convolution_backward_data_desc_init(&d, dnnl_convolution_direct, m->src->h, m->weights->h, m->dst->h,
-        m->stride, m->dilation, m->pad, m->pad));
-    return dnnl_primitive_desc_create(pd, &d, attr, p->cpu->engine, hint);
-}
-static dnnl_status_t weights_pd(Plan *p, ConvMds *m, dnnl_primitive_attr_t attr, dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *pd) {
-    dnnl_convolution_desc_t d;
-    DNN(dnnl_dilated_convolution_backward_weights_desc_init(&d, dnnl_convolution_direct, m->src->h, m->weights->h,
-        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad));
-    return dnnl_primitive_desc_create(pd, &d, attr, p->cpu->engine, hint);
-}
-#endif
-
 /* A backward pass is described beside the forward pass it belongs to (the hint, thrown away here). */
 static dnnl_status_t conv_pd(Plan *p, const DnnConv *c, dnnl_primitive_attr_t attr, dnnl_primitive_desc_t *pd) {
     ConvMds m = conv_mds(p, c);
-    if (c->pass == DNN_FORWARD) return forward_pd(p, c, &m, attr, pd);
-    DnnConv f = *c;
-    f.pass = DNN_FORWARD, f.inference = false, f.act = ACT_NONE, f.residual = false;
-    dnnl_primitive_desc_t hint;
-    ConvMds fm = conv_mds(p, &f);
-    dnnl_status_t status = forward_pd(p, &f, &fm, attr, &hint);
+    PdContext at = {p->cpu->engine, c->inference ? dnnl_forward_inference : dnnl_forward_training, attr, NULL};
+    if (c->pass == DNN_FORWARD) return forward_pd(&at, &m, pd);
+    ConvMds fm = conv_mds(p, c);
+    at.prop = dnnl_forward_training;
+    dnnl_status_t status = forward_pd(&at, &fm, &at.hint);
     if (status) return status;
-    status = c->pass == DNN_BACKWARD_DATA ? data_pd(p, &m, attr, hint, pd) : weights_pd(p, &m, attr, hint, pd);
-    dnnl_primitive_desc_destroy(hint);
+    status = c->pass == DNN_BACKWARD_DATA ? data_pd(&at, &m, pd) : weights_pd(&at, &m, pd);
+    dnnl_primitive_desc_destroy(at.hint);
     return status;
 }
 
@@ -320,21 +297,24 @@ void dnn_run(DnnPrim *m, void *const ptr[DNN_ARG_COUNT]) {
     DNN(dnnl_stream_wait(m->stream));
 }
 
-const char *dnn_version(void) {
+const char *backend_version(void) {
     static char text[32];
     const dnnl_version_t *v = dnnl_version();
     snprintf(text, sizeof text, "%d.%d.%d", v->major, v->minor, v->patch);
     return text;
 }
 
-void dnn_isa(char *out, size_t bytes) {
-    int isa = (int)dnnl_get_effective_cpu_isa();
-    bool bf16 = (isa & 0x80) != 0, vnni = (isa & 0x40) != 0, avx512 = (isa & 0x20) != 0;
-    snprintf(out, bytes, "%s", bf16 ? "avx512_bf16" : vnni ? "avx512_vnni" : avx512 ? "avx512" : isa > 3 ? "avx2" : "sse4.1");
+/* The enumerators are sets of bits; a level holds the bits of those it includes. */
+const char *backend_isa(void) {
+    static const struct { int bits; const char *name; } levels[] = {
+        {dnnl_cpu_isa_avx512_core_bf16, "avx512_bf16"}, {dnnl_cpu_isa_avx512_core_vnni, "avx512_vnni"},
+        {dnnl_cpu_isa_avx512_core, "avx512"}, {dnnl_cpu_isa_avx2, "avx2"}, {dnnl_cpu_isa_avx, "avx"}};
+    const int isa = (int)dnnl_get_effective_cpu_isa();
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
+        if ((isa & levels[i].bits) == levels[i].bits) return levels[i].name;
+    return "sse4.1";
 }
 
 void plan_library(char *out, size_t bytes) {
-    char isa[32];
-    dnn_isa(isa, sizeof isa);
-    snprintf(out, bytes, "oneDNN %s %s", dnn_version(), isa);
+    snprintf(out, bytes, "oneDNN %s %s", backend_version(), backend_isa());
 }

@@ -32,6 +32,4 @@ const DnnMd *dnn_prim_md(const DnnPrim *m, DnnArg arg);
 size_t dnn_prim_scratch(const DnnPrim *m);
 const char *dnn_prim_impl(const DnnPrim *m);
 void dnn_run(DnnPrim *m, void *const ptr[DNN_ARG_COUNT]);            /* NULL where unused */
-const char *dnn_version(void);
-void dnn_isa(char *out, size_t bytes);
 #endif
