@@ -44,6 +44,7 @@ static Err eval_on(OpenModel *m, Dataset *d, const char *what) {
         return err_set(E(EXIT_USAGE, 37), "%s has %d classes, data set %s has %d; use the data set it was trained for", what,
                        m->options.classes, d->def->name, d->n_classes);
     Confusion *matrix = confusion_open(d->n_classes);
+    d->cache_left = 0;                   /* each image is read once */
     Err rc = evaluate(m->net, &m->nodes, d, c->images, matrix);
     if (!rc) print_scores(matrix, d, m->source);
     if (!rc && c->json) {
