@@ -8,7 +8,7 @@
 
 static int failed(int code) {
     fprintf(stderr, "E%d %s\n", code, retort_error());
-    return code / 1000;                  /* the program's own exit codes */
+    return code / 1000; /* the program's own exit codes */
 }
 
 int main(int argc, char **argv) {

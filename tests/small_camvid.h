@@ -26,8 +26,9 @@ static inline Err put_image(const char *name, int h, int w) {
     free(px);
     return rc;
 }
-static const char *const two_lines = "/elsewhere/SegNet/train/a.png /elsewhere/SegNet/trainannot/a.png\r\n"
-                                     "/elsewhere/SegNet/train/b.png /elsewhere/SegNet/trainannot/b.png\n\n";
+static const char *const two_lines =
+    "/elsewhere/SegNet/train/a.png /elsewhere/SegNet/trainannot/a.png\r\n"
+    "/elsewhere/SegNet/train/b.png /elsewhere/SegNet/trainannot/b.png\n\n";
 /* The root is temp_path(""). Pixel (0,0) of a's label is void, pixel (3,2) of b's is id. */
 static inline Err make_camvid(uint8_t id) {
     TRY(sys_mkdirs(temp_path("train")));

@@ -1,5 +1,5 @@
-/* test_cli.c - the program as its user meets it: bad input ends with one line and the right exit code,
- * hostile names harm nothing, and a run goes from training to its report. */
+/* test_cli.c - the program as its user meets it: bad input ends with one line and the right exit
+ * code, hostile names harm nothing, and a run goes from training to its report. */
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -14,13 +14,17 @@ enum { ARGS_MAX = 24, PARTS_MAX = 4, TEXT_MAX = 1 << 16 };
 #define MODEL NET, "width=0.1", "weights=formula:1"
 #define EVAL "eval", MODEL, "data=camvid:.", "split=train"
 
-/* ---- running the program ------------------------------------------------------------------------ */
-typedef struct { int code; char out[TEXT_MAX], err[TEXT_MAX]; } Ran;
-static Ran ran;                                          /* of the last retort() */
+/* ---- running the program --------------------------------------------------------------------- */
+typedef struct {
+    int code;
+    char out[TEXT_MAX], err[TEXT_MAX];
+} Ran;
+static Ran ran; /* of the last retort() */
 
 static void read_text(const char *name, char *text) {
     Bytes b;
-    if (sys_read_file(temp_path(name), TEXT_MAX - 1, EXIT_DATA, &b)) snprintf(text, TEXT_MAX, "(%s)", err_text());
+    if (sys_read_file(temp_path(name), TEXT_MAX - 1, EXIT_DATA, &b))
+        snprintf(text, TEXT_MAX, "(%s)", err_text());
     else memcpy(text, b.data, b.bytes + 1), free(b.data);
 }
 static void redirect(const char *path, int flags, int to) {
@@ -31,11 +35,12 @@ static void redirect(const char *path, int flags, int to) {
 static const Ran *retort_to(const char *stdout_path, const char *const *args) {
     const char *argv[ARGS_MAX + 2] = {BUILD_DIR "/retort"};
     for (int i = 0; i < ARGS_MAX && args[i]; i++) argv[i + 1] = args[i];
-    temp_path("");                                       /* the folder is there and belongs to this process */
+    temp_path(""); /* the folder is there and belongs to this process */
     int status = 0;
     pid_t pid = fork();
     if (pid == 0) {
-        if (chdir(temp_path("")) || setenv("OMP_NUM_THREADS", "1", 1)) _exit(126);   /* quick on a busy machine too */
+        if (chdir(temp_path("")) || setenv("OMP_NUM_THREADS", "1", 1))
+            _exit(126); /* quick on a busy machine too */
         redirect("/dev/null", O_RDONLY, 0);
         redirect(stdout_path ? stdout_path : ".stdout", O_WRONLY | O_CREAT | O_TRUNC, 1);
         redirect(".stderr", O_WRONLY | O_CREAT | O_TRUNC, 2);
@@ -49,10 +54,16 @@ static const Ran *retort_to(const char *stdout_path, const char *const *args) {
     return &ran;
 }
 #define RETORT(...) retort_to(NULL, (const char *const[]){__VA_ARGS__, NULL})
-#define EXPECT_RUNS(...) do { if (RETORT(__VA_ARGS__)->code) FAIL("exit %d: %s", ran.code, ran.err); } while (0)
+#define EXPECT_RUNS(...)                                                                           \
+    do {                                                                                           \
+        if (RETORT(__VA_ARGS__)->code) FAIL("exit %d: %s", ran.code, ran.err);                     \
+    } while (0)
 
 /* One failure: its code, the words, and what the line must say beside where and what. */
-typedef struct Case { Err code; const char *args[ARGS_MAX], *parts[PARTS_MAX]; } Case;
+typedef struct Case {
+    Err code;
+    const char *args[ARGS_MAX], *parts[PARTS_MAX];
+} Case;
 
 /* The last line, and no other, is `error Exxxx ...`; it holds all parts and no control byte. */
 static void expect_failure(const Case *c) {
@@ -60,30 +71,45 @@ static void expect_failure(const Case *c) {
     retort_to(NULL, c->args);
     snprintf(start, sizeof start, "error E%04d ", c->code);
     const char *line = strstr(ran.err, "error E");
-    if (ran.code != err_exit_code(c->code)) FAIL("%s %s: exit code %d, expected %d: %s", c->args[0], c->args[1], ran.code, err_exit_code(c->code), ran.err);
-    if (!line || strncmp(line, start, strlen(start)) || strchr(line, '\n') != line + strlen(line) - 1)
+    if (ran.code != err_exit_code(c->code))
+        FAIL("%s %s: exit code %d, expected %d: %s", c->args[0], c->args[1], ran.code,
+             err_exit_code(c->code), ran.err);
+    if (!line || strncmp(line, start, strlen(start)) ||
+        strchr(line, '\n') != line + strlen(line) - 1)
         FAIL("%s %s: expected one line %s..., got: %s", c->args[0], c->args[1], start, ran.err);
     for (int i = 0; i < PARTS_MAX && c->parts[i]; i++) EXPECT_HAS(ran.err, c->parts[i]);
     for (const char *p = ran.err; *p; p++)
         if ((unsigned char)*p < 0x20 && *p != '\n') FAIL("a control byte in: %s", ran.err);
 }
-#define EXPECT_FAILURES(cases) do { for (size_t i_ = 0; i_ < sizeof(cases) / sizeof *(cases); i_++) expect_failure(&(cases)[i_]); } while (0)
+#define EXPECT_FAILURES(cases)                                                                     \
+    do {                                                                                           \
+        for (size_t i_ = 0; i_ < sizeof(cases) / sizeof *(cases); i_++)                            \
+            expect_failure(&(cases)[i_]);                                                          \
+    } while (0)
 
-/* ---- words and options ---------------------------------------------------------------------------- */
+/* ---- words and options ----------------------------------------------------------------------- */
 TEST(wrong_words_name_the_right_ones) {
     static const Case cases[] = {
         {E(2, 76), {"trian"}, {"trian: there is no such command; did you mean train?"}},
         {E(2, 76), {"help", "xyzzy"}, {"xyzzy: there is no such command", "retort --help"}},
         {E(2, 76), {"eval"}, {"eval: MODEL is missing", "usage: retort eval MODEL"}},
         {E(2, 76), {"predict", NET}, {"predict: IMAGE... is missing"}},
-        {E(2, 76), {"report", "a", "b"}, {"\"b\" is one word too many", "usage: retort report RUN"}},
+        {E(2, 76),
+         {"report", "a", "b"},
+         {"\"b\" is one word too many", "usage: retort report RUN"}},
         {E(2, 76), {"eval", NET, "-images", "2"}, {"-images is no option", "key=value"}},
-        {E(2, 76), {"eval", "deeplabv3_resnet81", "weights=formula:1"}, {"deeplabv3_resnet81", "did you mean deeplabv3_resnet18?"}},
-        {E(2, 76), {"eval", "runs/none"}, {"runs/none: no network, run directory or file", "check the path"}},
+        {E(2, 76),
+         {"eval", "deeplabv3_resnet81", "weights=formula:1"},
+         {"deeplabv3_resnet81", "did you mean deeplabv3_resnet18?"}},
+        {E(2, 76),
+         {"eval", "runs/none"},
+         {"runs/none: no network, run directory or file", "check the path"}},
         {E(2, 76), {"eval", NET}, {"without weights", "weights=formula:SEED"}},
         {E(2, 76), {"eval", NET, "weights=formula:x"}, {"formula:x", "write formula:1"}},
         {E(2, 76), {"eval", MODEL}, {"no data set is named", "data=camvid:DIR"}},
-        {E(2, 76), {"eval", MODEL, "data=camvit:."}, {"no data set camvit", "did you mean camvid?"}},
+        {E(2, 76),
+         {"eval", MODEL, "data=camvit:."},
+         {"no data set camvit", "did you mean camvid?"}},
         {E(2, 76), {"eval", MODEL, "data=xyzzy"}, {"choose one of camvid, scenes"}},
         {E(2, 76), {"predict", MODEL, "a.png"}, {"nowhere to write to", "out=DIR"}},
         {E(2, 76), {"info", "."}, {".: holds no config.yaml"}},
@@ -97,21 +123,33 @@ TEST(wrong_words_name_the_right_ones) {
 }
 TEST(wrong_options_name_the_right_ones) {
     static const Case cases[] = {
-        {E(2, 76), {"train", "lr=3"}, {"command line: unknown option lr", "did you mean train.lr?"}},
+        {E(2, 76),
+         {"train", "lr=3"},
+         {"command line: unknown option lr", "did you mean train.lr?"}},
         {E(2, 76), {"train", "train.lrr=3"}, {"did you mean train.lr?"}},
         {E(2, 76), {"train", "train.lr=fast"}, {"train.lr=fast is not a number from 0 to"}},
         {E(2, 76), {"train", "train.lr=nan"}, {"train.lr=nan"}},
         {E(2, 76), {"train", "train.batch=0"}, {"train.batch=0 is not a whole number from 1"}},
-        {E(2, 76), {"train", "train.steps=9223372036854775808"}, {"train.steps=9223372036854775808"}},
+        {E(2, 76),
+         {"train", "train.steps=9223372036854775808"},
+         {"train.steps=9223372036854775808"}},
         {E(2, 76), {"train", "checkpoint.every=10parsecs"}, {"10parsecs", "10min"}},
-        {E(2, 76), {"train", "distill.task.thta=1"}, {"unknown option distill.task.thta", "train --help"}},
-        {E(2, 76), {"train", "distill.task=rdd", "distill.task.thta=1"}, {"did you mean distill.task.theta?"}},
+        {E(2, 76),
+         {"train", "distill.task.thta=1"},
+         {"unknown option distill.task.thta", "train --help"}},
+        {E(2, 76),
+         {"train", "distill.task=rdd", "distill.task.thta=1"},
+         {"did you mean distill.task.theta?"}},
         {E(2, 76), {"train", "data.classes=a.txt"}, {"comes with a later version"}},
         {E(2, 76), {"eval", MODEL, "--json"}, {"--json needs a value", "json=VALUE"}},
         {E(2, 76), {"eval", MODEL, "--json", "--probs"}, {"--json needs a value"}},
-        {E(2, 76), {"eval", MODEL, "--probs"}, {"probs is no option of `retort eval`", "retort eval --help"}},
+        {E(2, 76),
+         {"eval", MODEL, "--probs"},
+         {"probs is no option of `retort eval`", "retort eval --help"}},
         {E(2, 76), {"eval", MODEL, "train.lr=1"}, {"train.lr is no option of `retort eval`"}},
-        {E(2, 76), {"predict", MODEL, "a.png", "out=p", "json=x"}, {"json is no option of `retort predict`"}},
+        {E(2, 76),
+         {"predict", MODEL, "a.png", "out=p", "json=x"},
+         {"json is no option of `retort predict`"}},
         {E(2, 76), {"report", ".", "json=x"}, {"json=x is no option"}},
         {E(2, 76), {"info", NET, "size=wide"}, {"size=wide", "size=360x480"}},
         {E(2, 76), {"info", NET, "--plan", "mode=dream"}, {"mode=dream", "eval or train"}},
@@ -120,28 +158,43 @@ TEST(wrong_options_name_the_right_ones) {
     EXPECT_FAILURES(cases);
 }
 TEST(a_configuration_is_refused_with_its_line) {
-    static const struct { const char *text; Case c; } cases[] = {
+    static const struct {
+        const char *text;
+        Case c;
+    } cases[] = {
         {"data: scenes\nstudent: " NET "\ndistill:\n  task: {kind: rdd, waramup: 0.1}\n",
-         {E(2, 76), {"train", "c.yaml"}, {"c.yaml:4: unknown option distill.task.waramup", "did you mean distill.task.warmup?"}}},
-        {"seed: 1\ntrain:\n  lr: 1\n  stps: 4\n", {E(2, 76), {"train", "c.yaml"}, {"c.yaml:4: unknown option train.stps", "did you mean train.steps?"}}},
-        {"seed: 1\ntrain: {lr: fast}\n", {E(2, 76), {"train", "c.yaml"}, {"c.yaml:2: train.lr=fast"}}},
-        {"seed: 1\nseed: 2\n", {E(2, 76), {"train", "c.yaml"}, {"c.yaml:2: seed is given twice", "c.yaml:1"}}},
+         {E(2, 76),
+          {"train", "c.yaml"},
+          {"c.yaml:4: unknown option distill.task.waramup", "did you mean distill.task.warmup?"}}},
+        {"seed: 1\ntrain:\n  lr: 1\n  stps: 4\n",
+         {E(2, 76),
+          {"train", "c.yaml"},
+          {"c.yaml:4: unknown option train.stps", "did you mean train.steps?"}}},
+        {"seed: 1\ntrain: {lr: fast}\n",
+         {E(2, 76), {"train", "c.yaml"}, {"c.yaml:2: train.lr=fast"}}},
+        {"seed: 1\nseed: 2\n",
+         {E(2, 76), {"train", "c.yaml"}, {"c.yaml:2: seed is given twice", "c.yaml:1"}}},
         {"seed: [1\n", {E(2, 76), {"train", "c.yaml"}, {"c.yaml:2:", "not YAML"}}},
         {"base: c.yaml\n", {E(2, 76), {"train", "c.yaml"}, {"base goes round in a circle"}}},
-        {"distill: {losses: [kdd]}\n", {E(2, 76), {"train", "c.yaml"}, {"c.yaml:1: unknown loss kdd", "did you mean"}}},
-        {"student: " NET "\n", {E(2, 76), {"train", "c.yaml"}, {"data.kind is not set", "data=camvid:DIR"}}},
+        {"distill: {losses: [kdd]}\n",
+         {E(2, 76), {"train", "c.yaml"}, {"c.yaml:1: unknown loss kdd", "did you mean"}}},
+        {"student: " NET "\n",
+         {E(2, 76), {"train", "c.yaml"}, {"data.kind is not set", "data=camvid:DIR"}}},
         {"data: scenes\n", {E(2, 76), {"train", "c.yaml"}, {"student.model is not set"}}},
-        {"data: scenes\nstudent: {model: " NET ", classes: 5}\n", {E(2, 37), {"train", "c.yaml"}, {"scenes has 11", "the student 5"}}},
+        {"data: scenes\nstudent: {model: " NET ", classes: 5}\n",
+         {E(2, 37), {"train", "c.yaml"}, {"scenes has 11", "the student 5"}}},
         {"data: scenes\nstudent: " NET "\nteacher: {model: " NET ", classes: 19}\n",
          {E(2, 37), {"train", "c.yaml"}, {"scenes has 11", "the student 11", "the teacher 19"}}},
-        {"data: scenes\nstudent: " NET "\nteacher: runs/none\n", {E(2, 76), {"train", "c.yaml"}, {"runs/none: no network, run directory or file"}}}};
+        {"data: scenes\nstudent: " NET "\nteacher: runs/none\n",
+         {E(2, 76), {"train", "c.yaml"}, {"runs/none: no network, run directory or file"}}}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         EXPECT_OK(put_text("c.yaml", cases[i].text));
         expect_failure(&cases[i].c);
     }
 }
 TEST(every_command_explains_itself) {
-    static const char *const commands[] = {"train", "eval", "predict", "maps", "report", "info", "loss", "run", "bench", "demo"};
+    static const char *const commands[] = {"train", "eval", "predict", "maps",  "report",
+                                           "info",  "loss", "run",     "bench", "demo"};
     char usage[64];
     EXPECT_RUNS("--help");
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
@@ -163,47 +216,58 @@ TEST(lost_output_is_a_failure) {
     EXPECT_HAS(ran.err, "error E6005 standard output: No space left on device");
 }
 
-/* ---- data ------------------------------------------------------------------------------------------ */
+/* ---- data ------------------------------------------------------------------------------------ */
 static void expect_failure_of(Err code, const char *const *parts, const char *const *args) {
     Case c = {.code = code};
     for (int i = 0; args[i]; i++) c.args[i] = args[i];
     for (int i = 0; parts[i]; i++) c.parts[i] = parts[i];
     expect_failure(&c);
 }
-#define PARTS(...) (const char *const[]){__VA_ARGS__, NULL}
+#define PARTS(...)                                                                                 \
+    (const char *const[]) {                                                                        \
+        __VA_ARGS__, NULL                                                                          \
+    }
 #define EXPECT_EVAL_FAILS(code, ...) expect_failure_of(code, PARTS(__VA_ARGS__), PARTS(EVAL))
 
 TEST(lists_that_do_not_hold_are_refused) {
     EXPECT_OK(make_camvid(0));
-    expect_failure_of(E(3, 30), PARTS("nowhere: no such folder", "data.root"), PARTS("eval", MODEL, "data=camvid:nowhere"));
-    expect_failure_of(E(3, 30), PARTS("./val.txt: no such list file", "lines: image label"), PARTS("eval", MODEL, "data=camvid:."));
+    expect_failure_of(E(3, 30), PARTS("nowhere: no such folder", "data.root"),
+                      PARTS("eval", MODEL, "data=camvid:nowhere"));
+    expect_failure_of(E(3, 30), PARTS("./val.txt: no such list file", "lines: image label"),
+                      PARTS("eval", MODEL, "data=camvid:."));
     EXPECT_OK(put_text("train.txt", "\n \n"));
     EXPECT_EVAL_FAILS(E(3, 30), "./train.txt: 0 pairs found", "looked for");
     EXPECT_OK(put_text("train.txt", "train/a.png trainannot/a.png\ntrain/b.png\n"));
-    EXPECT_EVAL_FAILS(E(3, 31), "./train.txt:2: image train/b.png without a label", "write it behind the image");
-    EXPECT_OK(put_text("train.txt", "train/a.png trainannot/a.png\ntrain/c.png trainannot/b.png\n"));
+    EXPECT_EVAL_FAILS(E(3, 31), "./train.txt:2: image train/b.png without a label",
+                      "write it behind the image");
+    EXPECT_OK(
+        put_text("train.txt", "train/a.png trainannot/a.png\ntrain/c.png trainannot/b.png\n"));
     EXPECT_EVAL_FAILS(E(3, 31), "1 of 2 images", "./train/c.png", "data.skip_unpaired=true");
-    EXPECT_OK(put_text("train.txt", "train/a.png trainannot/a.png\ntrain/A.PNG trainannot/b.png\n"));
+    EXPECT_OK(
+        put_text("train.txt", "train/a.png trainannot/a.png\ntrain/A.PNG trainannot/b.png\n"));
     EXPECT_EVAL_FAILS(E(3, 32), "./train/a.png", "./train/A.PNG", "same name");
     EXPECT_OK(put_text("train.txt", "train/a.png ../etc/passwd\n"));
-    EXPECT_EVAL_FAILS(E(3, 31), "./etc/passwd");         /* two components: beneath the root, where there is none */
+    EXPECT_EVAL_FAILS(E(3, 31),
+                      "./etc/passwd"); /* two components: beneath the root, where there is none */
     EXPECT_OK(put_text("train.txt", "train/a.png x/../../passwd\n"));
     EXPECT_EVAL_FAILS(E(3, 46), "./train.txt:1", "leaves the data root");
 }
 TEST(labels_that_do_not_hold_are_refused) {
     EXPECT_OK(make_camvid(34));
-    EXPECT_EVAL_FAILS(E(3, 34), "./trainannot/b.png: label id 34 at (3,2) is outside 0..10", "ignore id 255");
+    EXPECT_EVAL_FAILS(E(3, 34), "./trainannot/b.png: label id 34 at (3,2) is outside 0..10",
+                      "ignore id 255");
     EXPECT_OK(put_label("trainannot/b.png", 9, 13, 0, 0, 0));
     EXPECT_EVAL_FAILS(E(3, 33), "./trainannot/b.png", "13x9", "12x10", "./train/b.png");
     EXPECT_OK(put_image("trainannot/b.png", 10, 12));
     EXPECT_EVAL_FAILS(E(3, 36), "./trainannot/b.png", "RGB colour", "one index per pixel");
     EXPECT_OK(put_label("trainannot/b.png", 10, 12, 0, 0, 0));
-    expect_failure_of(E(2, 37), PARTS(NET " has 5 classes", "camvid has 11"), PARTS(EVAL, "classes=5"));
+    expect_failure_of(E(2, 37), PARTS(NET " has 5 classes", "camvid has 11"),
+                      PARTS(EVAL, "classes=5"));
 }
 /* What stands in the place of train/b.png. */
 TEST(images_that_are_none_are_refused) {
     EXPECT_OK(make_camvid(0));
-    char image[512];                                     /* temp_path's buffers go round */
+    char image[512]; /* temp_path's buffers go round */
     Bytes good;
     snprintf(image, sizeof image, "%s", temp_path("train/b.png"));
     EXPECT_OK(sys_read_file(image, 1 << 20, EXIT_DATA, &good));
@@ -222,7 +286,8 @@ TEST(images_that_are_none_are_refused) {
     EXPECT_EVAL_FAILS(E(3, 44), "./train/b.png: is a folder");
     EXPECT(!rmdir(image) && !symlink("/dev/zero", image));
     EXPECT_EVAL_FAILS(E(3, 45), "./train/b.png: is a link to /dev/zero", "data.follow_links=true");
-    expect_failure_of(E(3, 44), PARTS("./train/b.png: is a device"), PARTS(EVAL, "data.follow_links=true"));
+    expect_failure_of(E(3, 44), PARTS("./train/b.png: is a device"),
+                      PARTS(EVAL, "data.follow_links=true"));
     EXPECT(!unlink(image) && !symlink("b.png", image));
     EXPECT_EVAL_FAILS(E(3, 45), "./train/b.png: symbolic links go round in a circle");
     free(good.data);
@@ -231,15 +296,21 @@ TEST(images_to_predict_are_checked) {
     EXPECT_OK(make_camvid(0));
     EXPECT_OK(sys_mkdirs(temp_path("empty")));
     static const Case cases[] = {
-        {E(3, 0), {"predict", MODEL, "none.png", "out=p"}, {"none.png: No such file", "check the path"}},
+        {E(3, 0),
+         {"predict", MODEL, "none.png", "out=p"},
+         {"none.png: No such file", "check the path"}},
         {E(3, 30), {"predict", MODEL, "empty", "out=p"}, {"no image was found", "folders of them"}},
-        {E(3, 43), {"predict", MODEL, "train.txt", "out=p"}, {"train.txt: is a text file, not a PNG or JPEG"}},
+        {E(3, 43),
+         {"predict", MODEL, "train.txt", "out=p"},
+         {"train.txt: is a text file, not a PNG or JPEG"}},
         {E(3, 44), {"predict", MODEL, "/dev/zero", "out=p"}, {"/dev/zero: is a device"}},
-        {E(3, 32), {"predict", MODEL, "train/a.png", "trainannot/a.png", "out=p"}, {"train/a.png", "trainannot/a.png", "two folders"}}};
+        {E(3, 32),
+         {"predict", MODEL, "train/a.png", "trainannot/a.png", "out=p"},
+         {"train/a.png", "trainannot/a.png", "two folders"}}};
     EXPECT_FAILURES(cases);
 }
 
-/* ---- weights --------------------------------------------------------------------------------------- */
+/* ---- weights --------------------------------------------------------------------------------- */
 TEST(weights_of_another_network_are_reported) {
     EXPECT_OK(make_camvid(0));
     float one[4] = {1, 2, 3, 4};
@@ -247,50 +318,101 @@ TEST(weights_of_another_network_are_reported) {
     EXPECT_OK(st_write(temp_path("w.st"), &t, 1, NULL, 0));
     EXPECT_OK(put_text("text.st", "these are no weights, whatever the name says"));
     static const Case cases[] = {
-        {E(4, 61), {"eval", NET, "width=0.1", "weights=w.st", "data=camvid:.", "split=train"},
-         {"w.st: 0 of ", "tensors match", "missing: pretrained.net.features.0.0.weight", "of another shape or type: head.block.0.weight (float32 2x2, expected "}},
-        {E(4, 61), {"eval", "w.st", "model=" NET, "width=0.1", "data=camvid:.", "split=train"}, {"w.st: 0 of "}},
-        {E(2, 76), {"eval", "w.st", "data=camvid:."}, {"w.st: the file does not say which network it is", "model=NAME"}},
+        {E(4, 61),
+         {"eval", NET, "width=0.1", "weights=w.st", "data=camvid:.", "split=train"},
+         {"w.st: 0 of ", "tensors match", "missing: pretrained.net.features.0.0.weight",
+          "of another shape or type: head.block.0.weight (float32 2x2, expected "}},
+        {E(4, 61),
+         {"eval", "w.st", "model=" NET, "width=0.1", "data=camvid:.", "split=train"},
+         {"w.st: 0 of "}},
+        {E(2, 76),
+         {"eval", "w.st", "data=camvid:."},
+         {"w.st: the file does not say which network it is", "model=NAME"}},
         {E(4, 50), {"eval", "text.st", "model=" NET}, {"text.st", "not a safetensors file"}},
         {E(4, 0), {"eval", NET, "weights=none.st"}, {"none.st: No such file"}},
-        {E(4, 0), {"eval", "train"}, {"train: this folder holds no weights", "is it a run directory?"}},
+        {E(4, 0),
+         {"eval", "train"},
+         {"train: this folder holds no weights", "is it a run directory?"}},
         {E(4, 50), {"run", MODEL, "text.st", "o.st"}, {"text.st"}},
         {E(4, 51), {"run", MODEL, "w.st", "o.st"}, {"w.st: needs a tensor `image`"}},
         {E(4, 51), {"loss", "kd", "w.st", "o.st"}, {"w.st: needs a tensor `student.logits`"}}};
     EXPECT_FAILURES(cases);
 }
 
-/* ---- outputs --------------------------------------------------------------------------------------- */
+/* ---- outputs --------------------------------------------------------------------------------- */
 TEST(outputs_over_something_else_are_refused) {
     EXPECT_OK(make_camvid(0));
     EXPECT_OK(put_text("file", "mine"));
     EXPECT(!mkfifo(temp_path("fifo"), 0666) && !symlink("gone/away", temp_path("dangling")));
     static const Case cases[] = {
-        {E(6, 9), {"predict", MODEL, "train/a.png", "out=file"}, {"file: exists and is not a folder"}},
+        {E(6, 9),
+         {"predict", MODEL, "train/a.png", "out=file"},
+         {"file: exists and is not a folder"}},
         {E(6, 9), {"predict", MODEL, "train/a.png", "out=dangling"}, {"dangling"}},
-        {E(6, 7), {"predict", MODEL, "train/a.png", "out=/proc/p"}, {"/proc/p", "choose a folder you may write to"}},
+        {E(6, 7),
+         {"predict", MODEL, "train/a.png", "out=/proc/p"},
+         {"/proc/p", "choose a folder you may write to"}},
         {E(6, 9), {EVAL, "json=train"}, {"train"}},
         {E(6, 9), {EVAL, "json=fifo"}, {"fifo"}},
         {E(6, 9), {EVAL, "json=nowhere/x.json"}, {"nowhere/x.json: its folder does not exist"}},
-        {E(6, 9), {"train", "data=scenes", "student=" NET, "out=file"}, {"file: exists and is not a folder"}},
-        {E(6, 9), {"train", "data=scenes", "student=" NET, "out=fifo"}, {"fifo: exists and is not a folder"}}};
+        {E(6, 9),
+         {"train", "data=scenes", "student=" NET, "out=file"},
+         {"file: exists and is not a folder"}},
+        {E(6, 9),
+         {"train", "data=scenes", "student=" NET, "out=fifo"},
+         {"fifo: exists and is not a folder"}}};
     EXPECT_FAILURES(cases);
     char text[TEXT_MAX];
     read_text("file", text);
     EXPECT_STR(text, "mine");
 }
 
-/* ---- names ----------------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 #define X10 "xxxxxxxxxx"
 #define X80 X10 X10 X10 X10 X10 X10 X10 X10
 #define E10 "\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9"
-static const char *const nasty[] = {
-    "plain.png", "with space.png", "new\nline.png", "tab\there.png", "return\rhere.png", "quote\".png", "apostrophe'.png", "back\\slash.png",
-    "<script>alert(1)<script>.png", "\"><img src=x onerror=alert(1)>.png", "&amp;.png", "&#60;b&#62;.png", "]]>.png", "<!--.png",
-    "-leading.png", "--out=x.png", "-rf.png", "$HOME.png", "`id`.png", "$(id).png", "%s%n%d.png", "\x1b[31mred.png", "\x1b]0;title\x07.png",
-    "\x7f.png", "\xff\xfe.png", "latin\xe9.png", "\xc3\xbc" "ber.png", "\xe6\x97\xa5\xe6\x9c\xac.png", "\xf0\x9f\x9a\x97.png", "e\xcc\x81.png",
-    "\xe2\x80\xaegnp.png", "zero\xe2\x80\x8bwidth.png", "\xc2\x9b" "31m.png", ".hidden.png", "...png", "a.b.c.png", "semi;colon|pipe&.png",
-    "star*question?.png", X80 X80 X80 X10 "y.png", E10 E10 E10 E10 E10 E10 E10 E10 E10 E10 E10 E10 ".png"};
+static const char *const nasty[] = {"plain.png",
+                                    "with space.png",
+                                    "new\nline.png",
+                                    "tab\there.png",
+                                    "return\rhere.png",
+                                    "quote\".png",
+                                    "apostrophe'.png",
+                                    "back\\slash.png",
+                                    "<script>alert(1)<script>.png",
+                                    "\"><img src=x onerror=alert(1)>.png",
+                                    "&amp;.png",
+                                    "&#60;b&#62;.png",
+                                    "]]>.png",
+                                    "<!--.png",
+                                    "-leading.png",
+                                    "--out=x.png",
+                                    "-rf.png",
+                                    "$HOME.png",
+                                    "`id`.png",
+                                    "$(id).png",
+                                    "%s%n%d.png",
+                                    "\x1b[31mred.png",
+                                    "\x1b]0;title\x07.png",
+                                    "\x7f.png",
+                                    "\xff\xfe.png",
+                                    "latin\xe9.png",
+                                    "\xc3\xbc"
+                                    "ber.png",
+                                    "\xe6\x97\xa5\xe6\x9c\xac.png",
+                                    "\xf0\x9f\x9a\x97.png",
+                                    "e\xcc\x81.png",
+                                    "\xe2\x80\xaegnp.png",
+                                    "zero\xe2\x80\x8bwidth.png",
+                                    "\xc2\x9b"
+                                    "31m.png",
+                                    ".hidden.png",
+                                    "...png",
+                                    "a.b.c.png",
+                                    "semi;colon|pipe&.png",
+                                    "star*question?.png",
+                                    X80 X80 X80 X10 "y.png",
+                                    E10 E10 E10 E10 E10 E10 E10 E10 E10 E10 E10 E10 ".png"};
 enum { NASTY = sizeof nasty / sizeof *nasty };
 _Static_assert(NASTY == 40, "forty names");
 
@@ -308,7 +430,10 @@ static void put_nasty(const char *dir, const char *insert) {
     size_t bytes;
     EXPECT_OK(image_encode_png_rgb(px, 8, 8, &png, &bytes));
     for (int i = 0; i < NASTY; i++) {
-        char *path = xprintf("%s/%.*s%s.png", temp_path(dir), (int)(strlen(nasty[i]) - 4) < 200 || !*insert ? (int)strlen(nasty[i]) - 4 : 200, nasty[i], insert);
+        char *path =
+            xprintf("%s/%.*s%s.png", temp_path(dir),
+                    (int)(strlen(nasty[i]) - 4) < 200 || !*insert ? (int)strlen(nasty[i]) - 4 : 200,
+                    nasty[i], insert);
         FILE *f = fopen(path, "wb");
         if (!f || fwrite(png, 1, bytes, f) != bytes) FAIL("%s: cannot be made", path);
         if (f) fclose(f);
@@ -324,14 +449,17 @@ TEST(forty_nasty_names_are_predicted) {
     EXPECT_INT(count_files("out", ""), 1);
     for (const char *p = ran.err; *p; p++)
         if ((unsigned char)*p < 0x20 && *p != '\n') FAIL("a control byte in: %s", ran.err);
-    EXPECT_RUNS("predict", MODEL, "tree", "out=tree");   /* beside the images; again, they are no images */
+    EXPECT_RUNS("predict", MODEL, "tree",
+                "out=tree"); /* beside the images; again, they are no images */
     EXPECT_RUNS("predict", MODEL, "tree", "out=tree");
     EXPECT_INT(count_files("tree/in", ".png"), 3 * NASTY);
 }
 TEST(a_bad_image_of_a_nasty_name_is_one_clean_line) {
     EXPECT_OK(sys_mkdirs(temp_path("tree")));
     EXPECT_OK(put_text("tree/a\x1b[2J\n\"<b>\xff.png", "GIF89a"));
-    static const Case c = {E(3, 43), {"predict", MODEL, "tree", "out=p"}, {"tree/a\\x1b[2J\\x0a\"<b>\\xff.png: is a GIF image"}};
+    static const Case c = {E(3, 43),
+                           {"predict", MODEL, "tree", "out=p"},
+                           {"tree/a\\x1b[2J\\x0a\"<b>\\xff.png: is a GIF image"}};
     expect_failure(&c);
 }
 TEST(nasty_names_in_a_report_are_text) {
@@ -342,7 +470,8 @@ TEST(nasty_names_in_a_report_are_text) {
     Bytes b;
     EXPECT_OK(sys_read_file(temp_path("<img src=x>\x1b[2J/report.html"), 1 << 24, EXIT_DATA, &b));
     const char *page = (const char *)b.data;
-    EXPECT(!strstr(page, "<script>alert") && !strstr(page, "<img src=x") && !strchr(page, '\x1b') && !strchr(page, '\x07'));
+    EXPECT(!strstr(page, "<script>alert") && !strstr(page, "<img src=x") && !strchr(page, '\x1b') &&
+           !strchr(page, '\x07'));
     EXPECT(strstr(page, "data:image/png;base64,") != NULL);
     free(b.data);
 }
@@ -356,31 +485,34 @@ TEST(nasty_tensor_names_are_printed_as_text) {
     EXPECT_HAS(ran.out, "key\\x1b[2J: value\\x07\\x0a\n");
 }
 
-/* ---- a run, from training to its report ------------------------------------------------------------ */
+/* ---- a run, from training to its report ------------------------------------------------------ */
 TEST(a_run_goes_all_the_way) {
-    EXPECT_RUNS("train", "data=scenes", "data.scenes.size=32x40", "data.scenes.train=4", "data.scenes.val=3", "student=" NET,
-                "student.width=0.1", "student.aux=true", "train.steps=2", "train.batch=2", "eval.images=1", "report.images=1", "out=runs/a");
+    EXPECT_RUNS("train", "data=scenes", "data.scenes.size=32x40", "data.scenes.train=4",
+                "data.scenes.val=3", "student=" NET, "student.width=0.1", "student.aux=true",
+                "train.steps=2", "train.batch=2", "eval.images=1", "report.images=1", "out=runs/a");
     EXPECT_RUNS("info", "runs/a");
     EXPECT_HAS(ran.out, "done");
     EXPECT_HAS(ran.out, "2 of 2");
     EXPECT_RUNS("eval", "runs/a", "--json", "scores.json");
-    EXPECT_HAS(ran.out, "3 of 3 images");                /* eval.images of the run is the training's own */
+    EXPECT_HAS(ran.out, "3 of 3 images"); /* eval.images of the run is the training's own */
     char json[TEXT_MAX];
     read_text("scores.json", json);
     EXPECT_HAS(json, "\"images\": 3");
     EXPECT_HAS(json, "\"confusion\": [[");
     EXPECT(!rename(temp_path("runs/a"), temp_path("moved")));
     EXPECT(!rename(temp_path("moved/last.safetensors"), temp_path("alone.safetensors")));
-    EXPECT_RUNS("eval", "alone.safetensors", "images=1");        /* the file knows its network and data */
+    EXPECT_RUNS("eval", "alone.safetensors", "images=1"); /* the file knows its network and data */
     EXPECT_HAS(ran.out, "1 of 3 images");
     EXPECT_RUNS("maps", "moved", "images=2");
     EXPECT_INT(count_files("moved/maps", ".student.png"), 2);
     EXPECT_RUNS("predict", "moved", "moved/maps", "out=p", "--probs");
-    EXPECT_INT(count_files("p", ".probs.safetensors"), count_files("moved/maps", ".png") - count_files("moved/maps", ".label.png"));
+    EXPECT_INT(count_files("p", ".probs.safetensors"),
+               count_files("moved/maps", ".png") - count_files("moved/maps", ".label.png"));
     EXPECT(!unlink(temp_path("moved/report.html")));
     EXPECT_RUNS("report", "moved");
     EXPECT_INT(count_files("moved", "report.html"), 1);
-    expect_failure_of(E(2, 76), PARTS("split"), PARTS("predict", "moved", "moved/maps", "out=p", "split=val"));
+    expect_failure_of(E(2, 76), PARTS("split"),
+                      PARTS("predict", "moved", "moved/maps", "out=p", "split=val"));
 }
 TEST(plans_are_shown_for_both_modes) {
     EXPECT_RUNS("info", NET, "width=0.1", "size=32x40", "--plan");
@@ -392,9 +524,12 @@ TEST(plans_are_shown_for_both_modes) {
     EXPECT_HAS(ran.out, "backward");
 }
 
-TEST_MAIN(T(wrong_words_name_the_right_ones), T(wrong_options_name_the_right_ones), T(a_configuration_is_refused_with_its_line),
-          T(every_command_explains_itself), T(lost_output_is_a_failure), T(lists_that_do_not_hold_are_refused),
-          T(labels_that_do_not_hold_are_refused), T(images_that_are_none_are_refused), T(images_to_predict_are_checked),
-          T(weights_of_another_network_are_reported), T(outputs_over_something_else_are_refused), T(forty_nasty_names_are_predicted),
-          T(a_bad_image_of_a_nasty_name_is_one_clean_line), T(nasty_names_in_a_report_are_text), T(nasty_tensor_names_are_printed_as_text),
-          T(a_run_goes_all_the_way), T(plans_are_shown_for_both_modes))
+TEST_MAIN(T(wrong_words_name_the_right_ones), T(wrong_options_name_the_right_ones),
+          T(a_configuration_is_refused_with_its_line), T(every_command_explains_itself),
+          T(lost_output_is_a_failure), T(lists_that_do_not_hold_are_refused),
+          T(labels_that_do_not_hold_are_refused), T(images_that_are_none_are_refused),
+          T(images_to_predict_are_checked), T(weights_of_another_network_are_reported),
+          T(outputs_over_something_else_are_refused), T(forty_nasty_names_are_predicted),
+          T(a_bad_image_of_a_nasty_name_is_one_clean_line), T(nasty_names_in_a_report_are_text),
+          T(nasty_tensor_names_are_printed_as_text), T(a_run_goes_all_the_way),
+          T(plans_are_shown_for_both_modes))

@@ -340,7 +340,7 @@ TEST(unknown_kind_and_split_are_refused) {
                E(2, 76));
 }
 
-/* ---- small folders in CamVid's layout ----------------------------------------------------------- */
+/* ---- small folders in CamVid's layout -------------------------------------------------------- */
 
 static Err open_folder(const char *split, Dataset **d) {
     return dataset_open(&(DataOptions){.kind = "camvid", .root = temp_path("")}, split, d);
@@ -420,8 +420,9 @@ TEST(missing_files_are_listed) {
 
 TEST(unpaired_lines_can_be_left_out) {
     EXPECT_OK(make_camvid(0));
-    EXPECT_OK(put_text("train.txt", "train/none.png trainannot/a.png\ntrain/a.png\n"
-                                    "train/b.png trainannot/b.png\ntrain/a.png trainannot/none.png\n"));
+    EXPECT_OK(put_text("train.txt",
+                       "train/none.png trainannot/a.png\ntrain/a.png\n"
+                       "train/b.png trainannot/b.png\ntrain/a.png trainannot/none.png\n"));
     Dataset *d;
     DataOptions o = {.kind = "camvid", .root = temp_path(""), .skip_unpaired = true};
     EXPECT_OK(dataset_open(&o, "train", &d));
@@ -473,10 +474,12 @@ TEST(links_stay_beneath_the_root) {
     dataset_close(d);
     o.follow_links = false;
     EXPECT(!rename(temp_path("secret.png"), temp_path("root/c.png")));
-    EXPECT(!unlink(temp_path("root/train/b.png")) && !symlink("../c.png", temp_path("root/train/b.png")));
-    EXPECT_OK(dataset_open(&o, "train", &d));            /* a link that stays inside is fine */
+    EXPECT(!unlink(temp_path("root/train/b.png")) &&
+           !symlink("../c.png", temp_path("root/train/b.png")));
+    EXPECT_OK(dataset_open(&o, "train", &d)); /* a link that stays inside is fine */
     dataset_close(d);
-    EXPECT(!unlink(temp_path("root/train/b.png")) && !symlink("b.png", temp_path("root/train/b.png")));
+    EXPECT(!unlink(temp_path("root/train/b.png")) &&
+           !symlink("b.png", temp_path("root/train/b.png")));
     EXPECT_ERR(dataset_open(&o, "train", &d), E(3, 45));
     EXPECT_HAS(err_text(), "circle");
 }
@@ -508,7 +511,8 @@ TEST(absent_classes_and_void_labels_are_told_once) {
     uint8_t px[10 * 12], grey[256][3] = {{0}};
     memset(px, 11, sizeof px);
     EXPECT_OK(image_write_png_palette(temp_path("trainannot/a.png"), px, 10, 12, grey, 256));
-    EXPECT_STR(warnings_of("log"), "warning: camvid/train: classes that no label shows: building, pole, road, pavement, tree, sign, "
+    EXPECT_STR(warnings_of("log"), "warning: camvid/train: classes that no label shows: building, "
+                                   "pole, road, pavement, tree, sign, "
                                    "fence, pedestrian, cyclist\n"
                                    "warning: camvid/train: 1 of 2 labels are void all over\n");
     memset(px, 0, sizeof px);
@@ -605,7 +609,8 @@ TEST_MAIN(T(batch_depends_on_first_sample_alone), T(workers_do_not_change_batche
           T(scenes_are_a_function_of_seed_split_and_number), T(scenes_show_all_classes),
           T(unknown_kind_and_split_are_refused), T(camvid_joins_foreign_paths_and_ignores_void),
           T(label_ids_out_of_range_are_refused), T(missing_list_and_empty_split_are_refused),
-          T(bad_lines_are_refused), T(missing_files_are_listed), T(unpaired_lines_can_be_left_out), T(so_many_bad_samples_can_be_left_out),
-          T(links_stay_beneath_the_root), T(absent_classes_and_void_labels_are_told_once), T(size_mismatch_names_both_sizes),
+          T(bad_lines_are_refused), T(missing_files_are_listed), T(unpaired_lines_can_be_left_out),
+          T(so_many_bad_samples_can_be_left_out), T(links_stay_beneath_the_root),
+          T(absent_classes_and_void_labels_are_told_once), T(size_mismatch_names_both_sizes),
           T(truncated_image_is_refused_at_every_byte), T(worker_errors_surface_in_loader_next),
           T(camvid_has_367_101_and_233_images))

@@ -15,24 +15,41 @@
 
 #include <sys/stat.h>
 
-/* ---- files to read ----------------------------------------------------------------------------- */
-static void on_png(png_structp png, png_bytep src, size_t n) { str_addn(png_get_io_ptr(png), (const char *)src, n); }
-static void on_flush(png_structp png) { (void)png; }
+/* ---- files to read --------------------------------------------------------------------------- */
+static void on_png(png_structp png, png_bytep src, size_t n) {
+    str_addn(png_get_io_ptr(png), (const char *)src, n);
+}
+static void on_flush(png_structp png) {
+    (void)png;
+}
 
-typedef struct { int colour, depth, interlace, h, w; } PngKind;
-static int samples_of(int colour) { return colour == PNG_COLOR_TYPE_RGB ? 3 : colour == PNG_COLOR_TYPE_RGBA ? 4 : colour == PNG_COLOR_TYPE_GRAY_ALPHA ? 2 : 1; }
+typedef struct {
+    int colour, depth, interlace, h, w;
+} PngKind;
+static int samples_of(int colour) {
+    return colour == PNG_COLOR_TYPE_RGB          ? 3
+           : colour == PNG_COLOR_TYPE_RGBA       ? 4
+           : colour == PNG_COLOR_TYPE_GRAY_ALPHA ? 2
+                                                 : 1;
+}
 
 /* Encode samples (H x W x samples_of, values below 2^depth) exactly as told. */
 static Str make_png(PngKind k, const uint16_t *v) {
     Str out = {0};
     png_color palette[256];
-    for (int i = 0; i < 256; i++) palette[i] = (png_color){(png_byte)i, (png_byte)(255 - i), (png_byte)(i * 7)};
+    for (int i = 0; i < 256; i++)
+        palette[i] = (png_color){(png_byte)i, (png_byte)(255 - i), (png_byte)(i * 7)};
     png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, NULL, NULL);
     png_infop info = png_create_info_struct(png);
     png_set_write_fn(png, &out, on_png, on_flush);
-    png_set_IHDR(png, info, (png_uint_32)k.w, (png_uint_32)k.h, k.depth, k.colour, k.interlace, 0, 0);
+    png_set_IHDR(png, info, (png_uint_32)k.w, (png_uint_32)k.h, k.depth, k.colour, k.interlace, 0,
+                 0);
     if (k.colour == PNG_COLOR_TYPE_PALETTE) png_set_PLTE(png, info, palette, 1 << k.depth);
-    png_set_text(png, info, &(png_text){.compression = PNG_TEXT_COMPRESSION_NONE, .key = (char *)"Comment", .text = (char *)"<script>"}, 1);
+    png_set_text(png, info,
+                 &(png_text){.compression = PNG_TEXT_COMPRESSION_NONE,
+                             .key = (char *)"Comment",
+                             .text = (char *)"<script>"},
+                 1);
     png_write_info(png, info);
     int s = samples_of(k.colour), stride = k.w * s * (k.depth == 16 ? 2 : 1);
     uint8_t *px = xcalloc((size_t)stride, (size_t)k.h);
@@ -49,12 +66,14 @@ static Str make_png(PngKind k, const uint16_t *v) {
     free(rows), free(px);
     return out;
 }
-/* progressive: 0 no, 1 the usual ten scans, above: DC, then each coefficient up to that one by itself. */
+/* progressive: 0 no, 1 the usual ten scans, above: DC, then each coefficient up to that one by
+ * itself. */
 static Str make_jpeg(int h, int w, int components, J_COLOR_SPACE space, int progressive) {
     jpeg_scan_info scans[1 + 3 * 63] = {{3, {0, 1, 2}, 0, 0, 0, 0}};
     int n_scans = 1;
     for (int c = 0; c < 3; c++)
-        for (int k = 1; k <= progressive; k++) scans[n_scans++] = (jpeg_scan_info){1, {c}, k, k, 0, 0};
+        for (int k = 1; k <= progressive; k++)
+            scans[n_scans++] = (jpeg_scan_info){1, {c}, k, k, 0, 0};
     struct jpeg_compress_struct j;
     struct jpeg_error_mgr errors;
     unsigned char *data = NULL;
@@ -62,7 +81,8 @@ static Str make_jpeg(int h, int w, int components, J_COLOR_SPACE space, int prog
     j.err = jpeg_std_error(&errors);
     jpeg_create_compress(&j);
     jpeg_mem_dest(&j, &data, &n);
-    j.image_height = (JDIMENSION)h, j.image_width = (JDIMENSION)w, j.input_components = components, j.in_color_space = space;
+    j.image_height = (JDIMENSION)h, j.image_width = (JDIMENSION)w, j.input_components = components,
+    j.in_color_space = space;
     jpeg_set_defaults(&j);
     jpeg_set_quality(&j, 95, TRUE);
     if (progressive > 1) j.scan_info = scans, j.num_scans = n_scans;
@@ -70,7 +90,9 @@ static Str make_jpeg(int h, int w, int components, J_COLOR_SPACE space, int prog
     jpeg_start_compress(&j, TRUE);
     uint8_t *row = xcalloc((size_t)w, (size_t)components);
     for (int y = 0; y < h; y++) {
-        for (int i = 0; i < w * components; i++) row[i] = (uint8_t)(128 + 50 * sin(0.1 * i / components + 0.2 * y) + 10 * (i % components));
+        for (int i = 0; i < w * components; i++)
+            row[i] =
+                (uint8_t)(128 + 50 * sin(0.1 * i / components + 0.2 * y) + 10 * (i % components));
         jpeg_write_scanlines(&j, &row, 1);
     }
     jpeg_finish_compress(&j);
@@ -81,13 +103,16 @@ static Str make_jpeg(int h, int w, int components, J_COLOR_SPACE space, int prog
     return s;
 }
 static Err decode(const Str *s, bool labels, Image *out) {
-    uint8_t *exact = xcalloc(s->n, 1);           /* no byte more: ASan sees every read past the end */
+    uint8_t *exact = xcalloc(s->n, 1); /* no byte more: ASan sees every read past the end */
     memcpy(exact, s->s, s->n);
     Err rc = (labels ? image_decode_labels : image_decode_rgb)(exact, s->n, "x.png", out);
     free(exact);
     return rc;
 }
-static void put_u32(uint8_t *p, uint32_t v) { p[0] = (uint8_t)(v >> 24), p[1] = (uint8_t)(v >> 16), p[2] = (uint8_t)(v >> 8), p[3] = (uint8_t)v; }
+static void put_u32(uint8_t *p, uint32_t v) {
+    p[0] = (uint8_t)(v >> 24), p[1] = (uint8_t)(v >> 16), p[2] = (uint8_t)(v >> 8),
+    p[3] = (uint8_t)v;
+}
 /* Set the sides in IHDR and mend its checksum. */
 static void set_png_size(Str *s, uint32_t w, uint32_t h) {
     uint8_t *p = (uint8_t *)s->s;
@@ -95,7 +120,7 @@ static void set_png_size(Str *s, uint32_t w, uint32_t h) {
     put_u32(p + 29, (uint32_t)crc32(0, p + 12, 17));
 }
 
-/* ---- PNG --------------------------------------------------------------------------------------- */
+/* ---- PNG ------------------------------------------------------------------------------------- */
 TEST(png_rgb_round_trip) {
     enum { H = 37, W = 53 };
     static uint8_t px[H * W * 3];
@@ -115,9 +140,10 @@ TEST(png_rgb_round_trip) {
 TEST(png_palette_keeps_indices_and_colours) {
     uint8_t index[4 * 5], palette[3][3] = {{255, 0, 0}, {0, 255, 0}, {1, 2, 3}};
     for (int i = 0; i < 20; i++) index[i] = (uint8_t)(i % 3);
-    index[7] = 255;                              /* ignored pixels lie beyond the palette */
+    index[7] = 255; /* ignored pixels lie beyond the palette */
     Image im;
-    EXPECT_OK(image_write_png_palette(temp_path("p.png"), index, 4, 5, (const uint8_t (*)[3])palette, 3));
+    EXPECT_OK(
+        image_write_png_palette(temp_path("p.png"), index, 4, 5, (const uint8_t(*)[3])palette, 3));
     EXPECT_OK(image_read_labels(temp_path("p.png"), &im));
     EXPECT(im.channels == 1 && im.h == 4 && im.w == 5 && !memcmp(im.px, index, 20));
     free(im.px);
@@ -125,11 +151,14 @@ TEST(png_palette_keeps_indices_and_colours) {
     EXPECT(!memcmp(im.px + 2 * 3, palette[2], 3) && im.px[7 * 3] == 0);
     free(im.px);
 }
-static const struct { int colour, depth; } kinds[] = {
-    {PNG_COLOR_TYPE_GRAY, 1}, {PNG_COLOR_TYPE_GRAY, 2}, {PNG_COLOR_TYPE_GRAY, 4}, {PNG_COLOR_TYPE_GRAY, 8}, {PNG_COLOR_TYPE_GRAY, 16},
-    {PNG_COLOR_TYPE_PALETTE, 1}, {PNG_COLOR_TYPE_PALETTE, 2}, {PNG_COLOR_TYPE_PALETTE, 4}, {PNG_COLOR_TYPE_PALETTE, 8},
-    {PNG_COLOR_TYPE_RGB, 8}, {PNG_COLOR_TYPE_RGB, 16}, {PNG_COLOR_TYPE_RGBA, 8}, {PNG_COLOR_TYPE_RGBA, 16},
-    {PNG_COLOR_TYPE_GRAY_ALPHA, 8}, {PNG_COLOR_TYPE_GRAY_ALPHA, 16}};
+static const struct {
+    int colour, depth;
+} kinds[] = {
+    {PNG_COLOR_TYPE_GRAY, 1},    {PNG_COLOR_TYPE_GRAY, 2},       {PNG_COLOR_TYPE_GRAY, 4},
+    {PNG_COLOR_TYPE_GRAY, 8},    {PNG_COLOR_TYPE_GRAY, 16},      {PNG_COLOR_TYPE_PALETTE, 1},
+    {PNG_COLOR_TYPE_PALETTE, 2}, {PNG_COLOR_TYPE_PALETTE, 4},    {PNG_COLOR_TYPE_PALETTE, 8},
+    {PNG_COLOR_TYPE_RGB, 8},     {PNG_COLOR_TYPE_RGB, 16},       {PNG_COLOR_TYPE_RGBA, 8},
+    {PNG_COLOR_TYPE_RGBA, 16},   {PNG_COLOR_TYPE_GRAY_ALPHA, 8}, {PNG_COLOR_TYPE_GRAY_ALPHA, 16}};
 enum { KINDS = sizeof kinds / sizeof *kinds, KH = 13, KW = 17 };
 static Str kind_png(int i, int interlace, uint16_t *v) {
     int top = 1 << (kinds[i].depth < 8 ? kinds[i].depth : 8);
@@ -142,7 +171,8 @@ TEST(label_png_of_every_kind_keeps_indices_or_is_refused) {
         for (int interlace = 0; interlace < 2; interlace++) {
             Str s = kind_png(i, interlace, v);
             Image im = {0};
-            bool indexed = kinds[i].colour == PNG_COLOR_TYPE_GRAY || kinds[i].colour == PNG_COLOR_TYPE_PALETTE;
+            bool indexed =
+                kinds[i].colour == PNG_COLOR_TYPE_GRAY || kinds[i].colour == PNG_COLOR_TYPE_PALETTE;
             if (!indexed) {
                 EXPECT_ERR(decode(&s, true, &im), E(3, 36));
                 EXPECT(im.px == NULL);
@@ -150,7 +180,9 @@ TEST(label_png_of_every_kind_keeps_indices_or_is_refused) {
             } else {
                 EXPECT_OK(decode(&s, true, &im));
                 for (int k = 0; k < KH * KW; k++)
-                    if (im.px[k] != v[k]) FAIL("colour %d depth %d pixel %d: %d, expected %d", kinds[i].colour, kinds[i].depth, k, im.px[k], v[k]);
+                    if (im.px[k] != v[k])
+                        FAIL("colour %d depth %d pixel %d: %d, expected %d", kinds[i].colour,
+                             kinds[i].depth, k, im.px[k], v[k]);
             }
             free(im.px);
             str_free(&s);
@@ -178,8 +210,11 @@ TEST(image_png_of_every_kind_becomes_rgb) {
                 int want = v[k * n];
                 if (depth < 8 && c == PNG_COLOR_TYPE_GRAY) want = want * 255 / ((1 << depth) - 1);
                 if (depth == 16) want = (want * 255 + 32767) / 65535;
-                if (im.px[3 * k] != want) FAIL("colour %d depth %d pixel %d: red %d, expected %d", c, depth, k, im.px[3 * k], want);
-                if (c == PNG_COLOR_TYPE_PALETTE && im.px[3 * k + 1] != 255 - want) FAIL("palette green at %d", k);
+                if (im.px[3 * k] != want)
+                    FAIL("colour %d depth %d pixel %d: red %d, expected %d", c, depth, k,
+                         im.px[3 * k], want);
+                if (c == PNG_COLOR_TYPE_PALETTE && im.px[3 * k + 1] != 255 - want)
+                    FAIL("palette green at %d", k);
             }
             free(im.px);
             str_free(&s);
@@ -207,7 +242,8 @@ TEST(png_cut_at_every_byte_is_refused) {
     EXPECT_HAS(err_text(), "cut short");
     str_free(&s);
 }
-/* Each bit of the file after its signature: all are under a checksum, or are chunk lengths and names. */
+/* Each bit of the file after its signature: all are under a checksum, or are chunk lengths and
+ * names. */
 TEST(png_flipped_bits_are_detected) {
     uint16_t v[KH * KW * 4];
     Str s = kind_png(8, 0, v);
@@ -226,11 +262,13 @@ TEST(png_flipped_bits_are_detected) {
         }
         s.s[bit / 8] = (char)(s.s[bit / 8] ^ 1 << bit % 8);
     }
-    EXPECT_INT(missed, 0);                       /* a flip may be harmless, but never gives other pixels */
+    EXPECT_INT(missed, 0); /* a flip may be harmless, but never gives other pixels */
     str_free(&s);
 }
 TEST(png_bombs_are_refused_from_the_header) {
-    static const uint32_t sides[][2] = {{65536, 1}, {1, 65536}, {60000, 60000}, {0, 5}, {0x7fffffff, 0x7fffffff}, {0xffffffff, 1}, {65535, 3000}};
+    static const uint32_t sides[][2] = {
+        {65536, 1},      {1, 65536},   {60000, 60000}, {0, 5}, {0x7fffffff, 0x7fffffff},
+        {0xffffffff, 1}, {65535, 3000}};
     uint16_t v[KH * KW * 4];
     for (size_t i = 0; i < sizeof sides / sizeof *sides; i++) {
         Str s = kind_png(9, 0, v);
@@ -259,7 +297,7 @@ TEST(png_with_a_million_chunks_is_quick) {
     free(im.px), str_free(&s), str_free(&big);
 }
 
-/* ---- JPEG -------------------------------------------------------------------------------------- */
+/* ---- JPEG ------------------------------------------------------------------------------------ */
 TEST(jpeg_named_png_is_read_by_its_content) {
     for (int progressive = 0; progressive < 2; progressive++) {
         Str s = make_jpeg(40, 60, 3, JCS_RGB, progressive);
@@ -269,8 +307,10 @@ TEST(jpeg_named_png_is_read_by_its_content) {
         EXPECT(im.h == 40 && im.w == 60 && im.channels == 3);
         double worst = 0;
         for (int y = 0; y < 40; y++)
-            for (int i = 0; i < 180; i++) worst = fmax(worst, fabs(im.px[y * 180 + i] - (128 + 50 * sin(0.1 * i / 3 + 0.2 * y) + 10 * (i % 3))));
-        EXPECT(worst < 12);                      /* lossy at quality 95; a channel swap would differ by 20 everywhere */
+            for (int i = 0; i < 180; i++)
+                worst = fmax(worst, fabs(im.px[y * 180 + i] -
+                                         (128 + 50 * sin(0.1 * i / 3 + 0.2 * y) + 10 * (i % 3))));
+        EXPECT(worst < 12); /* lossy at quality 95; a channel swap would differ by 20 everywhere */
         free(im.px);
         str_free(&s);
     }
@@ -288,8 +328,10 @@ TEST(jpeg_grey_becomes_rgb_and_cmyk_is_refused) {
 }
 /* SOI, then an APP1 segment that holds the first n bytes of an EXIF block with orientation 6. */
 static Str with_exif(const Str *jpeg, bool little, size_t n) {
-    static const uint8_t big[] = "Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
-    static const uint8_t small[] = "Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+    static const uint8_t big[] =
+        "Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    static const uint8_t small[] =
+        "Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
     const uint8_t head[] = {0xff, 0xe1, 0, (uint8_t)(n + 2)};
     Str s = {0};
     str_addn(&s, jpeg->s, 2);
@@ -301,13 +343,14 @@ static Str with_exif(const Str *jpeg, bool little, size_t n) {
 TEST(exif_rotation_is_told_and_not_made) {
     enum { EXIF_BYTES = 38, VALUE_END = 26 };
     Str plain = make_jpeg(8, 16, 3, JCS_RGB, 0);
-    for (size_t n = 0; n <= EXIF_BYTES; n++)             /* cut anywhere, the block is passed over */
+    for (size_t n = 0; n <= EXIF_BYTES; n++) /* cut anywhere, the block is passed over */
         for (int little = 0; little < 2; little++) {
             Str s = with_exif(&plain, little, n);
             Image im;
             EXPECT_OK(decode(&s, false, &im));
             EXPECT(im.h == 8 && im.w == 16);
-            if (im.turned != (n >= VALUE_END + 2)) FAIL("%zu bytes of EXIF: turned = %d", n, im.turned);
+            if (im.turned != (n >= VALUE_END + 2))
+                FAIL("%zu bytes of EXIF: turned = %d", n, im.turned);
             free(im.px), str_free(&s);
         }
     str_free(&plain);
@@ -339,7 +382,7 @@ TEST(jpeg_with_too_many_scans_is_refused) {
         Str s = make_jpeg(64, 64, 3, JCS_RGB, last);
         Image im = {0};
         double t = test_cpu_s();
-        EXPECT_ERR(decode(&s, false, &im), last == 30 ? OK : E(3, 41));        /* 91 scans are fine */
+        EXPECT_ERR(decode(&s, false, &im), last == 30 ? OK : E(3, 41)); /* 91 scans are fine */
         if (last == 63) EXPECT_HAS(err_text(), "more than 100 scans");
         EXPECT(test_cpu_s() - t < 1.0);
         free(im.px);
@@ -364,12 +407,21 @@ TEST(jpeg_scan_bomb_is_refused) {
     str_free(&s), str_free(&bomb);
 }
 
-/* ---- what else lies in folders ----------------------------------------------------------------- */
+/* ---- what else lies in folders --------------------------------------------------------------- */
 TEST(other_files_are_named_for_what_they_are) {
-    static const struct { const char *bytes; size_t n; int row; const char *says; } files[] = {
-        {"<!DOCTYPE html><html>404</html>", 31, 43, "HTML"}, {"GIF89a....", 10, 43, "GIF"}, {"", 0, 38, "empty"},
-        {"hello there", 11, 43, "text file"}, {"\x89PNG", 4, 38, "cut short"}, {"\xff\xd8", 2, 38, "cut short"},
-        {"\0\1\2\3", 4, 43, "something else"}, {"version https://git-lfs.github.com/spec/v1", 42, 43, "Git LFS"}};
+    static const struct {
+        const char *bytes;
+        size_t n;
+        int row;
+        const char *says;
+    } files[] = {{"<!DOCTYPE html><html>404</html>", 31, 43, "HTML"},
+                 {"GIF89a....", 10, 43, "GIF"},
+                 {"", 0, 38, "empty"},
+                 {"hello there", 11, 43, "text file"},
+                 {"\x89PNG", 4, 38, "cut short"},
+                 {"\xff\xd8", 2, 38, "cut short"},
+                 {"\0\1\2\3", 4, 43, "something else"},
+                 {"version https://git-lfs.github.com/spec/v1", 42, 43, "Git LFS"}};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         Image im;
         EXPECT_OK(durable_write_all(temp_path("f.png"), files[i].bytes, files[i].n));
@@ -386,7 +438,8 @@ TEST(fifo_and_device_are_refused_without_hanging) {
 TEST(camvid_pair_is_read) {
     const char *data = sys_test_data();
     if (!data) SKIP("no test data (RETORT_TEST_DATA)");
-    char *image = xprintf("%s/data/camvid/val/0016E5_07959.png", data), *label = xprintf("%s/data/camvid/valannot/0016E5_07959.png", data);
+    char *image = xprintf("%s/data/camvid/val/0016E5_07959.png", data),
+         *label = xprintf("%s/data/camvid/valannot/0016E5_07959.png", data);
     if (!sys_exists(image)) SKIP("%s is absent", image);
     Image im, la;
     EXPECT_OK(image_read_rgb(image, &im));
@@ -398,9 +451,14 @@ TEST(camvid_pair_is_read) {
     free(im.px), free(la.px), free(image), free(label);
 }
 
-TEST_MAIN(T(png_rgb_round_trip), T(png_palette_keeps_indices_and_colours), T(label_png_of_every_kind_keeps_indices_or_is_refused),
-          T(label_png_of_16_bits_above_255_is_refused_with_its_place), T(image_png_of_every_kind_becomes_rgb), T(png_cut_at_every_byte_is_refused),
-          T(png_flipped_bits_are_detected), T(png_bombs_are_refused_from_the_header), T(png_with_a_million_chunks_is_quick),
-          T(jpeg_named_png_is_read_by_its_content), T(jpeg_grey_becomes_rgb_and_cmyk_is_refused), T(exif_rotation_is_told_and_not_made), T(jpeg_cut_at_every_byte_is_refused),
-          T(jpeg_flipped_bits_never_crash), T(jpeg_with_too_many_scans_is_refused), T(jpeg_scan_bomb_is_refused), T(other_files_are_named_for_what_they_are),
+TEST_MAIN(T(png_rgb_round_trip), T(png_palette_keeps_indices_and_colours),
+          T(label_png_of_every_kind_keeps_indices_or_is_refused),
+          T(label_png_of_16_bits_above_255_is_refused_with_its_place),
+          T(image_png_of_every_kind_becomes_rgb), T(png_cut_at_every_byte_is_refused),
+          T(png_flipped_bits_are_detected), T(png_bombs_are_refused_from_the_header),
+          T(png_with_a_million_chunks_is_quick), T(jpeg_named_png_is_read_by_its_content),
+          T(jpeg_grey_becomes_rgb_and_cmyk_is_refused), T(exif_rotation_is_told_and_not_made),
+          T(jpeg_cut_at_every_byte_is_refused), T(jpeg_flipped_bits_never_crash),
+          T(jpeg_with_too_many_scans_is_refused), T(jpeg_scan_bomb_is_refused),
+          T(other_files_are_named_for_what_they_are),
           T(fifo_and_device_are_refused_without_hanging), T(camvid_pair_is_read))

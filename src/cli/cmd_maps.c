@@ -1,5 +1,5 @@
-/* cmd_maps.c - `retort maps CONFIG.yaml|RUN`: image, label, teacher, student, TFE weight and TSE mask of
- * some images of a split. The student is there once the run has weights. */
+/* cmd_maps.c - `retort maps CONFIG.yaml|RUN`: image, label, teacher, student, TFE weight and TSE
+ * mask of some images of a split. The student is there once the run has weights. */
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -10,11 +10,13 @@
 
 static const char usage[] =
     "maps CONFIG.yaml|RUN [out=DIR] [images=8] [split=val]\n\n"
-    "Writes what RDD sees: for some images of the split the image, its label, what teacher and student say, the\n"
-    "weight of the first stage (TFE) and the mask of the second (TSE), as DIR/NAME.{image,label,...}.png.\n"
-    "DIR is RUN/maps unless given; `retort report RUN` then shows them.";
+    "Writes what RDD sees: for some images of the split the image, its label, what\n"
+    "teacher and student say, the weight of the first stage (TFE) and the mask of the\n"
+    "second (TSE), as DIR/NAME.{image,label,...}.png. DIR is RUN/maps unless given;\n"
+    "`retort report RUN` then shows them.";
 
-/* `out` of the configuration alone: the run directory, where the command's own out= is the pictures'. */
+/* `out` of the configuration alone: the run directory, where the command's own out= is the
+ * pictures'. */
 static Err own_out(const char *file, char **out) {
     Config *c;
     TRY(config_read("maps", file, NULL, 0, &c));
@@ -36,9 +38,15 @@ static Err maps_of(const char *what, const CliArgs *args) {
     const bool is_run = sys_is_dir(what);
     char *file = is_run ? path_join(what, "config.yaml") : xstrdup(what), *run = NULL, *dir = NULL;
     Config *c = NULL;
-    Err rc = is_run && !sys_exists(file) ? err_set(E(EXIT_USAGE, 76), "%s: holds no config.yaml, so it is no run directory; give one, or a CONFIG.yaml", what) : OK;
+    Err rc =
+        is_run && !sys_exists(file)
+            ? err_set(
+                  E(EXIT_USAGE, 76),
+                  "%s: holds no config.yaml, so it is no run directory; give one, or a CONFIG.yaml",
+                  what)
+            : OK;
     if (!rc) rc = config_read("maps", file, args->opt, args->n_opt, &c);
-    if (!rc && is_run) run = xstrdup(what);                  /* also when it was moved */
+    if (!rc && is_run) run = xstrdup(what); /* also when it was moved */
     else if (!rc) rc = own_out(file, &run);
     if (!rc) dir = cli_given(args, "out") ? xstrdup(c->out) : path_join(run, "maps");
     if (!rc) rc = write_maps(c, run, dir);

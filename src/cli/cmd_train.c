@@ -1,4 +1,5 @@
-/* cmd_train.c - `retort train CONFIG.yaml [key=value ...]`: the loop of train/ with the pages of report/. */
+/* cmd_train.c - `retort train CONFIG.yaml [key=value ...]`: the loop of train/ with the pages of
+ * report/. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,10 +14,13 @@
 
 static const char usage[] =
     "train [CONFIG.yaml] [key=value ...]\n\n"
-    "Trains a student, alone or distilled from a teacher, into the run directory `out`. The same command again goes on\n"
-    "where the last one stopped. --print-config shows the whole configuration and where each value came from.";
+    "Trains a student, alone or distilled from a teacher, into the run directory\n"
+    "`out`. The same command again goes on where the last one stopped. --print-config\n"
+    "shows the whole configuration and where each value came from.";
 
-static Err renew_page(const char *run_dir, void *arg) { return report_write(run_dir); }
+static Err renew_page(const char *run_dir, void *arg) {
+    return report_write(run_dir);
+}
 
 /* The run is complete and safe by now: a page that cannot be made is a warning. */
 static void last_page(const Config *c) {
@@ -38,7 +42,9 @@ Err cmd_train(int argc, char **argv) {
     Config *c = NULL;
     const char *file = args.n_word ? args.word[0] : NULL;
     Err rc = OK;
-    if (!file && !args.n_opt) rc = err_set(E(EXIT_USAGE, 76), "train: nothing to train; usage: retort train CONFIG.yaml [key=value ...], see recipes/");
+    if (!file && !args.n_opt)
+        rc = err_set(E(EXIT_USAGE, 76), "train: nothing to train; usage: retort train CONFIG.yaml "
+                                        "[key=value ...], see recipes/");
     if (!rc) rc = config_read("train", file, args.opt, args.n_opt, &c);
     if (!rc && c->print_config) rc = print_config(c);
     else if (!rc && !(rc = train_run_with(c, &(TrainHooks){.report = renew_page}))) last_page(c);

@@ -26,7 +26,8 @@ static Err open_student(const Config *c, int h, int w, OpenModel *out) {
 /* A number among the options of the task loss, or what RDD has by default when it is not RDD. */
 static double task_number(const Config *c, const char *name, double otherwise) {
     const Option *o = option_find(c->task.method->options, name);
-    return o && o->type == OPT_F64 ? *(const double *)((const char *)c->task.opt + o->offset) : otherwise;
+    return o && o->type == OPT_F64 ? *(const double *)((const char *)c->task.opt + o->offset)
+                                   : otherwise;
 }
 
 Err finish_maps(const Config *c, const char *dir, const char *split, int images) {
@@ -36,7 +37,9 @@ Err finish_maps(const Config *c, const char *dir, const char *split, int images)
     Err rc = open_student(c, 65, 65, &student);
     if (!rc) rc = open_teacher(c, d->n_classes, 65, 65, &teacher);
     TseRule rule = {task_number(c, "min_kept_fraction", 0.0477), task_number(c, "theta", 0.7)};
-    if (!rc) rc = maps_write(dir, d, images, (MapNet){student.net, &student.nodes}, (MapNet){teacher.net, &teacher.nodes}, rule);
+    if (!rc)
+        rc = maps_write(dir, d, images, (MapNet){student.net, &student.nodes},
+                        (MapNet){teacher.net, &teacher.nodes}, rule);
     open_model_close(&student);
     open_model_close(&teacher);
     dataset_close(d);

@@ -4,5 +4,6 @@
 #include "train/config.h"
 /* Pictures of report.images validation images into RUN/maps, then RUN/report.html. */
 Err finish_run(const Config *c);
-Err finish_maps(const Config *c, const char *dir, const char *split, int images);   /* the pictures alone */
+Err finish_maps(const Config *c, const char *dir, const char *split,
+                int images); /* the pictures alone */
 #endif

@@ -1,4 +1,4 @@
-/* main.c - `retort COMMAND ...`: finds the command, prints its one error line, returns its exit code. */
+/* main.c - `retort COMMAND ...`: finds the command, prints its error, returns its exit code. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +12,10 @@
 #include "cli/commands.def"
 #undef COMMAND
 
-static const struct { const char *name, *help; Err (*run)(int argc, char **argv); } commands[] = {
+static const struct {
+    const char *name, *help;
+    Err (*run)(int argc, char **argv);
+} commands[] = {
 #define COMMAND(name, help) {#name, help, cmd_##name},
 #include "cli/commands.def"
 #undef COMMAND
@@ -21,16 +24,21 @@ enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static void print_help(void) {
     printf("retort %s distils big segmentation networks into small ones\n\n", RETORT_VERSION);
-    for (int i = 0; i < COMMANDS; i++) printf("  retort %-8s %s\n", commands[i].name, commands[i].help);
-    printf("\nretort COMMAND --help lists its options. Options are key=value; --x is x=true, --x V is x=V.\n");
+    for (int i = 0; i < COMMANDS; i++)
+        printf("  retort %-8s %s\n", commands[i].name, commands[i].help);
+    printf("\nretort COMMAND --help lists its options.\n"
+           "Options are key=value; --x is x=true, --x V is x=V.\n");
 }
 
 static Err unknown(const char *name) {
     const char *names[COMMANDS];
     for (int i = 0; i < COMMANDS; i++) names[i] = commands[i].name;
     const char *near = str_nearest(name, names, COMMANDS);
-    if (near) return err_set(E(EXIT_USAGE, 76), "%s: there is no such command; did you mean %s?", name, near);
-    return err_set(E(EXIT_USAGE, 76), "%s: there is no such command; retort --help lists them", name);
+    if (near)
+        return err_set(E(EXIT_USAGE, 76), "%s: there is no such command; did you mean %s?", name,
+                       near);
+    return err_set(E(EXIT_USAGE, 76), "%s: there is no such command; retort --help lists them",
+                   name);
 }
 
 static Err dispatch(const char *name, int argc, char **argv) {
@@ -39,13 +47,16 @@ static Err dispatch(const char *name, int argc, char **argv) {
     return unknown(name);
 }
 
-/* A table that did not reach its file is a failure; a reader that had enough (a closed pipe) is none. */
+/* A table that did not reach its file is a failure; a reader that had enough (a pipe) is none. */
 static Err flush_output(Err rc) {
     if ((!fflush(stdout) && !ferror(stdout)) || errno == EPIPE || rc) return rc;
-    return err_set(E(EXIT_OUTPUT, 5), "standard output: %s; what was printed is not complete", strerror(errno));
+    return err_set(E(EXIT_OUTPUT, 5), "standard output: %s; what was printed is not complete",
+                   strerror(errno));
 }
 
-static bool is_help(const char *word) { return !strcmp(word, "--help") || !strcmp(word, "-h") || !strcmp(word, "help"); }
+static bool is_help(const char *word) {
+    return !strcmp(word, "--help") || !strcmp(word, "-h") || !strcmp(word, "help");
+}
 
 int main(int argc, char **argv) {
     char *help[] = {"--help"};
@@ -56,6 +67,6 @@ int main(int argc, char **argv) {
     else rc = is_help(argv[1]) ? dispatch(argv[2], 1, help) : dispatch(argv[1], argc - 2, argv + 2);
     rc = flush_output(rc);
     if (rc >= 1000) log_error_line(rc, err_text());
-    else if (rc) log_info("%s", err_text());             /* stopped by a signal: 128 + N, no failure */
+    else if (rc) log_info("%s", err_text()); /* stopped by a signal: 128 + N, no failure */
     return err_exit_code(rc);
 }

@@ -11,18 +11,22 @@
 #include "io/image.h"
 #include "report/report.h"
 
-/* ---- a network on one image --------------------------------------------------------------------- */
+/* ---- a network on one image ------------------------------------------------------------------ */
 typedef struct {
     Plan *plan;
-    int h, w;                        /* that the plan is for */
-    Grid main, aux;                  /* borrow from the plan */
+    int h, w;       /* that the plan is for */
+    Grid main, aux; /* borrow from the plan */
 } NetView;
 
 static Err view_plan(MapNet m, NetView *v, int h, int w) {
     const ModelNodes *n = m.nodes;
     Node inputs[2] = {n->image, n->rects}, outputs[2] = {n->logits, n->aux};
     Shape shapes[2] = {SHAPE(1, h, w, 3), SHAPE(1, 4)};
-    PlanSpec spec = {.outputs = outputs, .n_outputs = n->aux.id ? 2 : 1, .inputs = inputs, .input_shapes = shapes, .n_inputs = 2};
+    PlanSpec spec = {.outputs = outputs,
+                     .n_outputs = n->aux.id ? 2 : 1,
+                     .inputs = inputs,
+                     .input_shapes = shapes,
+                     .n_inputs = 2};
     plan_close(v->plan);
     *v = (NetView){0};
     TRY(plan_make(m.net, &spec, &v->plan));
@@ -45,7 +49,7 @@ static Err view_run(MapNet m, const Sample *s, NetView *v) {
     return OK;
 }
 
-/* ---- its pictures --------------------------------------------------------------------------------- */
+/* ---- its pictures ---------------------------------------------------------------------------- */
 typedef struct {
     const char *dir, *name;
     int h, w;
@@ -88,7 +92,8 @@ static Err maps_of_image(const PictureOut *p, const Dataset *d, const Sample *s,
         if ((rc = picture_write(p, "tfe"))) goto done;
     }
     if (teacher->plan && student->plan && teacher->main.k == student->main.k) {
-        map_tse(part, student->main, teacher->main, s->label, s->h, s->w, rule.fraction, rule.theta);
+        map_tse(part, student->main, teacher->main, s->label, s->h, s->w, rule.fraction,
+                rule.theta);
         overlay_parts(p->rgb, part, pixels);
         rc = picture_write(p, "tse");
     }
@@ -112,7 +117,8 @@ static Err classes_write(const char *dir, const Dataset *d) {
     for (int k = 0; k < d->n_classes; k++) {
         str_add(&s, k ? ", {\"name\": " : "[{\"name\": ");
         str_json(&s, d->class_names[k]);
-        str_addf(&s, ", \"rgb\": [%d, %d, %d]}", d->palette[k][0], d->palette[k][1], d->palette[k][2]);
+        str_addf(&s, ", \"rgb\": [%d, %d, %d]}", d->palette[k][0], d->palette[k][1],
+                 d->palette[k][2]);
     }
     str_add(&s, "]\n");
     Err rc = durable_write_all(file, s.s, s.n);
@@ -127,7 +133,7 @@ Err maps_write(const char *dir, Dataset *d, int n, MapNet student, MapNet teache
     if (!rc) rc = classes_write(dir, d);
     if (n > d->n) n = d->n;
     for (int i = 0; i < n && !rc; i++) {
-        int at = (int)((int64_t)i * d->n / n);       /* spread over the split: neighbours look alike */
+        int at = (int)((int64_t)i * d->n / n); /* spread over the split: neighbours look alike */
         Sample s = {0};
         if ((rc = dataset_read(d, at, &s))) break;
         char *name = picture_name(d->names[at]);

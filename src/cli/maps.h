@@ -4,9 +4,14 @@
 #include "data/data.h"
 #include "models/model.h"
 
-typedef struct MapNet { Net *net; const ModelNodes *nodes; } MapNet;         /* net NULL: absent */
-typedef struct TseRule { double fraction, theta; } TseRule;
-/* Writes DIR/NAME.{image,label,teacher,student,tfe,tse}.png of n images spread over the split; those that
- * cannot be made (no teacher, no auxiliary head) are left out. */
+typedef struct MapNet {
+    Net *net;
+    const ModelNodes *nodes;
+} MapNet; /* net NULL: absent */
+typedef struct TseRule {
+    double fraction, theta;
+} TseRule;
+/* Writes DIR/NAME.{image,label,teacher,student,tfe,tse}.png of n images spread over the split;
+ * those that cannot be made (no teacher, no auxiliary head) are left out. */
 Err maps_write(const char *dir, Dataset *d, int n, MapNet student, MapNet teacher, TseRule rule);
 #endif

@@ -3,8 +3,8 @@
  *
  * The published lists hold absolute paths of their author's machine, so the last two components of
  * each entry are joined to ROOT ("/SegNet/CamVid/train/a.png" -> "ROOT/train/a.png") and may not be
- * "..". Links may not lead out of ROOT either, unless data.follow_links says so: a list that came with
- * the data must not make us read, and show, anybody's files. */
+ * "..". Links may not lead out of ROOT either, unless data.follow_links says so: a list that came
+ * with the data must not make us read, and show, anybody's files. */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,10 +111,11 @@ static Err check_pairs(Dataset *d, bool skip) {
     }
     Err rc = OK;
     if (missing)
-        rc = err_set(E(EXIT_DATA, 31),
-                     "split %s: %d of %d images without label or labels without image: %s%s; add the "
-                     "files, remove the lines, or set data.skip_unpaired=true",
-                     d->split, missing, d->n, list.s, missing > SHOWN ? ", ..." : "");
+        rc = err_set(
+            E(EXIT_DATA, 31),
+            "split %s: %d of %d images without label or labels without image: %s%s; add the "
+            "files, remove the lines, or set data.skip_unpaired=true",
+            d->split, missing, d->n, list.s, missing > SHOWN ? ", ..." : "");
     d->n = kept;
     str_free(&list);
     return rc;
@@ -153,8 +154,8 @@ static Err camvid_open(Dataset *d, const DataOptions *o, const char *split) {
     TRY(check_unique(d));
     TRY(check_pairs(d, o->skip_unpaired));
     if (d->n) return OK;
-    return err_set(E(EXIT_DATA, 30), "%s: 0 pairs found; looked for lines of an image and a label file",
-                   list);
+    return err_set(E(EXIT_DATA, 30),
+                   "%s: 0 pairs found; looked for lines of an image and a label file", list);
 }
 
 static Err camvid_read(Dataset *d, int i, Sample *out) {

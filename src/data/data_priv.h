@@ -5,8 +5,18 @@
 
 /* The classes of CamVid as SegNet grouped them; scenes draws the same ones. */
 typedef enum {
-    CLASS_SKY, CLASS_BUILDING, CLASS_POLE, CLASS_ROAD, CLASS_PAVEMENT, CLASS_TREE, CLASS_SIGN,
-    CLASS_FENCE, CLASS_CAR, CLASS_PEDESTRIAN, CLASS_CYCLIST, STREET_CLASSES
+    CLASS_SKY,
+    CLASS_BUILDING,
+    CLASS_POLE,
+    CLASS_ROAD,
+    CLASS_PAVEMENT,
+    CLASS_TREE,
+    CLASS_SIGN,
+    CLASS_FENCE,
+    CLASS_CAR,
+    CLASS_PEDESTRIAN,
+    CLASS_CYCLIST,
+    STREET_CLASSES
 } StreetClass;
 extern const char *const street_names[STREET_CLASSES];
 extern const uint8_t street_palette[STREET_CLASSES][3];

@@ -6,8 +6,8 @@
  * does not matter for an epoch's cost, and lent samples can stay where they are until the data set
  * is closed.
  *
- * Each sample is also looked at once for what is no error but worth a warning: classes that never occur,
- * labels that are all void, rotations asked for and not made. */
+ * Each sample is also looked at once for what is no error but worth a warning: classes that never
+ * occur, labels that are all void, rotations asked for and not made. */
 #include "data/data.h"
 
 #include <stdlib.h>
@@ -46,12 +46,12 @@ static Err unknown_kind(const char *kind) {
     for (int i = 0; i < N_DEFS; i++) names[i] = defs[i]->name;
     const char *near = str_nearest(kind, names, N_DEFS);
     if (near)
-        return err_set(E(EXIT_USAGE, 76), "data.kind: there is no data set %s; did you mean %s?", kind,
-                       near);
+        return err_set(E(EXIT_USAGE, 76), "data.kind: there is no data set %s; did you mean %s?",
+                       kind, near);
     Str list = {0};
     for (int i = 0; i < N_DEFS; i++) str_addf(&list, "%s%s", i ? ", " : "", names[i]);
-    Err rc = err_set(E(EXIT_USAGE, 76), "data.kind: there is no data set %s; choose one of %s", kind,
-                     list.s);
+    Err rc = err_set(E(EXIT_USAGE, 76), "data.kind: there is no data set %s; choose one of %s",
+                     kind, list.s);
     str_free(&list);
     return rc;
 }
@@ -62,7 +62,8 @@ void sample_free(Sample *s) {
     *s = (Sample){0};
 }
 
-/* ---- worth a warning ---------------------------------------------------------------------------- */
+/* ---- worth a warning ----------------------------------------------------------------------------
+ */
 struct Tally {
     bool *looked; /* [n] */
     int left, empty, turned;
@@ -86,13 +87,16 @@ static void tally_warn(const Dataset *d) {
     Str absent = {0};
     for (int k = 0; k < d->n_classes; k++)
         if (!t->seen[k]) str_addf(&absent, "%s%s", absent.n ? ", " : "", d->class_names[k]);
-    if (absent.n) log_warn("%s/%s: classes that no label shows: %s", d->def->name, d->split, absent.s);
+    if (absent.n)
+        log_warn("%s/%s: classes that no label shows: %s", d->def->name, d->split, absent.s);
     if (t->empty)
-        log_warn("%s/%s: %d of %d labels are void all over", d->def->name, d->split, t->empty, d->n);
+        log_warn("%s/%s: %d of %d labels are void all over", d->def->name, d->split, t->empty,
+                 d->n);
     if (t->turned)
-        log_warn("%s/%s: %d of %d images ask for a rotation (EXIF); pixels are taken as stored, which "
-                 "is what their labels fit",
-                 d->def->name, d->split, t->turned, d->n);
+        log_warn(
+            "%s/%s: %d of %d images ask for a rotation (EXIF); pixels are taken as stored, which "
+            "is what their labels fit",
+            d->def->name, d->split, t->turned, d->n);
     str_free(&absent);
 }
 
@@ -111,7 +115,8 @@ static void tally_add(Dataset *d, int i, const Sample *s) {
     if (--t->left == 0) tally_warn(d);
 }
 
-/* ---- opening ------------------------------------------------------------------------------------ */
+/* ---- opening ------------------------------------------------------------------------------------
+ */
 void dataset_move(Dataset *d, int from, int to) {
     d->names[to] = d->names[from];
     d->image_paths[to] = d->image_paths[from];

@@ -46,10 +46,11 @@ static Err scenes_open(Dataset *d, const DataOptions *o, const char *split) {
                   or_default(o->scenes_w, DEFAULT_W)};
     if (s->h < SIDE_MIN || s->w < SIDE_MIN || s->h > SIDE_MAX || s->w > SIDE_MAX ||
         counts[k] > COUNT_MAX)
-        return err_set(E(EXIT_USAGE, 76),
-                       "scenes: %d pictures of %dx%d; data.scenes.size may have sides of %d to %d, and "
-                       "there may be %d pictures",
-                       counts[k], s->h, s->w, SIDE_MIN, SIDE_MAX, COUNT_MAX);
+        return err_set(
+            E(EXIT_USAGE, 76),
+            "scenes: %d pictures of %dx%d; data.scenes.size may have sides of %d to %d, and "
+            "there may be %d pictures",
+            counts[k], s->h, s->w, SIDE_MIN, SIDE_MAX, COUNT_MAX);
     d->impl = s;
     d->n = counts[k];
     d->n_classes = STREET_CLASSES;

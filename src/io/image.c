@@ -12,11 +12,23 @@
 static const size_t FILE_MAX = (size_t)1 << 30;
 typedef enum { KIND_PNG, KIND_JPEG } Kind;
 
-static const struct { const char *magic; size_t n; const char *name; } others[] = {
-    {"GIF8", 4, "a GIF image"},       {"BM", 2, "a BMP image"},           {"II*\0", 4, "a TIFF image"},
-    {"MM\0*", 4, "a TIFF image"},     {"RIFF", 4, "a RIFF file (WebP?)"}, {"%PDF", 4, "a PDF document"},
-    {"PK\3\4", 4, "a zip archive"},   {"\x1f\x8b", 2, "gzip data"},       {"\0\0\0\x0cjP  ", 8, "a JPEG 2000 image"},
-    {"P5", 2, "a PGM image"},         {"P6", 2, "a PPM image"},           {"\x93NUMPY", 6, "a NumPy array"},
+static const struct {
+    const char *magic;
+    size_t n;
+    const char *name;
+} others[] = {
+    {"GIF8", 4, "a GIF image"},
+    {"BM", 2, "a BMP image"},
+    {"II*\0", 4, "a TIFF image"},
+    {"MM\0*", 4, "a TIFF image"},
+    {"RIFF", 4, "a RIFF file (WebP?)"},
+    {"%PDF", 4, "a PDF document"},
+    {"PK\3\4", 4, "a zip archive"},
+    {"\x1f\x8b", 2, "gzip data"},
+    {"\0\0\0\x0cjP  ", 8, "a JPEG 2000 image"},
+    {"P5", 2, "a PGM image"},
+    {"P6", 2, "a PPM image"},
+    {"\x93NUMPY", 6, "a NumPy array"},
     {"version https://git-lfs", 23, "a Git LFS pointer, not the file itself"},
 };
 
@@ -33,20 +45,29 @@ static const char *describe(const uint8_t *data, size_t n) {
 }
 
 static Err sniff(const uint8_t *data, size_t n, const char *name, Kind *kind) {
-    static const uint8_t png[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'}, jpeg[3] = {0xff, 0xd8, 0xff};
+    static const uint8_t png[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'},
+                         jpeg[3] = {0xff, 0xd8, 0xff};
     if (n == 0) return err_set(E(EXIT_DATA, 38), "%s: the file is empty; replace it", name);
     if (n >= sizeof png && !memcmp(data, png, sizeof png)) return *kind = KIND_PNG, OK;
     if (n >= sizeof jpeg && !memcmp(data, jpeg, sizeof jpeg)) return *kind = KIND_JPEG, OK;
     if ((n < sizeof png && !memcmp(data, png, n)) || (n < sizeof jpeg && !memcmp(data, jpeg, n)))
-        return err_set(E(EXIT_DATA, 38), "%s: the image is cut short after %zu bytes; replace it", name, n);
-    return err_set(E(EXIT_DATA, 43), "%s: is %s, not a PNG or JPEG image; convert or remove it", name, describe(data, n));
+        return err_set(E(EXIT_DATA, 38), "%s: the image is cut short after %zu bytes; replace it",
+                       name, n);
+    return err_set(E(EXIT_DATA, 43), "%s: is %s, not a PNG or JPEG image; convert or remove it",
+                   name, describe(data, n));
 }
 
 Err io_image_check_size(const char *name, uint64_t h, uint64_t w, int row) {
-    if (h == 0 || w == 0) return err_set(E(EXIT_DATA, row), "%s: the header says %" PRIu64 " x %" PRIu64 " pixels; replace the image", name, w, h);
+    if (h == 0 || w == 0)
+        return err_set(E(EXIT_DATA, row),
+                       "%s: the header says %" PRIu64 " x %" PRIu64 " pixels; replace the image",
+                       name, w, h);
     if (h > IMAGE_SIDE_MAX || w > IMAGE_SIDE_MAX || h * w > IMAGE_PIXELS_MAX)
-        return err_set(E(EXIT_DATA, row), "%s: %" PRIu64 " x %" PRIu64 " pixels are more than the limit of %d a side and %d in all; cut the image into tiles",
-                       name, w, h, IMAGE_SIDE_MAX, IMAGE_PIXELS_MAX);
+        return err_set(
+            E(EXIT_DATA, row),
+            "%s: %" PRIu64 " x %" PRIu64
+            " pixels are more than the limit of %d a side and %d in all; cut the image into tiles",
+            name, w, h, IMAGE_SIDE_MAX, IMAGE_PIXELS_MAX);
     return OK;
 }
 
@@ -54,7 +75,8 @@ Err image_decode_rgb(const uint8_t *data, size_t bytes, const char *name, Image 
     Kind kind;
     *out = (Image){0};
     TRY(sniff(data, bytes, name, &kind));
-    return kind == KIND_PNG ? io_png_decode(data, bytes, name, false, out) : io_jpeg_decode(data, bytes, name, out);
+    return kind == KIND_PNG ? io_png_decode(data, bytes, name, false, out)
+                            : io_jpeg_decode(data, bytes, name, out);
 }
 
 Err image_decode_labels(const uint8_t *data, size_t bytes, const char *name, Image *out) {
@@ -62,7 +84,10 @@ Err image_decode_labels(const uint8_t *data, size_t bytes, const char *name, Ima
     *out = (Image){0};
     TRY(sniff(data, bytes, name, &kind));
     if (kind == KIND_JPEG)
-        return err_set(E(EXIT_DATA, 36), "%s: labels in a JPEG are blurred by its compression; give them as PNG with one index per pixel", name);
+        return err_set(E(EXIT_DATA, 36),
+                       "%s: labels in a JPEG are blurred by its compression; give them as PNG with "
+                       "one index per pixel",
+                       name);
     return io_png_decode(data, bytes, name, true, out);
 }
 
@@ -76,5 +101,9 @@ static Err read_image(const char *path, Decode decode, Image *out) {
     return rc;
 }
 
-Err image_read_rgb(const char *path, Image *out) { return read_image(path, image_decode_rgb, out); }
-Err image_read_labels(const char *path, Image *out) { return read_image(path, image_decode_labels, out); }
+Err image_read_rgb(const char *path, Image *out) {
+    return read_image(path, image_decode_rgb, out);
+}
+Err image_read_labels(const char *path, Image *out) {
+    return read_image(path, image_decode_labels, out);
+}

@@ -1,15 +1,23 @@
 /* image.h - PNG and JPEG to and from bytes. The kind is told by the content, never by the name.
  * Decoders are pure functions over bytes; a file that draws a single warning of its decoder is bad.
- * EXIF orientation is ignored, so that an image always fits its label map; `turned` says that a JPEG asks for it. */
+ * EXIF orientation is ignored, so that an image always fits its label map; `turned` says that a
+ * JPEG asks for it. */
 #ifndef RETORT_IO_IMAGE_H
 #define RETORT_IO_IMAGE_H
 #include "base/mem.h"
-typedef struct { int h, w, channels; uint8_t *px; bool turned; } Image;     /* H x W x channels bytes; caller frees px */
-Err image_read_rgb(const char *path, Image *out);               /* PNG or JPEG -> 3 channels */
-Err image_read_labels(const char *path, Image *out);            /* PNG -> 1 channel of indices, never colour-converted */
+typedef struct {
+    int h, w, channels;
+    uint8_t *px; /* H x W x channels; caller frees */
+    bool turned;
+} Image;
+Err image_read_rgb(const char *path, Image *out); /* PNG or JPEG -> 3 channels */
+/* PNG -> 1 channel of indices, never colour-converted. */
+Err image_read_labels(const char *path, Image *out);
 Err image_write_png_rgb(const char *path, const uint8_t *rgb, int h, int w);
-Err image_write_png_palette(const char *path, const uint8_t *index, int h, int w, const uint8_t (*palette)[3], int n);
-Err image_encode_png_rgb(const uint8_t *rgb, int h, int w, uint8_t **out, size_t *bytes);   /* caller frees */
+Err image_write_png_palette(const char *path, const uint8_t *index, int h, int w,
+                            const uint8_t (*palette)[3], int n);
+/* The caller frees *out. */
+Err image_encode_png_rgb(const uint8_t *rgb, int h, int w, uint8_t **out, size_t *bytes);
 /* The same from bytes; name is only for error texts. */
 Err image_decode_rgb(const uint8_t *data, size_t bytes, const char *name, Image *out);
 Err image_decode_labels(const uint8_t *data, size_t bytes, const char *name, Image *out);

@@ -1,12 +1,13 @@
 /* jpeg.c - JPEG to RGB bytes by libjpeg(-turbo).
  *
- * Any warning of the decoder is an error: libjpeg fills what it cannot read with grey, and a network
- * would learn from that. Progressive files are limited to SCANS_MAX scans (each costs a pass over the
- * image) and the decoder to MEMORY_MAX. CMYK is refused: its conversion needs a colour profile. */
-#include <stdio.h>
-#include <jpeglib.h>
+ * Any warning of the decoder is an error: libjpeg fills what it cannot read with grey, and a
+ * network would learn from that. Progressive files are limited to SCANS_MAX scans (each costs a
+ * pass over the image) and the decoder to MEMORY_MAX. CMYK is refused: its conversion needs a
+ * colour profile. */
 #include <jerror.h>
+#include <jpeglib.h>
 #include <setjmp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,18 +17,20 @@ enum { SCANS_MAX = 100, EXIF_BYTES_MAX = 65533 };
 static const long MEMORY_MAX = 1000L * 1000 * 1000;
 
 typedef struct {
-    struct jpeg_error_mgr    errors;    /* first: libjpeg hands back a pointer to it */
+    struct jpeg_error_mgr errors; /* first: libjpeg hands back a pointer to it */
     struct jpeg_progress_mgr progress;
     struct jpeg_decompress_struct j;
-    jmp_buf     jump;
+    jmp_buf jump;
     const char *name;
-    bool        too_many_scans;
-    uint8_t    *px;                     /* decoded rows; owned until moved to the Image */
+    bool too_many_scans;
+    uint8_t *px; /* decoded rows; owned until moved to the Image */
 } Reader;
 
-static _Noreturn void on_error(j_common_ptr j) { longjmp(((Reader *)j->err)->jump, 1); }
+static _Noreturn void on_error(j_common_ptr j) {
+    longjmp(((Reader *)j->err)->jump, 1);
+}
 static void on_message(j_common_ptr j, int level) {
-    if (level < 0) on_error(j);         /* -1 is a warning; 0 and above are traces */
+    if (level < 0) on_error(j); /* -1 is a warning; 0 and above are traces */
 }
 static void on_progress(j_common_ptr j) {
     Reader *r = (Reader *)j->err;
@@ -40,14 +43,19 @@ static Err decode_error(Reader *r) {
     char text[JMSG_LENGTH_MAX];
     int code = r->errors.msg_code;
     if (r->too_many_scans)
-        return err_set(E(EXIT_DATA, 41), "%s: the JPEG has more than %d scans; save it anew", r->name, SCANS_MAX);
+        return err_set(E(EXIT_DATA, 41), "%s: the JPEG has more than %d scans; save it anew",
+                       r->name, SCANS_MAX);
     if (code == JWRN_JPEG_EOF || code == JERR_INPUT_EOF || code == JERR_INPUT_EMPTY)
         return err_set(E(EXIT_DATA, 38), "%s: the JPEG is cut short; replace it", r->name);
     r->errors.format_message((j_common_ptr)&r->j, text);
     if (code == JERR_OUT_OF_MEMORY || code == JERR_NO_BACKING_STORE)
-        return err_set(E(EXIT_DATA, 41), "%s: decoding the JPEG needs more than %ld bytes; save it smaller", r->name, MEMORY_MAX);
-    if (code == JERR_BAD_PRECISION || code == JERR_EMPTY_IMAGE || code == JERR_SOF_UNSUPPORTED || code == JERR_IMAGE_TOO_BIG)
-        return err_set(E(EXIT_DATA, 41), "%s: this kind of JPEG is not supported (%s); save it anew", r->name, text);
+        return err_set(E(EXIT_DATA, 41),
+                       "%s: decoding the JPEG needs more than %ld bytes; save it smaller", r->name,
+                       MEMORY_MAX);
+    if (code == JERR_BAD_PRECISION || code == JERR_EMPTY_IMAGE || code == JERR_SOF_UNSUPPORTED ||
+        code == JERR_IMAGE_TOO_BIG)
+        return err_set(E(EXIT_DATA, 41),
+                       "%s: this kind of JPEG is not supported (%s); save it anew", r->name, text);
     return err_set(E(EXIT_DATA, 39), "%s: the JPEG is damaged (%s); replace it", r->name, text);
 }
 
@@ -62,11 +70,13 @@ static Err read_header(Reader *r, const uint8_t *data, size_t bytes) {
     jpeg_read_header(&r->j, TRUE);
     TRY(io_image_check_size(r->name, r->j.image_height, r->j.image_width, 41));
     if (r->j.num_components != 1 && r->j.num_components != 3)
-        return err_set(E(EXIT_DATA, 41), "%s: the JPEG has %d colour components (CMYK?); save it as RGB", r->name, r->j.num_components);
+        return err_set(E(EXIT_DATA, 41),
+                       "%s: the JPEG has %d colour components (CMYK?); save it as RGB", r->name,
+                       r->j.num_components);
     return OK;
 }
 
-/* ---- EXIF: "Exif\0\0", then a TIFF header of either byte order, whose first directory may hold the tag --- */
+/* ---- EXIF: "Exif\0\0", then a TIFF header of either byte order, whose first directory may hold */
 static uint32_t number(const uint8_t *p, int bytes, bool little) {
     uint32_t v = 0;
     for (int i = 0; i < bytes; i++) v = v << 8 | p[little ? bytes - 1 - i : i];
@@ -91,7 +101,8 @@ static bool tiff_turns(const uint8_t *t, size_t n) {
 static bool is_turned(const Reader *r) {
     enum { PREFIX = 6 };
     for (jpeg_saved_marker_ptr m = r->j.marker_list; m; m = m->next)
-        if (m->data_length > PREFIX && !memcmp(m->data, "Exif\0\0", PREFIX)) return tiff_turns(m->data + PREFIX, m->data_length - PREFIX);
+        if (m->data_length > PREFIX && !memcmp(m->data, "Exif\0\0", PREFIX))
+            return tiff_turns(m->data + PREFIX, m->data_length - PREFIX);
     return false;
 }
 
@@ -121,8 +132,11 @@ Err io_jpeg_decode(const uint8_t *data, size_t bytes, const char *name, Image *o
     open_reader(&r, name);
     Err rc = read_header(&r, data, bytes);
     size_t h = r.j.image_height, w = r.j.image_width;
-    if (!rc && !(r.px = malloc(h * w * 3))) rc = err_set(E(EXIT_LIMIT, 23), "%s: out of memory, %zu bytes wanted for its pixels", name, h * w * 3);
-    const bool turned = !rc && is_turned(&r);   /* before libjpeg frees the markers with the last row */
+    if (!rc && !(r.px = malloc(h * w * 3)))
+        rc = err_set(E(EXIT_LIMIT, 23), "%s: out of memory, %zu bytes wanted for its pixels", name,
+                     h * w * 3);
+    const bool turned =
+        !rc && is_turned(&r); /* before libjpeg frees the markers with the last row */
     if (!rc) rc = read_rows(&r);
     if (!rc) *out = (Image){(int)h, (int)w, 3, r.px, turned}, r.px = NULL;
     jpeg_destroy_decompress(&r.j);

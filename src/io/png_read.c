@@ -1,9 +1,10 @@
 /* png_read.c - PNG to bytes by libpng's row interface.
  *
- * Limits come before allocation: sides and pixels from the header, and the decompressed size against
- * what deflate can possibly make of the file (1032 : 1), so a tiny file never reserves gigabytes.
- * Text, colour-profile and unknown chunks are skipped unread; every checksum must hold. Not done:
- * gamma and colour profiles (labels must not change, and training data are taken as they are). */
+ * Limits come before allocation: sides and pixels from the header, and the decompressed size
+ * against what deflate can possibly make of the file (1032 : 1), so a tiny file never reserves
+ * gigabytes. Text, colour-profile and unknown chunks are skipped unread; every checksum must hold.
+ * Not done: gamma and colour profiles (labels must not change, and training data are taken as they
+ * are). */
 #include <png.h>
 #include <setjmp.h>
 #include <stdio.h>
@@ -16,16 +17,16 @@ enum { CHUNK_BYTES_MAX = 8 * 1000 * 1000, CHUNKS_CACHED_MAX = 64, DEFLATE_RATIO 
 
 typedef struct {
     png_structp png;
-    png_infop   info;
-    const uint8_t *data;                /* the file, borrowed */
-    size_t      bytes, at;
+    png_infop info;
+    const uint8_t *data; /* the file, borrowed */
+    size_t bytes, at;
     const char *name;
-    bool        cut;                    /* a read went past the end */
-    char        message[128];           /* libpng's own words */
-    uint8_t    *px;                     /* decoded rows; owned until moved to the Image */
-    size_t      stride;
-    uint32_t    h, w;
-    int         depth, colour;
+    bool cut;          /* a read went past the end */
+    char message[128]; /* libpng's own words */
+    uint8_t *px;       /* decoded rows; owned until moved to the Image */
+    size_t stride;
+    uint32_t h, w;
+    int depth, colour;
 } Reader;
 
 static void on_error(png_structp png, png_const_charp message) {
@@ -47,8 +48,11 @@ static void on_read(png_structp png, png_bytep dst, size_t n) {
 
 /* After a longjmp: cut short is row 38, everything else is damage. */
 static Err decode_error(const Reader *r) {
-    if (r->cut) return err_set(E(EXIT_DATA, 38), "%s: the PNG is cut short after %zu bytes; replace it", r->name, r->bytes);
-    return err_set(E(EXIT_DATA, 39), "%s: the PNG is damaged (%s); replace it", r->name, r->message);
+    if (r->cut)
+        return err_set(E(EXIT_DATA, 38), "%s: the PNG is cut short after %zu bytes; replace it",
+                       r->name, r->bytes);
+    return err_set(E(EXIT_DATA, 39), "%s: the PNG is damaged (%s); replace it", r->name,
+                   r->message);
 }
 
 /* Header: up to the first IDAT. False after a libpng error. */
@@ -58,7 +62,8 @@ static bool read_header(Reader *r) {
     png_set_user_limits(r->png, IMAGE_SIDE_MAX, IMAGE_SIDE_MAX);
     png_set_chunk_cache_max(r->png, CHUNKS_CACHED_MAX);
     png_set_chunk_malloc_max(r->png, CHUNK_BYTES_MAX);
-    png_set_keep_unknown_chunks(r->png, PNG_HANDLE_CHUNK_NEVER, NULL, -1);     /* -1: known ancillary ones too */
+    png_set_keep_unknown_chunks(r->png, PNG_HANDLE_CHUNK_NEVER, NULL,
+                                -1); /* -1: known ancillary ones too */
     png_set_crc_action(r->png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
     png_set_benign_errors(r->png, 0);
     png_read_info(r->png, r->info);
@@ -78,7 +83,7 @@ static bool read_rows(Reader *r) {
 static bool set_transforms(Reader *r, bool labels) {
     if (setjmp(png_jmpbuf(r->png))) return false;
     if (labels) {
-        png_set_packing(r->png);        /* 1, 2, 4 bits to a byte each, values as they are */
+        png_set_packing(r->png); /* 1, 2, 4 bits to a byte each, values as they are */
     } else {
         png_set_expand(r->png);
         if (r->depth == 16) png_set_scale_16(r->png);
@@ -94,8 +99,12 @@ static bool set_transforms(Reader *r, bool labels) {
 /* Labels: palette and grey keep their indices, everything else has none. */
 static Err check_label_type(const Reader *r) {
     if (r->colour == PNG_COLOR_TYPE_PALETTE || r->colour == PNG_COLOR_TYPE_GRAY) return OK;
-    const char *what = r->colour == PNG_COLOR_TYPE_GRAY_ALPHA ? "grey with alpha" : r->colour == PNG_COLOR_TYPE_RGB ? "RGB colour" : "RGB colour with alpha";
-    return err_set(E(EXIT_DATA, 36), "%s: the label map is %s, which says no class index; give a palette or grey PNG with one index per pixel",
+    const char *what = r->colour == PNG_COLOR_TYPE_GRAY_ALPHA ? "grey with alpha"
+                       : r->colour == PNG_COLOR_TYPE_RGB      ? "RGB colour"
+                                                              : "RGB colour with alpha";
+    return err_set(E(EXIT_DATA, 36),
+                   "%s: the label map is %s, which says no class index; give a palette or grey PNG "
+                   "with one index per pixel",
                    r->name, what);
 }
 
@@ -106,7 +115,9 @@ static Err narrow_labels(Reader *r) {
         uint8_t *dst = r->px + (size_t)y * r->w;
         for (uint32_t x = 0; x < r->w; x++) {
             if (src[2 * x])
-                return err_set(E(EXIT_DATA, 36), "%s: 16-bit label %d at (%u,%u) is above 255; give class indices, not instances",
+                return err_set(E(EXIT_DATA, 36),
+                               "%s: 16-bit label %d at (%u,%u) is above 255; give class indices, "
+                               "not instances",
                                r->name, src[2 * x] * 256 + src[2 * x + 1], x, y);
             dst[x] = src[2 * x + 1];
         }
@@ -114,13 +125,18 @@ static Err narrow_labels(Reader *r) {
     return OK;
 }
 
-static uint32_t big_endian(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
+static uint32_t big_endian(const uint8_t *p) {
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
 
-/* The sides that the header tells are within the limits; libpng's own refusal would not say which. */
+/* The header's sides are within the limits; libpng's own refusal would not say which. */
 static Err check_size(const uint8_t *data, size_t bytes, const char *name) {
     enum { IHDR_AT = 12, WIDTH_AT = 16, HEIGHT_AT = 20, NEEDED = 24 };
-    if (bytes < NEEDED) return err_set(E(EXIT_DATA, 38), "%s: the PNG is cut short after %zu bytes; replace it", name, bytes);
-    if (memcmp(data + IHDR_AT, "IHDR", 4)) return err_set(E(EXIT_DATA, 39), "%s: the PNG is damaged (no IHDR); replace it", name);
+    if (bytes < NEEDED)
+        return err_set(E(EXIT_DATA, 38), "%s: the PNG is cut short after %zu bytes; replace it",
+                       name, bytes);
+    if (memcmp(data + IHDR_AT, "IHDR", 4))
+        return err_set(E(EXIT_DATA, 39), "%s: the PNG is damaged (no IHDR); replace it", name);
     uint32_t width = big_endian(data + WIDTH_AT), height = big_endian(data + HEIGHT_AT);
     return io_image_check_size(name, height, width, 40);
 }
@@ -129,12 +145,17 @@ static Err decode(Reader *r, bool labels, Image *out) {
     TRY(check_size(r->data, r->bytes, r->name));
     if (!read_header(r)) return decode_error(r);
     if (labels) TRY(check_label_type(r));
-    size_t raw = ((size_t)r->w * png_get_channels(r->png, r->info) * (size_t)r->depth + 7) / 8 * r->h;
+    size_t raw =
+        ((size_t)r->w * png_get_channels(r->png, r->info) * (size_t)r->depth + 7) / 8 * r->h;
     if (raw / DEFLATE_RATIO > r->bytes)
-        return err_set(E(EXIT_DATA, 40), "%s: %zu bytes cannot hold the %u x %u pixels of the header; replace the image", r->name, r->bytes, r->w, r->h);
+        return err_set(
+            E(EXIT_DATA, 40),
+            "%s: %zu bytes cannot hold the %u x %u pixels of the header; replace the image",
+            r->name, r->bytes, r->w, r->h);
     if (!set_transforms(r, labels)) return decode_error(r);
     if (!(r->px = malloc(r->stride * r->h)))
-        return err_set(E(EXIT_LIMIT, 23), "%s: out of memory, %zu bytes wanted for its pixels", r->name, r->stride * r->h);
+        return err_set(E(EXIT_LIMIT, 23), "%s: out of memory, %zu bytes wanted for its pixels",
+                       r->name, r->stride * r->h);
     if (!read_rows(r)) return decode_error(r);
     if (labels && r->depth == 16) TRY(narrow_labels(r));
     *out = (Image){(int)r->h, (int)r->w, labels ? 1 : 3, r->px, false};
@@ -146,7 +167,8 @@ Err io_png_decode(const uint8_t *data, size_t bytes, const char *name, bool labe
     Reader r = {.data = data, .bytes = bytes, .name = name};
     r.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &r, on_error, on_warning);
     r.info = r.png ? png_create_info_struct(r.png) : NULL;
-    Err rc = r.info ? decode(&r, labels, out) : err_set(E(EXIT_LIMIT, 23), "%s: out of memory for the PNG decoder", name);
+    Err rc = r.info ? decode(&r, labels, out)
+                    : err_set(E(EXIT_LIMIT, 23), "%s: out of memory for the PNG decoder", name);
     png_destroy_read_struct(&r.png, &r.info, NULL);
     free(r.px);
     return rc;

@@ -1,7 +1,7 @@
 /* safetensors.c - reading, verifying and writing safetensors files.
  *
- * st_read and st_verify fetch the header, check all of it, and only then the tensors one by one: peak
- * memory is the tensors' own. st_parse does the same over bytes, for tests and fuzzing. */
+ * st_read and st_verify fetch the header, check all of it, and only then the tensors one by one:
+ * peak memory is the tensors' own. st_parse does the same over bytes, for tests and fuzzing. */
 #include "io/safetensors.h"
 
 #include <inttypes.h>
@@ -12,14 +12,15 @@
 #include "base/sys.h"
 #include "io/safetensors_priv.h"
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "files are little-endian and read as they are");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "files are little-endian and read as they are");
 
 /* Where the bytes come from: memory, or a file when data is NULL. */
 typedef struct {
-    const char    *name;
+    const char *name;
     const uint8_t *data;
-    uint64_t       bytes;
-    int            exit_code;
+    uint64_t bytes;
+    int exit_code;
 } Source;
 
 static Err fetch(const Source *s, uint64_t offset, void *dst, size_t n) {
@@ -34,9 +35,17 @@ static Err check_length(const Source *s, uint64_t n) {
     if (n > 1 && n <= room && n <= ST_HEADER_MAX) return OK;
     uint64_t swapped = __builtin_bswap64(n);
     if (swapped > 1 && swapped <= room && swapped <= ST_HEADER_MAX)
-        return err_set(E(s->exit_code, 16), "%s: the header length is byte-swapped; write the file in little-endian order", s->name);
-    const char *why = n <= room && n > 1 ? "more than the limit of 100 MB" : n <= 1 ? "too small" : "more than the file holds";
-    return err_set(E(s->exit_code, 50), "%s: a header of %" PRIu64 " bytes is %s; the file is cut short, damaged or not a safetensors file", s->name, n, why);
+        return err_set(
+            E(s->exit_code, 16),
+            "%s: the header length is byte-swapped; write the file in little-endian order",
+            s->name);
+    const char *why = n <= room && n > 1 ? "more than the limit of 100 MB"
+                      : n <= 1           ? "too small"
+                                         : "more than the file holds";
+    return err_set(E(s->exit_code, 50),
+                   "%s: a header of %" PRIu64
+                   " bytes is %s; the file is cut short, damaged or not a safetensors file",
+                   s->name, n, why);
 }
 
 /* Fetch and parse the header; *data_at is where the data begin. */
@@ -44,25 +53,36 @@ static Err open_header(const Source *s, Arena *arena, StHeader *h, uint64_t *dat
     uint64_t n;
     *h = (StHeader){0};
     if (s->bytes < ST_LENGTH_BYTES)
-        return err_set(E(s->exit_code, 50), "%s: only %" PRIu64 " bytes; the file is cut short or not a safetensors file", s->name, s->bytes);
+        return err_set(E(s->exit_code, 50),
+                       "%s: only %" PRIu64
+                       " bytes; the file is cut short or not a safetensors file",
+                       s->name, s->bytes);
     TRY(fetch(s, 0, &n, sizeof n));
     TRY(check_length(s, n));
     char *text = xcalloc((size_t)n + 1, 1);
     Err rc = fetch(s, ST_LENGTH_BYTES, text, (size_t)n);
     *data_at = ST_LENGTH_BYTES + n;
-    if (!rc) rc = st_header_parse(text, (size_t)n, s->bytes - *data_at, s->name, s->exit_code, arena, h);
+    if (!rc)
+        rc = st_header_parse(text, (size_t)n, s->bytes - *data_at, s->name, s->exit_code, arena, h);
     bool ours = !strncmp(text, ST_SIGNATURE, ST_DIGEST_AT) && h->has_digests;
     free(text);
     if (!rc && s->exit_code == EXIT_CHECKPOINT && !ours) {
         st_header_free(h);
-        rc = err_set(E(EXIT_CHECKPOINT, 12), "%s: has no digests, so it is not a checkpoint of this program or it is damaged", s->name);
+        rc = err_set(
+            E(EXIT_CHECKPOINT, 12),
+            "%s: has no digests, so it is not a checkpoint of this program or it is damaged",
+            s->name);
     }
     return rc;
 }
 
 static Err check_digest(const Source *s, const StEntry *e, const void *data) {
-    if (!e->digest || !strcmp(hash_digest(data, (size_t)(e->end - e->begin)).hex, e->digest)) return OK;
-    return err_set(E(s->exit_code, 12), "%s: tensor %s does not match its digest; the file is damaged, take another copy", s->name, e->name);
+    if (!e->digest || !strcmp(hash_digest(data, (size_t)(e->end - e->begin)).hex, e->digest))
+        return OK;
+    return err_set(
+        E(s->exit_code, 12),
+        "%s: tensor %s does not match its digest; the file is damaged, take another copy", s->name,
+        e->name);
 }
 
 static Err read_source(const Source *s, bool tensors, SafeFile *out) {
@@ -84,7 +104,7 @@ static Err read_source(const Source *s, bool tensors, SafeFile *out) {
 }
 
 Err st_parse(const uint8_t *data, size_t bytes, const char *name, int exit_code, SafeFile *out) {
-    static const uint8_t nothing;       /* so that empty input is not taken for "read the file" */
+    static const uint8_t nothing; /* so that empty input is not taken for "read the file" */
     return read_source(&(Source){name, data ? data : &nothing, bytes, exit_code}, true, out);
 }
 
@@ -95,8 +115,12 @@ static Err read_file(const char *path, int exit_code, bool tensors, SafeFile *ou
     return read_source(&s, tensors, out);
 }
 
-Err st_read(const char *path, int exit_code, SafeFile *out) { return read_file(path, exit_code, true, out); }
-Err st_read_meta(const char *path, int exit_code, SafeFile *out) { return read_file(path, exit_code, false, out); }
+Err st_read(const char *path, int exit_code, SafeFile *out) {
+    return read_file(path, exit_code, true, out);
+}
+Err st_read_meta(const char *path, int exit_code, SafeFile *out) {
+    return read_file(path, exit_code, false, out);
+}
 
 Err st_verify(const char *path) {
     Source s = {.name = path, .exit_code = EXIT_CHECKPOINT};
@@ -130,14 +154,21 @@ void st_close(SafeFile *f) {
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */
-typedef struct { const Tensor *t; int i; size_t bytes; uint64_t begin; } Placed;
+typedef struct {
+    const Tensor *t;
+    int i;
+    size_t bytes;
+    uint64_t begin;
+} Placed;
 
 static int compare_placed(const void *a, const void *b) {
     const Placed *x = a, *y = b;
     size_t p = dtype_bytes(x->t->dtype), q = dtype_bytes(y->t->dtype);
     return p != q ? (p > q ? -1 : 1) : x->i < y->i ? -1 : 1;
 }
-static int compare_given(const void *a, const void *b) { return ((const Placed *)a)->i < ((const Placed *)b)->i ? -1 : 1; }
+static int compare_given(const void *a, const void *b) {
+    return ((const Placed *)a)->i < ((const Placed *)b)->i ? -1 : 1;
+}
 
 /* Give every tensor its place: widest elements first, so that all are aligned. Returns the sum. */
 static uint64_t place(Placed *v, const Tensor *t, int n) {
@@ -181,7 +212,8 @@ static void make_header(Str *s, const Placed *given, int n, const MetaPair *meta
         str_add(s, ",");
         str_json(s, p->t->name);
         str_addf(s, ":{\"dtype\":\"%s\",\"shape\":[", st_dtype_name(p->t->dtype));
-        for (int d = 0; d < p->t->shape.rank; d++) str_addf(s, "%s%" PRId64, d ? "," : "", p->t->shape.d[d]);
+        for (int d = 0; d < p->t->shape.rank; d++)
+            str_addf(s, "%s%" PRId64, d ? "," : "", p->t->shape.d[d]);
         str_addf(s, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", p->begin, p->begin + p->bytes);
     }
     str_add(s, "}");

@@ -1,19 +1,27 @@
-/* safetensors.h - the safetensors format, in and out. Every limit of the format is checked (rows 50-53). */
+/* safetensors.h - the safetensors format, in and out. Its every limit is checked (rows 50-53). */
 #ifndef RETORT_IO_SAFETENSORS_H
 #define RETORT_IO_SAFETENSORS_H
 #include "tensor/tensor.h"
-typedef struct { const char *key, *value; } MetaPair;           /* __metadata__ entries */
-typedef struct SafeFile { TensorList *tensors; MetaPair *meta; int n_meta; } SafeFile;
+typedef struct {
+    const char *key, *value;
+} MetaPair; /* __metadata__ entries */
+typedef struct SafeFile {
+    TensorList *tensors;
+    MetaPair *meta;
+    int n_meta;
+} SafeFile;
 /* exit_code: EXIT_MODEL or EXIT_CHECKPOINT. Converts nothing. Caller closes with st_close. */
-Err  st_read(const char *path, int exit_code, SafeFile *out);
-Err  st_read_meta(const char *path, int exit_code, SafeFile *out);   /* the header alone is read; no tensors */
-Err  st_parse(const uint8_t *data, size_t bytes, const char *name, int exit_code, SafeFile *out);   /* pure */
-/* Durable write. Metadata entry "digests" is a JSON object: name -> XXH3-128 of the tensor's bytes, and
- * "__header__" -> that of the header (with these 32 digits as zeros), so any flipped bit is found.
- * st_read checks digests where there are any; st_verify and EXIT_CHECKPOINT demand them: E(exit, 12).
- * An entry "digests" among meta is left out. Tensors lie by element size, so all are aligned. */
-Err  st_write(const char *path, const Tensor *t, int n, const MetaPair *meta, int n_meta);
-Err  st_verify(const char *path);
-const char *st_meta(const SafeFile *f, const char *key);        /* NULL when absent */
+Err st_read(const char *path, int exit_code, SafeFile *out);
+/* The header alone is read; no tensors. */
+Err st_read_meta(const char *path, int exit_code, SafeFile *out);
+/* From bytes; pure. */
+Err st_parse(const uint8_t *data, size_t bytes, const char *name, int exit_code, SafeFile *out);
+/* Durable write. Metadata entry "digests" is a JSON object: name -> XXH3-128 of the tensor's bytes,
+ * and "__header__" -> that of the header (these 32 digits as zeros), so any flipped bit is found.
+ * st_read checks digests where there are any; st_verify and EXIT_CHECKPOINT demand them:
+ * E(exit, 12). An entry "digests" among meta is left out. Tensors lie by element size: aligned. */
+Err st_write(const char *path, const Tensor *t, int n, const MetaPair *meta, int n_meta);
+Err st_verify(const char *path);
+const char *st_meta(const SafeFile *f, const char *key); /* NULL when absent */
 void st_close(SafeFile *f);
 #endif

@@ -1,31 +1,37 @@
 /* safetensors_header.c - the header of a safetensors file: a JSON object of known form.
  *
  * The grammar is written out instead of using a JSON library: it nests three deep by construction,
- * names are kept in a hash table (10 million entries take seconds, not hours), and every number is an
- * unsigned integer, so that 1e30, -1 and 2.5 are refused where they stand. */
+ * names are kept in a hash table (10 million entries take seconds, not hours), and every number is
+ * an unsigned integer, so that 1e30, -1 and 2.5 are refused where they stand. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/safetensors_priv.h"
 #include "base/str.h"
+#include "io/safetensors_priv.h"
 
 typedef struct {
-    const char *p, *begin, *end;        /* *end is NUL */
+    const char *p, *begin, *end; /* *end is NUL */
     const char *file;
-    int         exit_code;
-    Arena      *arena;                  /* of the strings */
+    int exit_code;
+    Arena *arena; /* of the strings */
 } Parser;
 
 static const char *const dtype_names[] = {
-    [DT_F32] = "F32", [DT_BF16] = "BF16", [DT_F16] = "F16", [DT_F64] = "F64", [DT_I32] = "I32",
+    [DT_F32] = "F32", [DT_BF16] = "BF16", [DT_F16] = "F16", [DT_F64] = "F64",   [DT_I32] = "I32",
     [DT_I64] = "I64", [DT_U8] = "U8",     [DT_I8] = "I8",   [DT_BOOL] = "BOOL",
 };
 _Static_assert(sizeof dtype_names / sizeof *dtype_names == DT_COUNT, "one name per element type");
-const char *st_dtype_name(Dtype t) { return dtype_names[t]; }
+const char *st_dtype_name(Dtype t) {
+    return dtype_names[t];
+}
 
 /* ---- a set of names -------------------------------------------------------------------------- */
-typedef struct { const char **name; int *value; size_t n, cap; } NameSet;     /* open addressing, cap a power of two */
+typedef struct {
+    const char **name;
+    int *value;
+    size_t n, cap;
+} NameSet; /* open addressing, cap a power of two */
 
 static size_t name_slot(const NameSet *s, const char *name) {
     size_t i = hash_fnv1a(name) & (s->cap - 1);
@@ -70,11 +76,14 @@ static void names_free(NameSet *s) {
 
 /* ---- tokens ---------------------------------------------------------------------------------- */
 static Err syntax_error(const Parser *q, const char *what) {
-    return err_set(E(q->exit_code, 52), "%s: header byte %td: %s; the file is damaged or not a safetensors file", q->file, q->p - q->begin, what);
+    return err_set(E(q->exit_code, 52),
+                   "%s: header byte %td: %s; the file is damaged or not a safetensors file",
+                   q->file, q->p - q->begin, what);
 }
 
 static void skip_blanks(Parser *q) {
-    while (q->p < q->end && (*q->p == ' ' || *q->p == '\n' || *q->p == '\t' || *q->p == '\r')) q->p++;
+    while (q->p < q->end && (*q->p == ' ' || *q->p == '\n' || *q->p == '\t' || *q->p == '\r'))
+        q->p++;
 }
 
 static bool accept(Parser *q, char c) {
@@ -96,7 +105,8 @@ static bool hex4(Parser *q, uint32_t *out) {
     *out = 0;
     for (int i = 0; i < 4; i++) {
         char c = *q->p++;
-        const char *digits = "0123456789abcdef", *at = c ? strchr(digits, c >= 'A' && c <= 'F' ? c + 32 : c) : NULL;
+        const char *digits = "0123456789abcdef",
+                   *at = c ? strchr(digits, c >= 'A' && c <= 'F' ? c + 32 : c) : NULL;
         if (!at) return false;
         *out = *out * 16 + (uint32_t)(at - digits);
     }
@@ -111,7 +121,7 @@ static char *put_utf8(char *dst, uint32_t c) {
     return dst;
 }
 
-/* What follows a backslash, decoded to *dst. NUL and lone surrogates have no place in a C string. */
+/* What follows a backslash, decoded to *dst. NUL and lone surrogates have no place in a string. */
 static Err read_escape(Parser *q, char **dst) {
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
     uint32_t c, low;
@@ -125,7 +135,8 @@ static Err read_escape(Parser *q, char **dst) {
     if (c >= 0xd800 && c < 0xe000) {
         bool pair = c < 0xdc00 && q->end - q->p >= 6 && q->p[0] == '\\' && q->p[1] == 'u';
         q->p += pair ? 2 : 0;
-        if (!pair || !hex4(q, &low) || low < 0xdc00 || low > 0xdfff) return syntax_error(q, "half a surrogate pair in a string");
+        if (!pair || !hex4(q, &low) || low < 0xdc00 || low > 0xdfff)
+            return syntax_error(q, "half a surrogate pair in a string");
         c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
     }
     *dst = put_utf8(*dst, c);
@@ -134,7 +145,7 @@ static Err read_escape(Parser *q, char **dst) {
 
 static Err read_string(Parser *q, const char **out) {
     TRY(expect(q, '"'));
-    const char *close = q->p;           /* the decoded text is never longer than its source */
+    const char *close = q->p; /* the decoded text is never longer than its source */
     while (close < q->end && *close != '"') close += *close == '\\' ? 2 : 1;
     if (close >= q->end) return syntax_error(q, "string without end");
     char *dst = arena_alloc(q->arena, (size_t)(close - q->p) + 1);
@@ -166,23 +177,31 @@ static bool read_u63(Parser *q, uint64_t *out) {
         v = v * 10 + (uint64_t)(*q->p - '0');
     }
     *out = v;
-    return q->p > start && !(*start == '0' && q->p > start + 1) && !(q->p < q->end && strchr(".eE+-", *q->p));
+    return q->p > start && !(*start == '0' && q->p > start + 1) &&
+           !(q->p < q->end && strchr(".eE+-", *q->p));
 }
 
 /* ---- the parts of the header ----------------------------------------------------------------- */
 static Err tensor_error(const Parser *q, const char *tensor, const char *what) {
-    return err_set(E(q->exit_code, 51), "%s: tensor %s: %s; the file is damaged or made to do harm", q->file, tensor, what);
+    return err_set(E(q->exit_code, 51), "%s: tensor %s: %s; the file is damaged or made to do harm",
+                   q->file, tensor, what);
 }
 
 /* [n, ...] with at most `max` numbers. */
-static Err read_numbers(Parser *q, const char *tensor, const char *what, uint64_t *v, int max, int *n) {
+static Err read_numbers(Parser *q, const char *tensor, const char *what, uint64_t *v, int max,
+                        int *n) {
     *n = 0;
     TRY(expect(q, '['));
     if (accept(q, ']')) return OK;
     do {
-        if (*n == max) return err_set(E(q->exit_code, 51), "%s: tensor %s: %s has more than %d numbers; only so many are supported", q->file, tensor, what, max);
+        if (*n == max)
+            return err_set(E(q->exit_code, 51),
+                           "%s: tensor %s: %s has more than %d numbers; only so many are supported",
+                           q->file, tensor, what, max);
         if (!read_u63(q, &v[*n]))
-            return err_set(E(q->exit_code, 51), "%s: tensor %s: %s holds something that is not a whole number from 0 to 2^63 - 1; the file is damaged",
+            return err_set(E(q->exit_code, 51),
+                           "%s: tensor %s: %s holds something that is not a whole number from 0 to "
+                           "2^63 - 1; the file is damaged",
                            q->file, tensor, what);
         ++*n;
     } while (accept(q, ','));
@@ -194,7 +213,9 @@ static Err read_dtype(Parser *q, StEntry *e) {
     TRY(read_string(q, &s));
     for (int t = 0; t < DT_COUNT; t++)
         if (!strcmp(s, dtype_names[t])) return e->dtype = (Dtype)t, OK;
-    return err_set(E(q->exit_code, 51), "%s: tensor %s: element type %s is not supported; convert it to F32", q->file, e->name, s);
+    return err_set(E(q->exit_code, 51),
+                   "%s: tensor %s: element type %s is not supported; convert it to F32", q->file,
+                   e->name, s);
 }
 
 /* {"dtype":"F32","shape":[2,3],"data_offsets":[0,24]} in any order, each once, nothing else. */
@@ -208,8 +229,12 @@ static Err read_entry(Parser *q, StEntry *e) {
         int n = 0;
         TRY(read_string(q, &key));
         TRY(expect(q, ':'));
-        unsigned bit = !strcmp(key, "dtype") ? DTYPE : !strcmp(key, "shape") ? SHAPE_KEY : !strcmp(key, "data_offsets") ? OFFSETS : 0;
-        if (!bit || (seen & bit)) return syntax_error(q, bit ? "a key stands twice" : "unknown key in a tensor's entry");
+        unsigned bit = !strcmp(key, "dtype")          ? DTYPE
+                       : !strcmp(key, "shape")        ? SHAPE_KEY
+                       : !strcmp(key, "data_offsets") ? OFFSETS
+                                                      : 0;
+        if (!bit || (seen & bit))
+            return syntax_error(q, bit ? "a key stands twice" : "unknown key in a tensor's entry");
         seen |= bit;
         if (bit == DTYPE) TRY(read_dtype(q, e));
         if (bit == SHAPE_KEY) {
@@ -226,8 +251,10 @@ static Err read_entry(Parser *q, StEntry *e) {
     TRY(expect(q, '}'));
     if (seen != ALL) return tensor_error(q, e->name, "dtype, shape or data_offsets is missing");
     size_t bytes;
-    if (!shape_bytes(e->shape, e->dtype, &bytes)) return tensor_error(q, e->name, "the product of its shape overflows");
-    if (e->end < e->begin || e->end - e->begin != bytes) return tensor_error(q, e->name, "data_offsets do not fit shape and element type");
+    if (!shape_bytes(e->shape, e->dtype, &bytes))
+        return tensor_error(q, e->name, "the product of its shape overflows");
+    if (e->end < e->begin || e->end - e->begin != bytes)
+        return tensor_error(q, e->name, "data_offsets do not fit shape and element type");
     return OK;
 }
 
@@ -241,12 +268,17 @@ static Err read_pairs(Parser *q, MetaPair **v, int *n) {
     do {
         GROW(pairs, used, cap);
         MetaPair *p = &pairs[used];
-        if ((rc = read_string(q, &p->key)) || (rc = expect(q, ':')) || (rc = read_string(q, &p->value))) break;
-        if (!names_add(&names, p->key, used++)) rc = err_set(E(q->exit_code, 52), "%s: key %s stands twice; the file is damaged", q->file, p->key);
+        if ((rc = read_string(q, &p->key)) || (rc = expect(q, ':')) ||
+            (rc = read_string(q, &p->value)))
+            break;
+        if (!names_add(&names, p->key, used++))
+            rc = err_set(E(q->exit_code, 52), "%s: key %s stands twice; the file is damaged",
+                         q->file, p->key);
     } while (!rc && accept(q, ','));
     if (!rc) rc = expect(q, '}');
     if (!rc) {
-        *v = memcpy(arena_alloc(q->arena, (size_t)used * sizeof *pairs), pairs, (size_t)used * sizeof *pairs);
+        *v = memcpy(arena_alloc(q->arena, (size_t)used * sizeof *pairs), pairs,
+                    (size_t)used * sizeof *pairs);
         *n = used;
     }
     names_free(&names);
@@ -268,7 +300,9 @@ static Err read_header(Parser *q, StHeader *h, NameSet *names) {
                 TRY(read_pairs(q, &h->meta, &h->n_meta));
                 continue;
             }
-            if (!names_add(names, key, h->n)) return err_set(E(q->exit_code, 52), "%s: tensor %s stands twice; the file is damaged", q->file, key);
+            if (!names_add(names, key, h->n))
+                return err_set(E(q->exit_code, 52),
+                               "%s: tensor %s stands twice; the file is damaged", q->file, key);
             GROW(h->entries, h->n, h->cap);
             h->entries[h->n] = (StEntry){.name = key};
             TRY(read_entry(q, &h->entries[h->n]));
@@ -280,7 +314,7 @@ static Err read_header(Parser *q, StHeader *h, NameSet *names) {
     return q->p == q->end ? OK : syntax_error(q, "something follows the header's end");
 }
 
-/* ---- checks over all entries ------------------------------------------------------------------ */
+/* ---- checks over all entries ----------------------------------------------------------------- */
 static int compare_offsets(const void *a, const void *b) {
     const StEntry *x = *(StEntry *const *)a, *y = *(StEntry *const *)b;
     if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
@@ -295,13 +329,19 @@ static Err check_tiling(const Parser *q, const StHeader *h, uint64_t data_bytes)
     uint64_t at = 0;
     Err rc = OK;
     for (int i = 0; i < h->n && !rc; i++) {
-        if (sorted[i]->begin < at) rc = tensor_error(q, sorted[i]->name, "its data overlap another tensor's");
-        else if (sorted[i]->begin > at) rc = tensor_error(q, sorted[i]->name, "there is a hole before its data");
-        else if (sorted[i]->end > data_bytes) rc = tensor_error(q, sorted[i]->name, "its data go past the end of the file (cut short?)");
+        if (sorted[i]->begin < at)
+            rc = tensor_error(q, sorted[i]->name, "its data overlap another tensor's");
+        else if (sorted[i]->begin > at)
+            rc = tensor_error(q, sorted[i]->name, "there is a hole before its data");
+        else if (sorted[i]->end > data_bytes)
+            rc = tensor_error(q, sorted[i]->name,
+                              "its data go past the end of the file (cut short?)");
         at = sorted[i]->end;
     }
     if (!rc && at != data_bytes)
-        rc = err_set(E(q->exit_code, 52), "%s: %" PRIu64 " bytes follow the last tensor; the file is damaged", q->file, data_bytes - at);
+        rc = err_set(E(q->exit_code, 52),
+                     "%s: %" PRIu64 " bytes follow the last tensor; the file is damaged", q->file,
+                     data_bytes - at);
     free(sorted);
     return rc;
 }
@@ -321,16 +361,20 @@ static Err assign_digests(const Parser *q, StHeader *h, const NameSet *names) {
         int at = names_find(names, pairs[i].key);
         if (at >= 0) h->entries[at].digest = pairs[i].value;
         else if (strcmp(pairs[i].key, "__header__"))
-            return err_set(E(q->exit_code, 12), "%s: a digest names tensor %s, which is not there; the file is damaged", q->file, pairs[i].key);
+            return err_set(E(q->exit_code, 12),
+                           "%s: a digest names tensor %s, which is not there; the file is damaged",
+                           q->file, pairs[i].key);
     }
     for (int i = 0; i < h->n; i++)
-        if (!h->entries[i].digest) return err_set(E(q->exit_code, 12), "%s: tensor %s has no digest; the file is damaged", q->file, h->entries[i].name);
+        if (!h->entries[i].digest)
+            return err_set(E(q->exit_code, 12), "%s: tensor %s has no digest; the file is damaged",
+                           q->file, h->entries[i].name);
     h->has_digests = true;
     return OK;
 }
 
-/* Headers of our own carry a digest of themselves. One that is a few bits away from the signature was
- * ours before it was damaged. */
+/* Headers of our own carry a digest of themselves. One that is a few bits away from the signature
+ * was ours before it was damaged. */
 static Err check_signature(const Parser *q, size_t n) {
     if (n <= ST_DIGEST_AT + ST_DIGEST_CHARS) return OK;
     int wrong = 0;
@@ -338,7 +382,10 @@ static Err check_signature(const Parser *q, size_t n) {
     if (wrong > 2) return OK;
     Digest d = st_header_digest(q->begin, n);
     if (wrong || memcmp(d.hex, q->begin + ST_DIGEST_AT, ST_DIGEST_CHARS))
-        return err_set(E(q->exit_code, 12), "%s: the header does not match its digest; the file is damaged, take another copy", q->file);
+        return err_set(
+            E(q->exit_code, 12),
+            "%s: the header does not match its digest; the file is damaged, take another copy",
+            q->file);
     return OK;
 }
 
@@ -351,7 +398,8 @@ Digest st_header_digest(const char *text, size_t n) {
     return d;
 }
 
-Err st_header_parse(const char *text, size_t n, uint64_t data_bytes, const char *file, int exit_code, Arena *arena, StHeader *out) {
+Err st_header_parse(const char *text, size_t n, uint64_t data_bytes, const char *file,
+                    int exit_code, Arena *arena, StHeader *out) {
     Parser q = {text, text, text + n, file, exit_code, arena};
     NameSet names = {0};
     *out = (StHeader){0};
