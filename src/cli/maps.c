@@ -34,6 +34,10 @@ static Err view_plan(MapNet m, NetView *v, int h, int w) {
     return OK;
 }
 
+static Grid grid_of(const Plan *p, Node x) {
+    const Shape d = plan_shape(p, x);
+    return (Grid){(int)d.d[1], (int)d.d[2], (int)d.d[3], plan_value(p, x)};
+}
 /* Run the network, where there is one, on the image; plans are kept while the size stays. */
 static Err view_run(MapNet m, const Sample *s, NetView *v) {
     if (!m.net) return OK;
@@ -43,9 +47,8 @@ static Err view_run(MapNet m, const Sample *s, NetView *v) {
     plan_bind(v->plan, n->image, s->rgb);
     plan_bind(v->plan, n->rects, rect);
     plan_run(v->plan, &(OpRun){0}, false);
-    Shape d = plan_shape(v->plan, n->logits);
-    v->main = (Grid){(int)d.d[1], (int)d.d[2], (int)d.d[3], plan_value(v->plan, n->logits)};
-    if (n->aux.id) v->aux = v->main, v->aux.logits = plan_value(v->plan, n->aux);
+    v->main = grid_of(v->plan, n->logits);
+    if (n->aux.id) v->aux = grid_of(v->plan, n->aux);
     return OK;
 }
 
@@ -86,7 +89,7 @@ static Err maps_of_image(const PictureOut *p, const Dataset *d, const Sample *s,
         map_classes(part, teacher->main, s->h, s->w);
         if ((rc = picture_labels(p, "teacher", part, d))) goto done;
     }
-    if (teacher->plan && teacher->aux.logits) {
+    if (teacher->plan && teacher->aux.logits && teacher->aux.h == teacher->main.h && teacher->aux.w == teacher->main.w) {
         map_tfe(weight, teacher->main, teacher->aux, s->h, s->w);
         overlay_heat(p->rgb, weight, 0, 1, pixels);
         if ((rc = picture_write(p, "tfe"))) goto done;

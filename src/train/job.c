@@ -88,12 +88,6 @@ static Err open_nets(Job *j, int classes, int h, int w) {
     j->teacher_digest =
         hash_digest(j->teacher->values, (size_t)j->teacher->n_values * sizeof(float));
     j->has_digest = true;
-    Shape a = net_shape(j->student, j->sn.logits), b = net_shape(j->teacher, j->tn.logits);
-    if (a.d[2] != b.d[2] || a.d[3] != b.d[3])
-        return err_set(E(2, 0),
-                       "the student's outputs are %lldx%lld and the teacher's %lldx%lld; give both "
-                       "the same output_stride",
-                       (long long)a.d[2], (long long)a.d[3], (long long)b.d[2], (long long)b.d[3]);
     return OK;
 }
 
@@ -119,14 +113,26 @@ static Err init_added(Job *j, int first) {
     return OK;
 }
 
+/* The teacher's logits or aux as the loss terms take them: on the grid of the student's logits. */
+static Node lined_up(Job *j, Node taught) {
+    Net *n = j->student;
+    if (!taught.id) return NO_NODE;
+    Shape s = net_shape(n, j->sn.logits), t = net_shape(n, taught);
+    if (s.d[2] == t.d[2] && s.d[3] == t.d[3]) return taught;
+    return nn_resize_like(n, taught, j->sn.logits, true);
+}
+
 static Err add_losses(Job *j) {
     const Config *c = j->c;
     Net *n = j->student;
+    net_enter(n, "teacher");
+    const Node t_logits = lined_up(j, j->taught[0]), t_aux = lined_up(j, j->taught[1]);
+    net_leave(n);
     KdSite site = {.logits = j->sn.logits,
                    .aux = j->sn.aux,
                    .features = j->sn.features,
-                   .t_logits = j->taught[0],
-                   .t_aux = j->taught[1],
+                   .t_logits = t_logits,
+                   .t_aux = t_aux,
                    .t_features = j->taught[2],
                    .labels = j->labels,
                    .stage = j->stage};
@@ -149,10 +155,13 @@ static Err add_losses(Job *j) {
     return init_added(j, first);
 }
 
-static bool is_read(const Net *n, Node x) {
-    for (int i = 1; i < n->n_nodes; i++)
+/* Does the total depend on x? What was lined up for terms that do not want it does not count. */
+static bool is_read(const Job *j, Node x) {
+    const Net *n = j->student;
+    if (x.id == j->total.id) return true;
+    for (int i = x.id + 1; i < n->n_nodes; i++)
         for (int k = 0; k < n->nodes[i].n_src; k++)
-            if (n->nodes[i].src[k] == x.id) return true;
+            if (n->nodes[i].src[k] == x.id && is_read(j, (Node){i})) return true;
     return false;
 }
 
@@ -161,7 +170,7 @@ static Err make_teacher_plan(Job *j, int batch, int h, int w) {
     Shape shapes[] = {SHAPE(batch, h, w, 3), SHAPE(batch, 4)};
     int n = 0;
     for (int i = 0; i < N_TAPS; i++) {
-        if (j->taught[i].id && !is_read(j->student, j->taught[i])) j->taught[i] = NO_NODE;
+        if (j->taught[i].id && !is_read(j, j->taught[i])) j->taught[i] = NO_NODE;
         if (j->taught[i].id) out[n++] = tap_of(&j->tn, i);
     }
     if (!n) {
@@ -296,7 +305,7 @@ Err job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool a
                         .kept_aux = NAN,
                         .aux = NAN,
                         .grad_norm = NAN,
-                        .staged = is_read(j->student, j->stage)};
+                        .staged = is_read(j, j->stage)};
     if (j->tplan) run_teacher(j, b, &run);
     memcpy(j->stage_value, stage, sizeof j->stage_value);
     plan_bind(j->splan, j->sn.image, b->images);
