@@ -181,7 +181,7 @@ TEST(formula_weights_are_the_documented) {
     /* Computed with Python integers from the rule of docs/formats.md. */
     ModelNodes at;
     Net *n = open_model("deeplabv3_resnet18", 11, true, &at);
-    EXPECT_OK(model_load_weights(n, "formula:1", 0));
+    EXPECT_OK(model_load_weights(n, "formula:1", 0, 0));
     const NetParam *w = &n->params[net_find_param(n, "pretrained.conv1.weight")];
     const NetParam *v = &n->params[net_find_param(n, "pretrained.bn1.running_var")];
     const NetParam *b = &n->params[net_find_param(n, "head.block.4.bias")];
@@ -193,7 +193,7 @@ TEST(formula_weights_are_the_documented) {
 TEST(random_weights_have_the_stated_spread) {
     ModelNodes at;
     Net *n = open_model("deeplabv3_resnet18", 11, true, &at);
-    EXPECT_OK(model_load_weights(n, "none", 7));
+    EXPECT_OK(model_load_weights(n, "none", 7, 0));
     const NetParam *w = &n->params[net_find_param(n, "pretrained.layer4.1.conv2.weight")];   /* backbone: fan out */
     const NetParam *h = &n->params[net_find_param(n, "head.block.0.weight")];                /* head: uniform, fan in */
     double square = 0, largest = 0;

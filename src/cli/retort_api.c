@@ -47,7 +47,7 @@ static Err best_student(const Config *c, const Dataset *d, Net **net, ModelNodes
     TRY(model_open(&o, h, w, net, nodes));           /* the nominal size: evaluation plans per image */
     char *path = NULL;
     Err rc = run_weights(c->out, &path);
-    if (!rc) rc = model_load_weights(*net, path, 0);
+    if (!rc) rc = model_load_weights(*net, path, 0, 0);
     free(path);
     if (rc) net_close(*net), *net = NULL;
     return rc;

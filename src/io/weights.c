@@ -19,17 +19,24 @@ static const struct { size_t at; const char *magic; size_t n; const char *what, 
     {0, "\x80", 1, "a pickle, but not one of torch.save", "in PyTorch: torch.save(model.state_dict(), FILE)"},
 };
 
-Err weights_parse(const IoBytes *src, SafeFile *out) {
+/* Whether PyTorch's readers or safetensors' are due; refuses what neither reads. */
+static Err sniff(const IoBytes *src, bool *pytorch) {
     uint8_t head[512] = {0};
     const size_t n = src->bytes < sizeof head ? (size_t)src->bytes : sizeof head;
-    *out = (SafeFile){0};
     if (src->data && n) memcpy(head, src->data, n);
     else if (n) TRY(sys_read_at(src->name, 0, head, n, EXIT_MODEL));
-    if (pth_is(head, n)) return pth_read(src, out);
+    if ((*pytorch = pth_is(head, n))) return OK;
     const bool safetensors = n > 8 && head[8] == '{';    /* behind a length whose first byte may be anything */
     for (size_t i = 0; i < sizeof FOREIGN / sizeof *FOREIGN && !safetensors; i++)
         if (!memcmp(head + FOREIGN[i].at, FOREIGN[i].magic, FOREIGN[i].n))
             return err_set(E(EXIT_MODEL, 59), "%s: is %s; %s", src->name, FOREIGN[i].what, FOREIGN[i].remedy);
+    return OK;
+}
+Err weights_parse(const IoBytes *src, SafeFile *out) {
+    bool pytorch;
+    *out = (SafeFile){0};
+    TRY(sniff(src, &pytorch));
+    if (pytorch) return pth_read(src, out);
     return src->data ? st_parse(src->data, (size_t)src->bytes, src->name, EXIT_MODEL, out) : st_read(src->name, EXIT_MODEL, out);
 }
 Err weights_read(const char *path, SafeFile *out) {
@@ -37,6 +44,15 @@ Err weights_read(const char *path, SafeFile *out) {
     *out = (SafeFile){0};
     TRY(sys_file_size(path, EXIT_MODEL, &src.bytes));
     return weights_parse(&src, out);
+}
+
+Err weights_read_meta(const char *path, SafeFile *out) {
+    IoBytes src = {.name = path};
+    bool pytorch;
+    *out = (SafeFile){0};
+    TRY(sys_file_size(path, EXIT_MODEL, &src.bytes));
+    TRY(sniff(&src, &pytorch));
+    return pytorch ? OK : st_read_meta(path, EXIT_MODEL, out);
 }
 
 void weights_unwrap(SafeFile *f) {

@@ -4,6 +4,7 @@
 #define RETORT_MODELS_MODEL_H
 #include "nn/nn.h"
 
+struct SafeFile;
 typedef struct ModelOptions {        /* the groups `student` and `teacher` of the configuration */
     const char *model;               /* "deeplabv3_resnet18" */
     int    classes;
@@ -14,6 +15,7 @@ typedef struct ModelOptions {        /* the groups `student` and `teacher` of th
     bool   bn_frozen;
     bool   dropout_off;
     bool   frozen;                   /* no parameter is trainable */
+    bool   partial;                  /* of the weights' file, what fits is taken */
 } ModelOptions;
 typedef struct ModelNodes {
     Node image, rects;               /* inputs: u8 N x H x W x 3 and i32 N x 4; norm none: float image, rects NO_NODE */
@@ -31,10 +33,11 @@ Err model_open(const ModelOptions *o, int h, int w, Net **net, ModelNodes *nodes
 const ModelDef *model_find(const char *name);
 const NormDef  *norm_find(const char *name);
 int  model_names(const char **out, int max);
-/* "none" (random), "formula:SEED" or a safetensors file; strict: every tensor must match. */
-Err  model_load_weights(Net *n, const char *weights, uint64_t seed);
-/* The same, but a classifier of another number of classes stays at its random start, with a warning. */
-Err  model_load_start(Net *n, const char *weights, uint64_t seed);
-/* Fill from tensors by name (any reader); where: the file, for the report E4061. Nothing is written on failure. */
-Err  model_load_tensors(Net *n, const TensorList *list, const char *where, bool other_classes);
+enum { LOAD_START = 1,               /* allows what a student starts from: a backbone alone, a classifier of other classes */
+       LOAD_PARTIAL = 2 };           /* takes what fits; something must */
+/* "none" (random), "formula:SEED", or a file of weights of any kind. Without flags every tensor must match;
+ * what a flag lets be absent starts at random. On failure (E4061) nothing is written. */
+Err  model_load_weights(Net *n, const char *weights, uint64_t seed, unsigned flags);
+/* The same of a file that was read; where: its path, for the report. */
+Err  model_load_file(Net *n, const struct SafeFile *f, const char *where, uint64_t seed, unsigned flags);
 #endif
