@@ -1,6 +1,7 @@
 /* Every network's names and shapes against the dumped state_dicts, its parameters' rules, its taps. */
 #include "base/str.h"
 #include "base/sys.h"
+#include "io/safetensors.h"
 #include "models/model.h"
 #include "test.h"
 
@@ -210,9 +211,10 @@ TEST(lraspp_starts_from_weights_of_other_classes) {
         if (p->kind == PARAM_COUNT) continue;
         memcpy(tensor_add(list, p->name, DT_F32, p->shape)->data, p->data, (size_t)shape_count(p->shape) * sizeof(float));
     }
-    EXPECT_ERR(model_load_tensors(seven, list, "five", false), E(4, 61));
+    const SafeFile file = {.tensors = list};
+    EXPECT_ERR(model_load_file(seven, &file, "five", 1, 0), E(4, 61));
     EXPECT_HAS(err_text(), "4 of another shape");        /* low and high, weight and bias */
-    EXPECT_OK(model_load_tensors(seven, list, "five", true));
+    EXPECT_OK(model_load_file(seven, &file, "five", 1, LOAD_START));
     const int cbr = net_find_param(seven, "head.cbr.0.weight");
     EXPECT(!memcmp(seven->params[cbr].data, five->params[cbr].data, 1000 * sizeof(float)));
     tensor_list_close(list), net_close(five), net_close(seven);
@@ -280,7 +282,7 @@ TEST(formula_weights_are_the_documented) {
     /* Computed with Python integers from the rule of docs/formats.md. */
     ModelNodes at;
     Net *n = open_model("deeplabv3_resnet18", 11, true, &at);
-    EXPECT_OK(model_load_weights(n, "formula:1", 0));
+    EXPECT_OK(model_load_weights(n, "formula:1", 0, 0));
     const NetParam *w = &n->params[net_find_param(n, "pretrained.conv1.weight")];
     const NetParam *v = &n->params[net_find_param(n, "pretrained.bn1.running_var")];
     const NetParam *b = &n->params[net_find_param(n, "head.block.4.bias")];
@@ -292,7 +294,7 @@ TEST(formula_weights_are_the_documented) {
 TEST(random_weights_have_the_stated_spread) {
     ModelNodes at;
     Net *n = open_model("deeplabv3_resnet18", 11, true, &at);
-    EXPECT_OK(model_load_weights(n, "none", 7));
+    EXPECT_OK(model_load_weights(n, "none", 7, 0));
     const NetParam *w = &n->params[net_find_param(n, "pretrained.layer4.1.conv2.weight")];   /* backbone: fan out */
     const NetParam *h = &n->params[net_find_param(n, "head.block.0.weight")];                /* head: uniform, fan in */
     double square = 0, largest = 0;

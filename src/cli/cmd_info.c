@@ -9,7 +9,7 @@
 #include "base/str.h"
 #include "base/sys.h"
 #include "cli/open_model.h"
-#include "io/safetensors.h"
+#include "io/weights.h"
 #include "report/report.h"
 #include "train/trainer.h"
 
@@ -81,7 +81,7 @@ static Err info_run(const char *dir) {
 /* ---- a file of tensors ---------------------------------------------------------------------------- */
 static Err info_file(const char *path) {
     SafeFile f;
-    TRY(st_read(path, EXIT_MODEL, &f));
+    TRY(weights_read(path, &f));
     int64_t elements = 0;
     size_t bytes = 0;
     for (int i = 0; i < f.tensors->n; i++) {

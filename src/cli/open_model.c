@@ -7,16 +7,16 @@
 #include "base/parallel.h"
 #include "base/str.h"
 #include "base/sys.h"
-#include "io/safetensors.h"
+#include "models/match.h"
 #include "train/trainer.h"
 
 enum { PUBLISHED_CLASSES = 19 };     /* of the published variants, where nothing else tells */
 
 /* ---- what the file says about the network -------------------------------------------------------- */
 /* The tensor that holds the weights of the classifier whose result is x, or NULL. */
-static const Tensor *tensor_of(const Net *n, Node x, const TensorList *file) {
+static const Tensor *tensor_of(const Net *n, Node x, const Match *file) {
     const NetNode *node = net_node(n, model_classifier(n, x, 0));
-    return node->n_param ? tensor_find(file, n->params[node->param[0]].name) : NULL;
+    return node->n_param ? file->of[node->param[0]] : NULL;
 }
 
 /* Classes and auxiliary head by the classifiers' tensors, found through a small probe of the network. */
@@ -26,11 +26,14 @@ static Err options_from_file(const TensorList *file, ModelOptions *o) {
     ModelOptions p = *o;
     p.classes = 2, p.aux = true;
     TRY(model_open(&p, 65, 65, &probe, &nodes));
-    const Tensor *main_head = tensor_of(probe, nodes.logits, file);
-    const Tensor *aux_head = nodes.aux.id ? tensor_of(probe, nodes.aux, file) : NULL;
+    Match m;
+    match_names(probe, file, &m);
+    const Tensor *main_head = tensor_of(probe, nodes.logits, &m);
+    const Tensor *aux_head = nodes.aux.id ? tensor_of(probe, nodes.aux, &m) : NULL;
     if (!o->classes && main_head && main_head->shape.rank == 4 && main_head->shape.d[0] < 65536)
         o->classes = (int)main_head->shape.d[0];
     o->aux = aux_head != NULL;
+    match_close(&m);
     net_close(probe);
     return OK;
 }
@@ -60,12 +63,14 @@ static bool is_file_name(const char *weights) {
 static Err open_net(OpenModel *m, const Config *c, const char *weights, int h, int w) {
     SafeFile f = {0};
     const bool file = is_file_name(weights);
-    if (file) TRY(st_read(weights, EXIT_MODEL, &f));
+    if (file) TRY(weights_read(weights, &f));
+    if (file) weights_unwrap(&f);
     Err rc = file ? options_from_file(f.tensors, &m->options) : OK;
     if (!rc && !m->options.classes) m->options.classes = classes_of_data(&c->data);
     if (!rc && !m->options.classes) m->options.classes = PUBLISHED_CLASSES;
     if (!rc) rc = model_open(&m->options, h, w, &m->net, &m->nodes);
-    if (!rc) rc = file ? model_load_tensors(m->net, f.tensors, weights, false) : model_load_weights(m->net, weights, (uint64_t)c->seed);
+    if (!rc) rc = file ? model_load_file(m->net, &f, weights, (uint64_t)c->seed, m->options.partial ? LOAD_PARTIAL : 0)
+                       : model_load_weights(m->net, weights, (uint64_t)c->seed, 0);
     if (!rc) m->source = xstrdup(weights ? weights : "none");
     if (file) st_close(&f);
     return rc;
@@ -84,7 +89,7 @@ static Err open_named(OpenModel *m, const char *name, unsigned flags, int h, int
 /* The configuration that a run wrote into its file, with the command's options on top. */
 static Err read_config(const char *command, const char *file, const CliArgs *args, Config **out) {
     SafeFile meta;
-    TRY(st_read_meta(file, EXIT_MODEL, &meta));
+    TRY(weights_read_meta(file, &meta));
     const char *text = st_meta(&meta, "config");
     Err rc = text ? config_read_over(command, text, file, args->opt, args->n_opt, out)
                   : config_read(command, NULL, args->opt, args->n_opt, out);

@@ -1,20 +1,15 @@
 /* load.c - weights into a network: random, by formula, or from a file, every tensor accounted for.
  *
- * Strict: names and shapes must be equal, except that num_batches_tracked may be absent (files older
- * than PyTorch 0.4.1) and that a checkpoint's own tensors (optim/, ema/, state/) are passed over. All
- * checks come before the first write, so a refused file leaves the network as it was. */
+ * Strict: names (by one of the layouts of rules.def) and shapes must be equal; a checkpoint's own tensors (optim/,
+ * ema/, state/) are passed over. LOAD_START allows what a student starts from: a backbone alone, a classifier of
+ * other classes. LOAD_PARTIAL takes what fits. All checks come before the first write, so a refused file leaves the
+ * network as it was; what is allowed to be absent starts at random, and that is said. */
 #include <inttypes.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
-#include "base/str.h"
-#include "io/safetensors.h"
-#include "models/model.h"
-
-enum { LISTED = 5 };                                     /* names per kind of difference in the report */
+#include "models/match.h"
 
 /* ---- numbers ------------------------------------------------------------------------------------- */
 
@@ -37,69 +32,11 @@ static float element(const Tensor *t, int64_t i) {
         return v;
     }
 }
-static bool is_float(Dtype t) { return t == DT_F32 || t == DT_F64 || t == DT_F16 || t == DT_BF16; }
-
-/* ---- the report ---------------------------------------------------------------------------------- */
-
-typedef struct { Str text; int n; } Names;               /* the first LISTED names and how many in all */
-typedef struct { Names missing, extra, wrong; int matched, prefixed; } Match;
-
-static void names_add(Names *l, const char *name, const char *detail) {
-    if (l->n++ < LISTED) str_addf(&l->text, "%s%s%s", l->n > 1 ? ", " : "", name, detail);
-}
-static void report_part(Str *s, const char *what, const Names *l) {
-    if (!l->n) return;
-    str_addf(s, ", %d %s: %s", l->n, what, l->text.s);
-    if (l->n > LISTED) str_addf(s, " and %d more", l->n - LISTED);
-}
-static bool is_state(const char *name) {
-    return str_starts(name, "optim/") || str_starts(name, "ema/") || str_starts(name, "state/");
-}
-static void match_param(Match *m, const NetParam *p, const Tensor *t) {
-    char detail[256];
-    if (!t) {
-        if (p->kind != PARAM_COUNT) names_add(&m->missing, p->name, "");
-        return;
-    }
-    const bool typed = p->kind == PARAM_COUNT ? t->dtype == DT_I64 : is_float(t->dtype);
-    if (typed && shape_count(t->shape) == shape_count(p->shape) && (shape_equal(t->shape, p->shape) || p->kind == PARAM_COUNT)) {
-        m->matched++;
-        return;
-    }
-    snprintf(detail, sizeof detail, " (%s %s, expected %s)", dtype_name(t->dtype), shape_text(t->shape).s, shape_text(p->shape).s);
-    names_add(&m->wrong, p->name, detail);
-}
-static Err match_report(const Match *m, const char *where, int total) {
-    Str s = {0};
-    str_addf(&s, "%d of %d tensors match", m->matched, total);
-    report_part(&s, "missing", &m->missing);
-    report_part(&s, "extra", &m->extra);
-    report_part(&s, "of another shape or type", &m->wrong);
-    str_addf(&s, "; %s", m->prefixed ? "remove the prefix module. from the file's names" : "use the weights of this network with these classes and heads");
-    Err rc = err_set(E(EXIT_MODEL, 61), "%s: %s", where, s.s);
-    str_free(&s);
-    return rc;
-}
 
 /* ---- filling --------------------------------------------------------------------------------------- */
 
-/* The tensor of each parameter, by name; NULL where absent. Extra ones go into the report. The net's
- * own table finds the names, so a file of any number of tensors is one pass. */
-static const Tensor **pair(const Net *n, const TensorList *list, Match *m) {
-    const Tensor **of = xcalloc((size_t)n->n_params + 1, sizeof *of);
-    for (int i = 0; i < list->n; i++) {
-        const char *name = list->v[i].name;
-        const int p = net_find_param(n, name);
-        if (p >= 0) of[p] = &list->v[i];
-        else if (!is_state(name)) {
-            names_add(&m->extra, name, "");
-            m->prefixed += str_starts(name, "module.") && net_find_param(n, name + 7) >= 0;
-        }
-    }
-    return of;
-}
 static Err check_finite(const Tensor *t, const char *where) {
-    for (int64_t i = 0, n = shape_count(t->shape); is_float(t->dtype) && i < n; i++)
+    for (int64_t i = 0, n = shape_count(t->shape); match_is_float(t->dtype) && i < n; i++)
         if (!isfinite(element(t, i)))
             return err_set(E(EXIT_MODEL, 17), "%s: tensor %s has the value %g at element %" PRId64 "; use another file",
                            where, t->name, (double)element(t, i), i);
@@ -127,28 +64,55 @@ static bool is_other_classifier(const Net *n, int p, const Tensor *t) {
     }
     return false;
 }
-
-Err model_load_tensors(Net *n, const TensorList *list, const char *where, bool other_classes) {
-    Match m = {0};
-    Err rc = OK;
-    const Tensor **of = pair(n, list, &m);
+/* Such classifiers count as absent, not as wrong; how many tensors that were. */
+static int set_classifiers_aside(const Net *n, Match *m, const char *where) {
+    int aside = 0;
     for (int i = 0; i < n->n_params; i++) {
-        if (other_classes && is_other_classifier(n, i, of[i])) {
-            log_warn("%s: %s is for another number of classes; it starts from its present value", where, n->params[i].name);
-            of[i] = NULL;
-        } else match_param(&m, &n->params[i], of[i]);
+        if (!is_other_classifier(n, i, m->of[i])) continue;
+        log_warn("%s: %s is for another number of classes; it starts at random", where, n->params[i].name);
+        m->of[i] = NULL;
+        aside++;
     }
-    if (m.missing.n || m.extra.n || m.wrong.n) rc = match_report(&m, where, n->n_params);
-    for (int i = 0; !rc && i < n->n_params; i++)
-        if (of[i]) rc = check_finite(of[i], where);
-    for (int i = 0; !rc && i < n->n_params; i++)
-        if (of[i] || n->params[i].kind == PARAM_COUNT) fill_param(&n->params[i], of[i]);
-    n->version++;
-    str_free(&m.missing.text), str_free(&m.extra.text), str_free(&m.wrong.text);
-    free(of);
+    return aside;
+}
+/* What the flags allow, with `aside` tensors known to be absent. */
+static bool is_allowed(const Match *m, unsigned flags, int aside) {
+    if (!m->matched) return false;
+    if (flags & LOAD_PARTIAL) return true;
+    if (m->extra.n || m->wrong.n) return false;
+    const bool backbone = !m->matched_outside && !m->missing_inside;
+    return m->missing.n == aside || (flags & LOAD_START && backbone);
+}
+static void say(const Net *n, const Match *m, unsigned flags, const char *where) {
+    Str s = {0};
+    if (flags & LOAD_PARTIAL && (m->missing.n || m->extra.n || m->wrong.n)) {
+        match_text(m, n->n_params, &s);
+        log_warn("%s: loaded in part, the rest starts at random: %s", where, s.s);
+    } else if (flags & LOAD_START && m->missing.n && !m->matched_outside)
+        log_info("%s: the backbone alone is loaded: %d of %d tensors%s%s; the head starts at random", where, m->matched, n->n_params,
+                 *m->layout ? ", named as in " : "", m->layout);
+    else if (flags) log_info("%s: %d of %d tensors are loaded", where, m->matched, n->n_params);
+    str_free(&s);
+}
+Err model_load_file(Net *n, const SafeFile *f, const char *where, uint64_t seed, unsigned flags) {
+    Match m;
+    Err rc = OK;
+    match_names(n, f->tensors, &m);
+    const int aside = flags & LOAD_START ? set_classifiers_aside(n, &m, where) : 0;
+    match_check(n, &m);
+    if (!is_allowed(&m, flags, aside)) rc = match_refuse(n, f, &m, where);
+    for (int i = 0; i < n->n_params && !rc; i++) {
+        if (m.of[i] && !match_fits(&n->params[i], m.of[i])) m.of[i] = NULL;      /* LOAD_PARTIAL */
+        if (m.of[i]) rc = check_finite(m.of[i], where);
+    }
+    if (!rc && flags) net_init_random(n, seed);          /* what the file does not give */
+    for (int i = 0; i < n->n_params && !rc; i++)
+        if (m.of[i] || n->params[i].kind == PARAM_COUNT) fill_param(&n->params[i], m.of[i]);
+    if (!rc) n->version++, say(n, &m, flags, where);
+    match_close(&m);
     return rc;
 }
-static Err load(Net *n, const char *weights, uint64_t seed, bool other_classes) {
+Err model_load_weights(Net *n, const char *weights, uint64_t seed, unsigned flags) {
     int64_t formula;
     if (!weights || !strcmp(weights, "none")) {
         net_init_random(n, seed);
@@ -160,11 +124,9 @@ static Err load(Net *n, const char *weights, uint64_t seed, bool other_classes) 
         return OK;
     }
     SafeFile f;
-    TRY(st_read(weights, EXIT_MODEL, &f));
-    if (other_classes) net_init_random(n, seed);         /* what the file does not give */
-    Err rc = model_load_tensors(n, f.tensors, weights, other_classes);
+    TRY(weights_read(weights, &f));
+    weights_unwrap(&f);
+    Err rc = model_load_file(n, &f, weights, seed, flags);
     st_close(&f);
     return rc;
 }
-Err model_load_weights(Net *n, const char *weights, uint64_t seed) { return load(n, weights, seed, false); }
-Err model_load_start(Net *n, const char *weights, uint64_t seed) { return load(n, weights, seed, true); }

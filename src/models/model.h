@@ -4,6 +4,7 @@
 #define RETORT_MODELS_MODEL_H
 #include "nn/nn.h"
 
+struct SafeFile;
 typedef struct ModelOptions {        /* the groups `student` and `teacher` of the configuration */
     const char *model;               /* "deeplabv3_resnet18" */
     int    classes;
@@ -15,6 +16,7 @@ typedef struct ModelOptions {        /* the groups `student` and `teacher` of th
     bool   bn_frozen;
     bool   dropout_off;
     bool   frozen;                   /* no parameter is trainable */
+    bool   partial;                  /* of the weights' file, what fits is taken */
 } ModelOptions;
 typedef struct ModelNodes {
     Node image, rects;               /* inputs: u8 N x H x W x 3 and i32 N x 4; norm none: float image, rects NO_NODE */
@@ -35,10 +37,11 @@ Node model_classifier(const Net *n, Node x, int i);
 /* The parts that names are made of, in the order of their lists: name and title of number i; NULL behind the last. */
 const char *model_head(int i, const char **title);
 const char *model_backbone(int i, const char **title);
-/* "none" (random), "formula:SEED" or a safetensors file; strict: every tensor must match. */
-Err  model_load_weights(Net *n, const char *weights, uint64_t seed);
-/* The same, but a classifier of another number of classes stays at its random start, with a warning. */
-Err  model_load_start(Net *n, const char *weights, uint64_t seed);
-/* Fill from tensors by name (any reader); where: the file, for the report E4061. Nothing is written on failure. */
-Err  model_load_tensors(Net *n, const TensorList *list, const char *where, bool other_classes);
+enum { LOAD_START = 1,               /* allows what a student starts from: a backbone alone, a classifier of other classes */
+       LOAD_PARTIAL = 2 };           /* takes what fits; something must */
+/* "none" (random), "formula:SEED", or a file of weights of any kind. Without flags every tensor must match;
+ * what a flag lets be absent starts at random. On failure (E4061) nothing is written. */
+Err  model_load_weights(Net *n, const char *weights, uint64_t seed, unsigned flags);
+/* The same of a file that was read; where: its path, for the report. */
+Err  model_load_file(Net *n, const struct SafeFile *f, const char *where, uint64_t seed, unsigned flags);
 #endif

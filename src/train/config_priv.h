@@ -36,7 +36,7 @@ typedef struct ModelRaw {
     const char *model, *weights, *norm;
     int64_t classes, output_stride;
     double  width;
-    bool    aux, dropout;
+    bool    aux, dropout, partial;
     int     bn, stem;
 } ModelRaw;
 typedef struct ConfigRaw {           /* what options.def describes; types are those of OptType */

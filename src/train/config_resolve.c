@@ -107,7 +107,7 @@ static Err resolve_terms(Config *c) {
 
 static void resolve_model(const ModelRaw *r, ModelOptions *o) {
     *o = (ModelOptions){.model = or_null(r->model), .classes = (int)r->classes, .width = r->width,
-                        .output_stride = (int)r->output_stride, .plain_stem = r->stem == 1, .aux = r->aux, .norm = or_null(r->norm),
+                        .output_stride = (int)r->output_stride, .plain_stem = r->stem == 1, .aux = r->aux, .partial = r->partial, .norm = or_null(r->norm),
                         .bn_frozen = r->bn == 1, .dropout_off = !r->dropout};
 }
 

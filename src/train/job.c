@@ -78,11 +78,11 @@ static Err open_nets(Job *j, int classes, int h, int w) {
     TRY(check_classes(c, classes, "the data set", &s, &t));
     s.classes = t.classes = classes;
     TRY(model_open(&s, h, w, &j->student, &j->sn));
-    TRY(model_load_start(j->student, sw, (uint64_t)c->seed));
+    TRY(model_load_weights(j->student, sw, (uint64_t)c->seed, LOAD_START | (s.partial ? LOAD_PARTIAL : 0)));
     if (!t.model) return OK;
     t.frozen = t.dropout_off = true;
     TRY(model_open(&t, h, w, &j->teacher, &j->tn));
-    TRY(model_load_weights(j->teacher, tw, (uint64_t)c->seed));
+    TRY(model_load_weights(j->teacher, tw, (uint64_t)c->seed, t.partial ? LOAD_PARTIAL : 0));
     if (!tw || !strcmp(tw, "none"))
         log_warn("the teacher has random weights; give teacher.weights=FILE");
     j->teacher_digest =

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/weights.h"
 #include "train/trainer_priv.h"
 
 Err run_weights(const char *dir, char **path) {
@@ -32,7 +33,7 @@ static Err describe(const char *path, Arena *a, ModelOptions *o, bool *found) {
     SafeFile f;
     Config *c = NULL;
     *found = false;
-    TRY(st_read_meta(path, EXIT_MODEL, &f));
+    TRY(weights_read_meta(path, &f));
     const char *text = st_meta(&f, "config"), *classes = st_meta(&f, "n_classes");
     Err rc = OK;
     int64_t n = 0;
