@@ -150,6 +150,7 @@ Err model_load_tensors(Net *n, const TensorList *list, const char *where, bool o
 }
 static Err load(Net *n, const char *weights, uint64_t seed, bool other_classes) {
     int64_t formula;
+    if (n->has_weights && (!weights || !*weights || !strcmp(weights, "none"))) return OK;
     if (!weights || !strcmp(weights, "none")) {
         net_init_random(n, seed);
         return OK;
