@@ -16,6 +16,15 @@ static void nominal_shape(const Plan *p, int id, Shape *out) {
         if (p->spec.inputs[i].id == id) *out = p->spec.input_shapes[i];
 }
 
+/* Attributes of an imported net hold sizes: other shapes of the image want others. */
+static Err rebuild_for_size(Plan *p) {
+    const Net *n = p->net;
+    Shape image;
+    if (!n->rebuild) return OK;
+    nominal_shape(p, n->image.id, &image);
+    return shape_equal(image, net_shape(n, n->image)) ? OK : n->rebuild(n, image, &p->sized);
+}
+
 /* Nodes at or above an output or the loss, by shape or by value. The others may not fit these sizes at
  * all: a training net is evaluated on whole images, and its losses know the teacher's crop only. */
 static const bool *mark_reached(Plan *p) {
@@ -56,7 +65,8 @@ static void copy_nodes(Plan *p) {
     for (int id = 1; id < n->n_nodes; id++) {
         const NetNode *from = &n->nodes[id];
         PlanNode *to = &p->nodes[id];
-        to->op = from->op, to->attr = from->attr, to->dtype = from->dtype;
+        to->op = from->op, to->dtype = from->dtype;
+        to->attr = p->sized && id < p->sized->n_nodes ? p->sized->nodes[id].attr : from->attr;
         to->n_src = from->n_src, to->n_param = from->n_param;
         memcpy(to->src, from->src, sizeof to->src);
         memcpy(to->param, from->param, sizeof to->param);
@@ -146,6 +156,7 @@ static void clear_gradients(Net *n) {
 }
 
 static Err compile(Plan *p) {
+    TRY(rebuild_for_size(p));
     copy_nodes(p);
     TRY(plan_infer_shapes(p));
     mark_needed(p);
@@ -179,6 +190,7 @@ void plan_close(Plan *p) {
     block_free(p->arena_block);
     block_free(p->own_block);
     free(p->values), free(p->steps), free(p->param_steps);
+    net_close(p->sized);
     arena_close(p->arena);
     free(p);
 }

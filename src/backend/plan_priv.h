@@ -65,7 +65,7 @@ typedef struct PlanNode {                    /* a node after fusing */
 } PlanNode;
 
 struct Plan {
-    Net        *net;
+    Net        *net, *sized;                 /* sized: the nodes for this plan's shapes, where the net must be rebuilt */
     PlanSpec    spec;
     Arena      *arena;                       /* everything small */
     PlanNode   *nodes;                       /* [net->n_nodes] */

@@ -9,6 +9,9 @@
 typedef struct { uint8_t *data; size_t bytes; } Bytes;        /* data: caller frees with free() */
 Err  sys_read_file(const char *path, size_t max_bytes, int exit_code, Bytes *out); /* regular files only */
 Err  sys_read_at(const char *path, uint64_t offset, void *dst, size_t bytes, int exit_code);
+/* Bytes of a file that another file names: `name` stays beneath dir, and neither symbolic links nor a
+ * second hard link lead to it, otherwise E(exit, 46). *out: caller frees with free(). */
+Err  sys_read_beneath(const char *dir, const char *name, uint64_t offset, size_t bytes, int exit_code, void **out);
 Err  sys_file_size(const char *path, int exit_code, uint64_t *out);
 bool sys_exists(const char *path);
 bool sys_is_dir(const char *path);

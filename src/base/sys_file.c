@@ -98,6 +98,52 @@ Err sys_read_at(const char *path, uint64_t offset, void *dst, size_t bytes, int 
     return rc;
 }
 
+/* ---- a file that another file names ------------------------------------------------------------- */
+static Err leaves_folder(int exit_code, const char *name, const char *why) {
+    return err_set(E(exit_code, 46), "%s: %s; put the file itself beside the one that names it", name, why);
+}
+
+/* Opens name beneath dir one path element at a time, so that no link is ever followed. */
+static Err open_beneath(const char *dir, const char *name, int exit_code, int *out) {
+    if (*name == '/') return leaves_folder(exit_code, name, "an absolute path in a file is not followed");
+    int at = open(*dir ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (at < 0) return input_error(exit_code, dir, errno);
+    char *path = xstrdup(name), *save = NULL;
+    Err rc = OK;
+    for (char *part = strtok_r(path, "/", &save); part && !rc; part = strtok_r(NULL, "/", &save)) {
+        const bool last = !*save;
+        int next = -1;
+        if (!strcmp(part, "..")) rc = leaves_folder(exit_code, name, "the path leads out of its folder");
+        else if ((next = openat(at, part, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | (last ? 0 : O_DIRECTORY))) < 0)
+            rc = errno == ELOOP || (errno == ENOTDIR && !last) ? leaves_folder(exit_code, name, "a symbolic link is not followed")
+                                                               : input_error(exit_code, name, errno);
+        close(at);
+        at = next;
+    }
+    free(path);
+    if (!rc) *out = at;
+    return rc;
+}
+
+Err sys_read_beneath(const char *dir, const char *name, uint64_t offset, size_t bytes, int exit_code, void **out) {
+    int fd = -1;
+    struct stat st;
+    void *data = NULL;
+    TRY(open_beneath(dir, name, exit_code, &fd));
+    Err rc = OK;
+    if (fstat(fd, &st)) rc = input_error(exit_code, name, errno);
+    else if (!S_ISREG(st.st_mode)) rc = err_set(E(exit_code, 44), "%s: is %s, not a file; give a regular file", name, kind_name(st.st_mode));
+    else if (st.st_nlink > 1) rc = leaves_folder(exit_code, name, "a file of several hard links is not read");
+    else if (offset > (uint64_t)st.st_size || bytes > (uint64_t)st.st_size - offset)
+        rc = err_set(E(exit_code, 48), "%s: has %lld bytes, %" PRIu64 " + %zu wanted; it is cut short", name, (long long)st.st_size, offset, bytes);
+    else if (!(data = malloc(bytes + 1))) rc = err_set(E(EXIT_LIMIT, 23), "%s: out of memory, %zu bytes wanted to read it", name, bytes);
+    if (!rc) rc = read_exactly(fd, name, offset, data, bytes, exit_code);
+    close(fd);
+    if (rc) free(data);
+    else *out = data;
+    return rc;
+}
+
 Err sys_file_size(const char *path, int exit_code, uint64_t *out) {
     int fd;
     TRY(open_regular(path, exit_code, &fd, out));

@@ -62,16 +62,18 @@ static bool is_file_name(const char *weights) {
 /* Opens m->net by m->options and fills it from weights: a file, "formula:SEED" or "none". */
 static Err open_net(OpenModel *m, const Config *c, const char *weights, int h, int w) {
     SafeFile f = {0};
-    const bool file = is_file_name(weights);
+    const bool file = is_file_name(weights), onnx = model_is_onnx(m->options.model);
+    if (onnx) m->options.classes = 0;        /* the file's own; its weights too, where no others are given */
     if (file) TRY(weights_read(weights, &f));
     if (file) weights_unwrap(&f);
-    Err rc = file ? options_from_file(f.tensors, &m->options) : OK;
-    if (!rc && !m->options.classes) m->options.classes = classes_of_data(&c->data);
-    if (!rc && !m->options.classes) m->options.classes = PUBLISHED_CLASSES;
+    Err rc = file && !onnx ? options_from_file(f.tensors, &m->options) : OK;
+    if (!rc && !onnx && !m->options.classes) m->options.classes = classes_of_data(&c->data);
+    if (!rc && !onnx && !m->options.classes) m->options.classes = PUBLISHED_CLASSES;
     if (!rc) rc = model_open(&m->options, h, w, &m->net, &m->nodes);
     if (!rc) rc = file ? model_load_file(m->net, &f, weights, (uint64_t)c->seed, m->options.partial ? LOAD_PARTIAL : 0)
                        : model_load_weights(m->net, weights, (uint64_t)c->seed, 0);
-    if (!rc) m->source = xstrdup(weights ? weights : "none");
+    if (!rc) m->options.classes = (int)net_shape(m->net, m->nodes.logits).d[1];
+    if (!rc) m->source = xstrdup(weights ? weights : onnx ? m->options.model : "none");
     if (file) st_close(&f);
     return rc;
 }
@@ -98,9 +100,9 @@ static Err read_config(const char *command, const char *file, const CliArgs *arg
 }
 
 static Err open_any(OpenModel *m, const char *command, const char *what, const CliArgs *args, unsigned flags, int h, int w) {
-    const bool name = model_find(what) != NULL, dir = !name && sys_is_dir(what);
+    const bool onnx = model_is_onnx(what), name = onnx || model_find(what), dir = !name && sys_is_dir(what);
     char *file = NULL;
-    if (!name && !sys_exists(what)) return model_unknown(what);
+    if ((!name || onnx) && !sys_exists(what)) return model_unknown(what);
     if (dir) TRY(run_weights(what, &file));
     Err rc = name ? config_read(command, NULL, args->opt, args->n_opt, &m->config)
                   : read_config(command, dir ? file : what, args, &m->config);
@@ -108,7 +110,7 @@ static Err open_any(OpenModel *m, const char *command, const char *what, const C
     if (m->config->threads) parallel_set_threads((int)m->config->threads);
     m->options = m->config->student;
     if (flags & OPEN_RAW) m->options.norm = "none";
-    if (name) rc = open_named(m, what, flags, h, w);
+    if (name) rc = open_named(m, what, onnx ? flags | OPEN_NO_WEIGHTS : flags, h, w);
     else if (!m->options.model) rc = err_set(E(EXIT_USAGE, 76), "%s: the file does not say which network it is; add model=NAME", what);
     else rc = open_net(m, m->config, dir ? file : what, h, w);
 done:

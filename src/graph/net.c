@@ -64,6 +64,7 @@ Net *net_open(const char *name) {
 }
 void net_close(Net *n) {
     if (!n) return;
+    if (n->close_origin) n->close_origin(n->origin);
     index_close(n->node_names);
     index_close(n->param_names);
     block_free(n->values);

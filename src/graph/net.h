@@ -52,6 +52,13 @@ struct Net {
     uint64_t  version;               /* bumped whenever a parameter changes: plans refresh their copies */
     Err       err; char *err_msg;    /* sticky builder failure */
     char      scope[256];
+    /* Of a net whose attributes hold sizes (imported from a file): the same nodes for images of another
+     * shape, without values of parameters. NULL: all shapes follow from the ops. */
+    Err     (*rebuild)(const Net *n, Shape image, Net **out);
+    Node      image;                 /* the input that shape is of */
+    void     *origin;                /* what rebuild needs; closed with the net */
+    void    (*close_origin)(void *);
+    bool      has_weights;           /* parameters came with the network: not to be initialised */
     bool      frozen;                /* nothing is trainable (a teacher) */
     bool      bn_frozen;             /* nn_bn: running statistics even in training */
     bool      dropout_off;           /* nn_dropout adds nothing */

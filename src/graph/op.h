@@ -84,5 +84,22 @@ typedef struct { float mean[3], inv_std[3]; bool bgr; } NormalizeAttr;
      * -> float32 N x 3 x H x W; zero outside the rectangle. dst_c = (v - mean_c) * inv_std_c in the order of dst. */
 typedef struct { int n; const int *index; } GatherAttr;                  /* gather_channels: src x; index [n] lives in the net's arena */
 typedef struct { int n; float weight[NODE_SRC_MAX]; } WeightedSumAttr;   /* weighted_sum: scalars -> scalar */
+
+/* The ops of imported networks. */
+typedef enum { UNARY_AFFINE, UNARY_CLIP, UNARY_LEAKY_RELU, UNARY_ELU, UNARY_SELU, UNARY_SIGMOID, UNARY_HARD_SIGMOID, UNARY_HARD_SWISH,
+               UNARY_SILU, UNARY_TANH, UNARY_ERF, UNARY_GELU, UNARY_GELU_TANH, UNARY_SOFTPLUS, UNARY_MISH, UNARY_EXP, UNARY_LOG,
+               UNARY_SQRT, UNARY_POW, UNARY_RECIPROCAL, UNARY_ABS, UNARY_KINDS } UnaryKind;
+typedef struct { UnaryKind kind; float a, b; } UnaryAttr;                /* unary: src x; see the table in unary.c for a and b */
+typedef enum { BINARY_ADD, BINARY_SUB, BINARY_MUL, BINARY_DIV, BINARY_MIN, BINARY_MAX, BINARY_POW, BINARY_KINDS } BinaryKind;
+typedef struct { BinaryKind kind; } BinaryAttr;                          /* binary: src a, b; broadcast as numpy does */
+typedef struct { Shape shape; const float *data; } ConstantAttr;
+    /* constant: no source; dst = data, which lives as long as the net, or, when NULL, the one parameter */
+typedef struct { int kh, kw, stride_h, stride_w, pad_h, pad_w, extra_h, extra_w; bool ceil, count_padding; } AvgPoolAttr;
+    /* avg_pool: src x; extra: more padding below and right than above and left */
+typedef struct { int slopes; } PreluAttr;                                /* prelu: src x; param slope: 1, or one per channel */
+typedef struct { Shape shape; } ReshapeAttr;                             /* reshape: src x */
+typedef struct { int perm[RANK_MAX]; } TransposeAttr;                    /* transpose: src x; dst.d[i] = src.d[perm[i]] */
+typedef struct { bool trans_a, trans_b; } MatmulAttr;
+    /* matmul: src a, b of rank >= 2; the last two dimensions are matrices, the others broadcast */
 /* without attributes: input, add (a + b), concat (channels), gate (x, s N x C x 1 x 1: x sigmoid(s)) */
 #endif

@@ -114,6 +114,7 @@ Err model_load_file(Net *n, const SafeFile *f, const char *where, uint64_t seed,
 }
 Err model_load_weights(Net *n, const char *weights, uint64_t seed, unsigned flags) {
     int64_t formula;
+    if (n->has_weights && (!weights || !*weights || !strcmp(weights, "none"))) return OK;
     if (!weights || !strcmp(weights, "none")) {
         net_init_random(n, seed);
         return OK;

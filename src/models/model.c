@@ -79,14 +79,14 @@ static Err check_traits(const ModelOptions *o, const BackboneDef *b) {
         return err_set(E(EXIT_USAGE, 76), "%s: stem plain, but %s has one stem only; leave it out", o->model, b->title);
     return OK;
 }
+static Err check_norm(const char *norm) {
+    const char *names[N_NORMS];
+    for (int i = 0; i < N_NORMS; i++) names[i] = NORMS[i].name;
+    return !norm || norm_find(norm) ? OK : unknown("normalisation", norm, names, N_NORMS);
+}
 static Err check_options(const ModelOptions *o) {
-    const char *names[N_MODELS + N_NORMS];
-    if (!o->model) return err_set(E(EXIT_USAGE, 76), "model: no network is named; give model=NAME");
+    const char *names[N_MODELS];
     if (!model_find(o->model)) return unknown("network", o->model, names, model_names(names, N_MODELS));
-    if (o->norm && !norm_find(o->norm)) {
-        for (int i = 0; i < N_NORMS; i++) names[i] = NORMS[i].name;
-        return unknown("normalisation", o->norm, names, N_NORMS);
-    }
     if (o->classes < 1) return err_set(E(EXIT_USAGE, 37), "%s: %d classes; give classes=N or a data set", o->model, o->classes);
     if (o->output_stride != 0 && o->output_stride != 8 && o->output_stride != 16 && o->output_stride != 32)
         return err_set(E(EXIT_USAGE, 76), "%s: output_stride %d; choose 8, 16 or 32", o->model, o->output_stride);
@@ -94,13 +94,12 @@ static Err check_options(const ModelOptions *o) {
         return err_set(E(EXIT_USAGE, 76), "%s: width %g; choose 0.1 to 8", o->model, o->width);
     return check_traits(o, model_find(o->model)->backbone);
 }
-/* The inputs and the normalised image, N x 3 x H x W. */
-static Node image_input(Net *n, const NormDef *norm, int h, int w, ModelNodes *out) {
-    if (!strcmp(norm->name, "none")) return out->image = net_input(n, "image", DT_F32, SHAPE(1, 3, h, w));
+Node model_image_input(Net *n, const NormDef *norm, int64_t batch, int h, int w, ModelNodes *out) {
+    if (!strcmp(norm->name, "none")) return out->image = net_input(n, "image", DT_F32, SHAPE(batch, 3, h, w));
     NormalizeAttr a = {.bgr = norm->bgr};
     for (int c = 0; c < 3; c++) a.mean[c] = norm->mean[c], a.inv_std[c] = 1 / norm->std[c];
-    out->image = net_input(n, "image", DT_U8, SHAPE(1, h, w, 3));
-    out->rects = net_input(n, "rects", DT_I32, SHAPE(1, 4));
+    out->image = net_input(n, "image", DT_U8, SHAPE(batch, h, w, 3));
+    out->rects = net_input(n, "rects", DT_I32, SHAPE(batch, 4));
     return net_add(n, &op_normalize, "normalize", &a, sizeof a, (Node[]){out->image, out->rects}, 2, NULL, 0);
 }
 static void build(Net *n, const ModelDef *m, Node x, const ModelOptions *o, ModelNodes *out) {
@@ -110,12 +109,15 @@ static void build(Net *n, const ModelDef *m, Node x, const ModelOptions *o, Mode
     if (o->aux) out->aux = fcn_block(n, b.aux, "auxlayer", o->classes, NULL);
 }
 Err model_open(const ModelOptions *o, int h, int w, Net **net, ModelNodes *nodes) {
+    if (!o->model) return err_set(E(EXIT_USAGE, 76), "model: no network is named; give model=NAME");
+    TRY(check_norm(o->norm));
+    if (model_is_onnx(o->model)) return model_open_onnx(o, h, w, net, nodes);
     TRY(check_options(o));
     const NormDef *norm = norm_find(o->norm ? o->norm : NORMS[0].name);
     Net *n = net_open(o->model);
     n->frozen = o->frozen, n->bn_frozen = o->bn_frozen, n->dropout_off = o->dropout_off;
     ModelNodes out = {0};
-    build(n, model_find(o->model), image_input(n, norm, h, w, &out), o, &out);
+    build(n, model_find(o->model), model_image_input(n, norm, 1, h, w, &out), o, &out);
     nn_tap(n, out.logits, "logits");
     nn_tap(n, out.features, "features");
     if (out.aux.id) nn_tap(n, out.aux, "aux");

@@ -28,6 +28,9 @@ typedef struct NormDef { const char *name; float mean[3], std[3]; bool bgr; cons
 /* Build the named network into a fresh Net for nominal images of h x w; net_finish is done, weights are
  * not set. Unknown names: E2076 with the nearest known one. */
 Err model_open(const ModelOptions *o, int h, int w, Net **net, ModelNodes *nodes);
+/* The same for FILE.onnx as o->model; its weights are set. Classes 0: as many as the file has. model_open calls it. */
+Err model_open_onnx(const ModelOptions *o, int h, int w, Net **net, ModelNodes *nodes);
+bool model_is_onnx(const char *name);
 const ModelDef *model_find(const char *name);
 const NormDef  *norm_find(const char *name);
 int  model_names(const char **out, int max);

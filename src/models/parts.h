@@ -27,6 +27,8 @@ typedef struct HeadDef {
 /* FCN's layers, also the auxiliary head: 3x3 to a quarter of x's channels, then classes; names under
  * SCOPE.block. features may be NULL. */
 Node fcn_block(Net *n, Node x, const char *scope, int classes, Node *features);
+/* The inputs and the normalised image, N x 3 x H x W; sets out->image and out->rects. */
+Node model_image_input(Net *n, const NormDef *norm, int64_t batch, int h, int w, ModelNodes *out);
 Node conv_bn_relu(Net *n, Node x, const char *conv, const char *bn, Conv c);
 Node classifier(Net *n, Node x, const char *name, int classes);          /* 1x1 with bias */
 #endif
