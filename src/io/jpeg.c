@@ -4,12 +4,14 @@
  * network would learn from that. Progressive files are limited to SCANS_MAX scans (each costs a
  * pass over the image) and the decoder to MEMORY_MAX. CMYK is refused: its conversion needs a
  * colour profile. */
-#include <jerror.h>
-#include <jpeglib.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <jpeglib.h> /* wants stdio.h before it, and jerror.h behind it */
+
+#include <jerror.h>
 
 #include "io/image_priv.h"
 
