@@ -87,6 +87,8 @@ typedef struct Bench {
     Batch      batch;
     StepTime  *times;                /* [TIMES_MAX] */
     double     ms[PARTS][STEPS_MAX];
+    double     start, first_s;       /* sys_now() when the bench began; seconds to the end of the first step */
+    double     loaded_mb;            /* resident when the bench began: program and libraries */
 } Bench;
 
 static double plan_ms(Bench *b, Plan *p, double *loss, double *backward) {
@@ -158,7 +160,7 @@ static Err write_trace(Bench *b, const char *path) {
     return rc;
 }
 
-static Err report_step(Bench *b, int steps, double first_s) {
+static Err report_step(Bench *b, int steps) {
     Str s = {0};
     double m[PARTS];
     size_t arena = plan_stats(job_student_plan(b->job)).arena_bytes;
@@ -172,18 +174,19 @@ static Err report_step(Bench *b, int steps, double first_s) {
     for (int p = 0; p < PARTS; p++) json_number(&s, part_names[p], m[p] = median(b->ms[p], steps));
     json_number(&s, "ratio", m[PART_STEP] / m[PART_BARE]);
     json_number(&s, "peak_rss_mb", (double)sys_peak_rss() / 1e6);
+    json_number(&s, "loaded_rss_mb", b->loaded_mb);
     json_number(&s, "arena_mb", (double)arena / 1e6);
-    json_number(&s, "first_step_s", first_s);
+    json_number(&s, "first_step_s", b->first_s);
     json_machine(&s);
     return json_put(&s, b->c);
 }
 
-static Err bench_steps(Bench *b, int steps, double start) {
-    double first_s = 0, out[PARTS];
+static Err bench_steps(Bench *b, int steps) {
+    double out[PARTS];
     for (int i = -WARM_STEPS; i < steps; i++) {
         TRY(bench_one(b, i + WARM_STEPS, out));
         if (i == -WARM_STEPS) {
-            first_s = sys_now() - start - out[PART_BARE] / 1e3;
+            b->first_s = sys_now() - b->start - out[PART_BARE] / 1e3;
             plan_profile(job_student_plan(b->job), true);
             if (job_teacher_plan(b->job)) plan_profile(job_teacher_plan(b->job), true);
         }
@@ -192,12 +195,12 @@ static Err bench_steps(Bench *b, int steps, double start) {
         if (signal) return err_set(128 + signal, "bench: stopped by signal %d", signal);
     }
     if (b->c->trace && *b->c->trace) TRY(write_trace(b, b->c->trace));
-    return report_step(b, steps, first_s);
+    return report_step(b, steps);
 }
 
 static Err bench_step(Config *c, int h, int w) {
     Bench *b = xcalloc(1, sizeof *b);
-    double start = sys_now();
+    b->start = sys_now(), b->loaded_mb = (double)sys_peak_rss() / 1e6;
     int steps = c->steps > STEPS_MAX ? 20 : (int)c->steps;           /* the configuration's default is a whole training */
     if (!c->student.classes) c->student.classes = 11;
     if (!c->teacher.classes) c->teacher.classes = c->student.classes;
@@ -206,7 +209,7 @@ static Err bench_step(Config *c, int h, int w) {
     batch_make(&b->batch, (int)c->batch, h, w, c->student.classes);
     Err rc = job_open(c, (int)c->batch, h, w, NULL, &b->job);
     if (!rc) rc = optimizer_open(c, job_student(b->job), &b->optimizer);
-    if (!rc) rc = bench_steps(b, steps, start);
+    if (!rc) rc = bench_steps(b, steps);
     if (b->optimizer) optimizer_close(b->optimizer);
     if (b->job) job_close(b->job);
     batch_free(&b->batch);

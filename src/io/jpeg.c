@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jpeglib.h>                     /* needs stdio.h before it */
+#include <jpeglib.h> /* wants stdio.h before it, and jerror.h behind it */
 
 #include <jerror.h>
 
