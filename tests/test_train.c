@@ -145,30 +145,42 @@ static double kl_by_hand(const float *t, const float *s, int pixels, int classes
     for (int i = 0; i < pixels; i++) {
         double zs = 0;
         for (int k = 0; k < classes; k++) zs += exp(s[k * pixels + i]);
-        for (int k = 0; k < classes; k++) kl += exp(t[k]) / zt * (t[k] - log(zt) - s[k * pixels + i] + log(zs));
+        for (int k = 0; k < classes; k++)
+            kl += exp(t[k]) / zt * (t[k] - log(zt) - s[k * pixels + i] + log(zs));
     }
     return kl / pixels;
 }
-/* The teacher has one output per image; stretched to the student's 4 x 4 it is the same everywhere. */
+/* The teacher has one output per image; stretched to the student's 4 x 4 it is the same everywhere.
+ */
 TEST(a_teacher_of_another_stride_is_stretched_to_the_student) {
     static const float stage[] = {1, 0};
     Work w;
     StepResult x;
     Batch b = noise(1);
-    EXPECT_OK(work_open(&w, config(SCENES STUDENT TEACHER "train.batch=1 student.weights=formula:1 student.bn=frozen student.dropout=false "
-                                   "teacher.output_stride=32 distill.losses=[kd] distill.task=rdd")));
+    EXPECT_OK(work_open(
+        &w,
+        config(SCENES STUDENT TEACHER
+               "train.batch=1 student.weights=formula:1 student.bn=frozen student.dropout=false "
+               "teacher.output_stride=32 distill.losses=[kd] distill.task=rdd")));
     const ModelNodes *at = job_nodes(w.job);
     Node in[] = {at->image, at->rects}, out[] = {at->logits};
     Shape shapes[] = {SHAPE(1, H, W, 3), SHAPE(1, 4)};
     Plan *p;
-    EXPECT_OK(plan_make(job_student(w.job), &(PlanSpec){.outputs = out, .n_outputs = 1, .inputs = in, .input_shapes = shapes, .n_inputs = 2}, &p));
+    EXPECT_OK(plan_make(
+        job_student(w.job),
+        &(PlanSpec){
+            .outputs = out, .n_outputs = 1, .inputs = in, .input_shapes = shapes, .n_inputs = 2},
+        &p));
     plan_bind(p, at->image, b.images), plan_bind(p, at->rects, b.rects);
     plan_run(p, &(OpRun){0}, false);
     EXPECT_OK(job_step(w.job, &b, 1, stage, false, &x));
     const Node teacher = net_find(job_teacher(w.job), "logits");
     EXPECT_INT(plan_shape(job_teacher_plan(w.job), teacher).d[2], 1);
     EXPECT_INT(plan_shape(p, at->logits).d[2], 4);
-    EXPECT_NEAR(x.terms[0], kl_by_hand(plan_value(job_teacher_plan(w.job), teacher), plan_value(p, at->logits), 16, 11), 1e-5);
+    EXPECT_NEAR(
+        x.terms[0],
+        kl_by_hand(plan_value(job_teacher_plan(w.job), teacher), plan_value(p, at->logits), 16, 11),
+        1e-5);
     plan_close(p);
     batch_free(&b);
     work_close(&w);
@@ -624,9 +636,10 @@ TEST(a_checkpoint_of_any_run_can_teach) {
 }
 
 TEST_MAIN(T(accumulation_gives_the_mean_gradient), T(a_term_reports_what_it_cannot_compute),
-          T(a_teacher_that_no_term_reads_is_not_run), T(a_teacher_of_another_stride_is_stretched_to_the_student), T(jobs_that_cannot_be_are_refused),
-          T(scores_follow_from_the_confusion_matrix), T(nothing_labelled_scores_nothing),
-          T(predictions_are_the_best_class_of_upsampled_logits),
+          T(a_teacher_that_no_term_reads_is_not_run),
+          T(a_teacher_of_another_stride_is_stretched_to_the_student),
+          T(jobs_that_cannot_be_are_refused), T(scores_follow_from_the_confusion_matrix),
+          T(nothing_labelled_scores_nothing), T(predictions_are_the_best_class_of_upsampled_logits),
           T(a_distilling_net_is_evaluated_on_whole_images), T(a_run_leaves_what_is_promised),
           T(metrics_lines_hold_what_is_promised), T(a_checkpoint_holds_the_whole_state),
           T(a_run_learns), T(a_diverging_run_stops_before_the_update),

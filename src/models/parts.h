@@ -4,15 +4,16 @@
 #include "models/model.h"
 
 typedef struct Backbone {
-    Node low;                        /* the last layer that has stride 8 when nothing is dilated; LR-ASPP's second input */
+    Node low;                        /* the last layer of stride 8 when nothing is dilated; for LR-ASPP */
     Node aux;                        /* where an auxiliary head reads */
     Node out;                        /* the last stage */
 } Backbone;
-enum { HAS_STEMS = 1, HAS_WIDTH = 2, WIDE_HEADS = 4 };   /* traits: options it takes; heads of the second width */
+enum { HAS_STEMS = 1, HAS_WIDTH = 2, WIDE_HEADS = 4 };   /* options it takes; heads' second width */
 
 typedef struct BackboneDef {
     const char *name, *title;
-    Backbone (*build)(Net *n, Node x, int variant, const ModelOptions *o, int output_stride);   /* names under "pretrained" */
+    /* Names under "pretrained". */
+    Backbone (*build)(Net *n, Node x, int variant, const ModelOptions *o, int output_stride);
     int variant;                     /* depth of a ResNet, number of an EfficientNet-Lite */
     unsigned traits;
 } BackboneDef;
@@ -20,7 +21,7 @@ typedef struct HeadDef {
     const char *name, *title;
     /* Sets out->logits and out->features, the value before the last 1x1; names under "head". */
     void (*build)(Net *n, const Backbone *b, int width, int classes, ModelNodes *out);
-    int width[2];                    /* on a narrow backbone, on one with WIDE_HEADS; 0: follows the backbone's channels */
+    int width[2];                    /* on a narrow backbone, on one with WIDE_HEADS; 0: it follows them */
     int output_stride;               /* where the options leave it open */
 } HeadDef;
 
