@@ -24,10 +24,10 @@ typedef struct DemoOptions {
 } DemoOptions;
 static const Option options[] = {
     {"out", OPT_STR, offsetof(DemoOptions, out), "runs/demo", "", "folder of the runs and of report.html", 0, NULL, 0, 0},
-    {"seeds", OPT_INT, offsetof(DemoOptions, seeds), "2", "", "runs per student, with seeds 1, 2, ...", 0, NULL, 1, 16},
-    {"steps", OPT_INT, offsetof(DemoOptions, steps), "200", "steps", "of each student", 0, NULL, 1, 1e9},
-    {"teacher_steps", OPT_INT, offsetof(DemoOptions, teacher_steps), "200", "steps", "of the teacher", 0, NULL, 1, 1e9},
-    {"batch", OPT_INT, offsetof(DemoOptions, batch), "8", "images", "per step", 0, NULL, 1, 4096},
+    {"seeds", OPT_INT, offsetof(DemoOptions, seeds), "3", "", "runs per student, with seeds 1, 2, ...", 0, NULL, 1, 16},
+    {"steps", OPT_INT, offsetof(DemoOptions, steps), "300", "steps", "of each student", 0, NULL, 1, 1e9},
+    {"teacher_steps", OPT_INT, offsetof(DemoOptions, teacher_steps), "500", "steps", "of the teacher", 0, NULL, 1, 1e9},
+    {"batch", OPT_INT, offsetof(DemoOptions, batch), "4", "images", "per step", 0, NULL, 1, 4096},
     {"images", OPT_INT, offsetof(DemoOptions, images), "256", "", "pictures to train on; a quarter as many others to validate on", 0, NULL, 4, 1e6},
     {"size", OPT_SIZE, offsetof(DemoOptions, size), "64x96", "px", "HxW of the drawn pictures", 0, NULL, 0, 0},
     {0}};
@@ -41,11 +41,12 @@ static const ArmRow rows[ARMS] = {
     {"student + RDD", "rdd", "pixel-wise KD, and cross-entropy weighted by RDD: TFE for a tenth of the steps, then TSE",
      {"distill.task={kind: rdd, warmup: 0.1}", "distill.losses=[{kd: {weight: 1, tau: 1}}]"}}};
 /* The teacher's network, the students' one, and what every run shares: data, schedule, what is watched. */
-static const char *const teacher_settings[] = {"student.model=deeplabv3_resnet18", NULL};
-static const char *const student_settings[] = {"student.model=deeplabv3_mobilenetv2", "student.width=0.25", NULL};
+static const char *const teacher_settings[] = {"student.width=1", NULL};
+static const char *const student_settings[] = {"student.width=0.25", NULL};
 static const char *const common_settings[] = {
-    "data=scenes", "data.scale=[0.75, 1.5]", "data.mirror=0.5", "student.aux=true", "student.output_stride=8",
-    "train.lr=0.02", "train.schedule.kind=poly", "checkpoint.every=20s", "report.images=5", NULL};
+    "student.model=pspnet_mobilenetv2", "student.output_stride=8", "student.aux=true", "student.dropout=false", "data=scenes", "data.mirror=0.5",
+    "train.optimizer.kind=adamw", "train.optimizer.weight_decay=0.01", "train.lr=0.01", "train.lr_warmup=20", "train.schedule.kind=poly",
+    "checkpoint.every=20s", "report.images=5", NULL};
 
 typedef struct { char *arg[ARGS_MAX]; int n; Arena *arena; } Args;
 
@@ -72,7 +73,7 @@ static void args_all(Args *a, const char *const *settings) {
 /* The whole configuration of one run, as it could be typed after `retort train`. */
 static void run_args(Args *a, const DemoOptions *o, int arm, int seed, const char *dir, const char *teacher) {
     char size[48];
-    int64_t steps = arm < BASE ? o->teacher_steps : o->steps, every = steps / 4;
+    int64_t steps = arm < BASE ? o->teacher_steps : o->steps, every = steps / 5;
     snprintf(size, sizeof size, "%lldx%lld", (long long)o->size[0], (long long)o->size[1]);
     args_all(a, common_settings);
     args_all(a, arm < BASE ? teacher_settings : student_settings);
@@ -119,7 +120,7 @@ static Err arm_note(const Demo *d, int arm, const char **out) {
         m.classes = data->n_classes;
         rc = model_open(&m, (int)d->o->size[0], (int)d->o->size[1], &n, &nodes);
     }
-    if (!rc) *out = arena_printf(d->arena, "%s, %.2f M parameters; %s", c->student.model, (double)n->n_trainable / 1e6, rows[arm].loss);
+    if (!rc) *out = arena_printf(d->arena, "%s, width %g, %.2f M parameters; %s", c->student.model, c->student.width, (double)n->n_trainable / 1e6, rows[arm].loss);
     if (n) net_close(n);
     if (data) dataset_close(data);
     config_close(c);
