@@ -120,14 +120,31 @@ TEST(dilation_of_resnets_at_stride_8) {
     EXPECT_INT(dilation_of(n, "pretrained.layer4.2.conv2"), 4);
     net_close(n);
 }
+static int64_t out_of(const Net *n, const char *conv) { return n->params[net_find_param(n, conv)].shape.d[0]; }
+/* Every block's channels are int(c w) and its inner ones six times the block before; names are those of width 1. */
 TEST(width_scales_mobilenetv2) {
-    ModelOptions o = {.model = "deeplabv3_mobilenetv2", .classes = 19, .width = 0.35};
+    static const int CHANNELS[18] = {32, 16, 24, 24, 32, 32, 32, 64, 64, 64, 64, 96, 96, 96, 160, 160, 160, 320};
+    static const double WIDTHS[] = {0.5, 0.35, 1.4};
     ModelNodes at;
-    Net *n;
-    EXPECT_OK(model_open(&o, 65, 65, &n, &at));
-    EXPECT_INT(n->params[net_find_param(n, "pretrained.net.features.0.0.weight")].shape.d[0], 11);     /* int(32 * .35) */
-    EXPECT_INT(n->params[net_find_param(n, "pretrained.net.features.17.conv.6.weight")].shape.d[0], 112);
-    net_close(n);
+    Net *full = open_model("deeplabv3_mobilenetv2", 19, true, &at);
+    for (int i = 0; i < 3; i++) {
+        ModelOptions o = {.model = "deeplabv3_mobilenetv2", .classes = 19, .aux = true, .width = WIDTHS[i]};
+        Net *n;
+        EXPECT_OK(model_open(&o, 65, 65, &n, &at));
+        EXPECT_INT(n->n_params, full->n_params);
+        for (int p = 0; p < n->n_params && p < full->n_params; p++) EXPECT_STR(n->params[p].name, full->params[p].name);
+        EXPECT_INT(out_of(n, "pretrained.net.features.0.0.weight"), (int)(32 * WIDTHS[i]));
+        for (int b = 1; b < 18; b++) {
+            char conv[64];
+            snprintf(conv, sizeof conv, "pretrained.net.features.%d.conv.%d.weight", b, b == 1 ? 3 : 6);
+            EXPECT_INT(out_of(n, conv), (int)(CHANNELS[b] * WIDTHS[i]));
+            snprintf(conv, sizeof conv, "pretrained.net.features.%d.conv.0.weight", b);
+            EXPECT_INT(out_of(n, conv), (b == 1 ? 1 : 6) * (int)(CHANNELS[b - 1] * WIDTHS[i]));
+        }
+        EXPECT_INT(out_of(n, "auxlayer.block.0.weight"), (int)(96 * WIDTHS[i]) / 4);
+        net_close(n);
+    }
+    net_close(full);
 }
 static int dilation_and_kernel(const Net *n, int block) {                /* 10 dilation + kernel */
     char name[64];
