@@ -440,7 +440,7 @@ TEST(demo_runs_end_to_end_and_once) {
     char *page = page_of(dir), *metrics = text_of(dir, "rdd-1/metrics.jsonl");
     const char *const has[] = {"student alone", "student + KD",     "student + RDD",
                                "TFE weight",    "TSE mask",         "pedestrian",
-                               "TFE | TSE",     "0.66 M parameters"};
+                               "TFE | TSE",     "0.33 M parameters"};
     for (size_t i = 0; i < sizeof has / sizeof *has; i++) EXPECT_HAS(page, has[i]);
     EXPECT_INT(count(page, "src='data:image/png;base64,"), 4 * 8);
     EXPECT(strlen(page) < 2000000);

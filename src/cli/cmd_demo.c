@@ -24,7 +24,7 @@ typedef struct DemoOptions {
 } DemoOptions;
 static const Option options[] = {
     {"out", OPT_STR, offsetof(DemoOptions, out), "runs/demo", "", "folder of the runs and of report.html", 0, NULL, 0, 0},
-    {"seeds", OPT_INT, offsetof(DemoOptions, seeds), "3", "", "runs per student, with seeds 1, 2, ...", 0, NULL, 1, 16},
+    {"seeds", OPT_INT, offsetof(DemoOptions, seeds), "2", "", "runs per student, with seeds 1, 2, ...", 0, NULL, 1, 16},
     {"steps", OPT_INT, offsetof(DemoOptions, steps), "300", "steps", "of each student", 0, NULL, 1, 1e9},
     {"teacher_steps", OPT_INT, offsetof(DemoOptions, teacher_steps), "500", "steps", "of the teacher", 0, NULL, 1, 1e9},
     {"batch", OPT_INT, offsetof(DemoOptions, batch), "4", "images", "per step", 0, NULL, 1, 4096},
