@@ -43,7 +43,7 @@ static Err open_case(Case *c, const char *name, ModelOptions o) {
     c->labels = net_input(c->net, "labels", DT_I32, SHAPE(1, 33, 41));
     c->loss = add_loss(c->net, &c->at, c->labels);
     TRY(net_finish(c->net));
-    return model_load_weights(c->net, "formula:1", 0);
+    return model_load_weights(c->net, "formula:1", 0, 0);
 }
 static void expect_ratio(const Case *c, const char *what, const float *got, const Tensor *want, double tol) {
     double d = 0, s = 0;
