@@ -17,6 +17,11 @@
 
 #include "base/err.h"
 
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+enum { SANITIZED = 1 };              /* memory and time are not what they are */
+#else
+enum { SANITIZED = 0 };
+#endif
 typedef struct { const char *name; void (*fn)(void); } TestRow;
 static int test_failures;
 #define TEST(name) static void test_##name(void)

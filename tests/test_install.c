@@ -3,14 +3,6 @@
 #include "small_camvid.h"
 #include "test.h"
 
-#ifdef __SANITIZE_ADDRESS__
-enum { SANITIZED = 1 };
-#elif defined __SANITIZE_THREAD__
-enum { SANITIZED = 1 };
-#else
-enum { SANITIZED = 0 };
-#endif
-
 /* Runs a shell line in the test's folder; its output goes to the file `log` there. */
 static int shell(const char *log, const char *line) {
     char *all = xprintf("cd '%s' && { %s ; } >%s 2>&1", temp_path(""), line, log);

@@ -26,8 +26,8 @@ from torch_nets import Segmenter, load_formula
 STEPS, BATCH, IMAGES, H, W, CLASSES, SEED, POWER = 20, 4, 22, 65, 81, 11, 5, 0.9
 TEACHER = "deeplabv3_resnet18"
 #       student, learning rate, task loss and terms
-ARMS = {"ce": ("deeplabv3_resnet18", 1e-3, False), "ce-mobile": ("deeplabv3_mobilenetv2", 2e-4, False),
-        "rdd": ("deeplabv3_resnet18", 1e-3, True), "rdd-mobile": ("deeplabv3_mobilenetv2", 2e-4, True)}
+ARMS = {"ce": ("deeplabv3_resnet18", 1e-4, False), "ce-mobile": ("deeplabv3_mobilenetv2", 2e-5, False),
+        "rdd": ("deeplabv3_resnet18", 1e-4, True), "rdd-mobile": ("deeplabv3_mobilenetv2", 2e-5, True)}
 M64, M32 = (1 << 64) - 1, (1 << 32) - 1
 
 

@@ -47,16 +47,24 @@ Layout plan_layout(const Plan *p, int node) {
 
 bool plan_wants_grad(const Plan *p, int node) { return p->nodes[plan_resolve(p, node)].wants_grad; }
 
-ValueId plan_dst(Plan *p, int id, Layout l) {
-    PlanNode *n = &p->nodes[id];
-    n->value = plan_new_value(p, p->net->nodes[id].name, n->shape, DT_F32, l);
-    n->as[p->values[n->value].layout] = n->value;
-    return n->value;
+static ValueId *as(const Plan *p, PlanNode *n, ValueId v) {
+    return &n->as[p->values[v].layout][p->values[v].dtype == DT_BF16];
 }
 
-static ValueId reordered(Plan *p, int node, ValueId v, Layout want) {
-    if (p->values[v].layout == want || p->values[v].shape.rank != 4) return v;
-    ValueId to = plan_new_value(p, p->values[v].name, p->values[v].shape, p->values[v].dtype, want);
+ValueId plan_dst_as(Plan *p, int id, Layout l, Dtype t) {
+    PlanNode *n = &p->nodes[id];
+    n->value = plan_new_value(p, p->net->nodes[id].name, n->shape, t, l);
+    return *as(p, n, n->value) = n->value;
+}
+ValueId plan_dst(Plan *p, int id, Layout l) { return plan_dst_as(p, id, l, DT_F32); }
+
+/* Only values of rank 4 have other layouts or types; integers stay what they are. */
+static ValueId reordered(Plan *p, int node, ValueId v, Layout want, Dtype t) {
+    const Value from = p->values[v];
+    bool real = from.dtype == DT_F32 || from.dtype == DT_BF16;
+    if (from.shape.rank != 4 || !real) return v;
+    if (from.layout == want && from.dtype == t) return v;
+    ValueId to = plan_new_value(p, from.name, from.shape, t, want);
     CHECK(cpu_reorder_step(p, v, to, node) == OK);
     p->n_reorders++;
     return to;
@@ -67,18 +75,20 @@ static void remake(Plan *p, PlanNode *n, int id) {
     n->value = n->remake(p, n, id);
     n->remake = NULL;
     memset(n->as, 0, sizeof n->as);
-    n->as[p->values[n->value].layout] = n->value;
+    *as(p, n, n->value) = n->value;
 }
 
-ValueId plan_src(Plan *p, int node, Layout want) {
+ValueId plan_src_as(Plan *p, int node, Layout want, Dtype t) {
     int id = plan_resolve(p, node);
     PlanNode *n = &p->nodes[id];
     CHECK(n->value);
     if (p->emitting_backward && n->remake) remake(p, n, id);
-    if (n->shape.rank != 4) want = LAYOUT_PLAIN;
-    if (n->as[want]) return n->as[want];
-    return n->as[want] = reordered(p, id, n->value, want);
+    if (n->shape.rank != 4) want = LAYOUT_PLAIN, t = DT_F32;
+    ValueId *v = &n->as[want][t == DT_BF16];
+    if (!*v) *v = reordered(p, id, n->value, want, t);
+    return *v;
 }
+ValueId plan_src(Plan *p, int node, Layout want) { return plan_src_as(p, node, want, DT_F32); }
 
 void plan_add_grad(Plan *p, int node, ValueId g) {
     PlanNode *n = &p->nodes[plan_resolve(p, node)];
@@ -88,13 +98,13 @@ void plan_add_grad(Plan *p, int node, ValueId g) {
 }
 
 /* Contributions are summed in the order they came: later consumers first, a fixed order. */
-ValueId plan_grad(Plan *p, int node, Layout want) {
+ValueId plan_grad_as(Plan *p, int node, Layout want, Dtype t) {
     int id = plan_resolve(p, node);
     PlanNode *n = &p->nodes[id];
     if (n->n_grad == 0) return 0;
-    ValueId sum = reordered(p, id, n->grad[0], want);
+    ValueId sum = reordered(p, id, n->grad[0], want, t);
     for (int i = 1; i < n->n_grad; i++) {
-        ValueId b = reordered(p, id, n->grad[i], want);
+        ValueId b = reordered(p, id, n->grad[i], want, t);
         Value *v = &p->values[sum];
         ValueId dst = plan_new_value(p, v->name, v->shape, v->dtype, v->layout);
         cpu_sum_step(p, id, sum, b, dst);
@@ -103,6 +113,7 @@ ValueId plan_grad(Plan *p, int node, Layout want) {
     n->grad[0] = sum, n->n_grad = 1;
     return sum;
 }
+ValueId plan_grad(Plan *p, int node, Layout want) { return plan_grad_as(p, node, want, DT_F32); }
 
 Step *plan_step(Plan *p, int node, const char *what, void (*fn)(const Step *), void *state) {
     Step s = {.fn = fn, .plan = p, .state = state, .node = node, .what = what, .impl = "retort", .kind = STEP_OTHER,

@@ -101,6 +101,18 @@ static void mark_needed(Plan *p) {
     }
 }
 
+/* Kernels, and which values some consumer reads in float32. */
+static void choose_kernels(Plan *p) {
+    for (int id = 1; id < p->net->n_nodes; id++) {
+        PlanNode *n = &p->nodes[id];
+        if (!n->op || n->op == &op_input) continue;
+        const Kernel *k = p->spec.backend == BACKEND_REF ? NULL : cpu_kernel(p, n);
+        n->kernel = k ? k : &kernel_generic;
+        for (int i = 0; i < n->n_src; i++)
+            if (source_matters(n, i) && !n->kernel->bf16) p->nodes[plan_resolve(p, n->src[i])].read_as_float = true;
+    }
+}
+
 /* ---- emission ------------------------------------------------------------------------------------ */
 
 static Err emit_forward(Plan *p) {
@@ -109,11 +121,9 @@ static Err emit_forward(Plan *p) {
         if (!n->op) continue;
         if (n->op == &op_input) {
             n->value = plan_bound_value(p, p->net->nodes[id].name, n->shape, n->dtype, NULL);
-            n->as[LAYOUT_PLAIN] = n->value;
+            n->as[LAYOUT_PLAIN][0] = n->value;
             continue;
         }
-        const Kernel *k = p->spec.backend == BACKEND_REF ? NULL : cpu_kernel(p, n);
-        n->kernel = k ? k : &kernel_generic;
         Err rc = n->kernel->forward(p, n, id);
         if (rc) return err_wrap(rc, "%s", p->net->nodes[id].name);
     }
@@ -161,6 +171,7 @@ static Err compile(Plan *p) {
     TRY(plan_infer_shapes(p));
     mark_needed(p);
     plan_fuse(p);
+    choose_kernels(p);
     TRY(emit_forward(p));
     keep_outputs(p);
     if (p->spec.loss.id) TRY(emit_backward(p));
@@ -172,6 +183,8 @@ Err plan_make(Net *net, const PlanSpec *spec, Plan **out) {
     if (net->err) return err_set(net->err, "%s", net->err_msg);
     Plan *p = xcalloc(1, sizeof *p);
     p->arena = arena_open(), p->net = net, p->spec = *spec;
+    if (spec->backend == BACKEND_REF) p->spec.precision = DT_F32;
+    CHECK(backend_has(spec->precision));
     p->param_written = arena_alloc(p->arena, (size_t)net->n_params + 1);
     Node *outputs = arena_alloc(p->arena, (size_t)(spec->n_outputs + spec->n_wanted + 1) * sizeof *outputs);
     for (int i = 0; i < spec->n_outputs; i++) outputs[i] = spec->outputs[i];
@@ -228,8 +241,8 @@ void plan_run_convs(Plan *p) {
 
 const float *plan_value(const Plan *p, Node x) {
     const PlanNode *n = &p->nodes[plan_resolve(p, x.id)];
-    CHECK(n->as[LAYOUT_PLAIN]);
-    return p->values[n->as[LAYOUT_PLAIN]].ptr;
+    CHECK(n->as[LAYOUT_PLAIN][0]);
+    return p->values[n->as[LAYOUT_PLAIN][0]].ptr;
 }
 
 const float *plan_gradient(const Plan *p, Node x) {

@@ -16,6 +16,8 @@ typedef struct PlanSpec {
     const Node *outputs; int n_outputs;     /* values to read afterwards (plain float32) */
     const Node *inputs; const Shape *input_shapes; int n_inputs;   /* sizes that differ from the nominal ones */
     const Node *wanted; int n_wanted;       /* inputs whose gradient is wanted beside the parameters' */
+    Dtype       precision;           /* DT_BF16: activations, their gradients and copies of weights in bfloat16, where
+                                        kernels know it; sums, statistics, losses and parameters stay float32 */
     bool        no_fuse;             /* for tests: fused equals composed */
 } PlanSpec;
 Err  plan_make(Net *net, const PlanSpec *spec, Plan **out);
@@ -42,4 +44,6 @@ void plan_library(char *out, size_t bytes);                 /* "oneDNN 2.6.0 avx
 double plan_macs(const Plan *p);                            /* multiply-adds of the convolutions, padding taps counted */
 const char *backend_version(void);                          /* of oneDNN: "2.6.0" */
 const char *backend_isa(void);                              /* what oneDNN uses here: "avx2", "avx512_bf16" */
+bool backend_has(Dtype t);                                  /* the backend computes in that type here */
+bool backend_fast(Dtype t);                                 /* ... and the processor has instructions for it */
 #endif

@@ -53,10 +53,10 @@ typedef struct PlanNode {                    /* a node after fusing */
     int          same_as;                    /* node whose value this one is (dropout in inference); 0: its own */
     Shape        shape;
     Dtype        dtype;
-    bool         is_output, wants_grad;
+    bool         is_output, wants_grad, read_as_float;   /* read_as_float: some consumer has no kernel for bfloat16 */
     int          uses;                       /* consumers after fusing, outputs included */
     ValueId      value;                      /* in the layout its kernel chose */
-    ValueId      as[LAYOUT_C16 + 1];         /* the same in other layouts, made on demand */
+    ValueId      as[LAYOUT_C16 + 1][2];      /* the same in other layouts and, [1], in bfloat16, made on demand */
     ValueId      grad[GRAD_MAX]; int n_grad; /* contributions to its gradient so far */
     ValueId      saved;                      /* the reference's saved block */
     const struct Kernel *kernel;
@@ -86,6 +86,7 @@ struct Plan {
 /* How one backend runs an op. Rows in kernels.def, fastest first; the generic one is implied last. */
 typedef struct Kernel {
     const OpDef *op;
+    bool bf16;                                            /* works on activations of plan_type, not only float32 */
     bool (*accepts)(const Plan *, const PlanNode *);      /* NULL: always */
     Err  (*forward)(Plan *, PlanNode *, int id);          /* emits steps; calls plan_dst */
     Err  (*backward)(Plan *, PlanNode *, int id);         /* in reverse order; calls plan_add_grad */
@@ -98,10 +99,15 @@ ValueId plan_new_value(Plan *p, const char *name, Shape s, Dtype t, Layout l);
 ValueId plan_new_bytes(Plan *p, const char *name, size_t bytes);        /* scratch, saved blocks */
 ValueId plan_bound_value(Plan *p, const char *name, Shape s, Dtype t, void *ptr);
 ValueId plan_own_value(Plan *p, const char *name, size_t bytes);        /* for copies of parameters */
-ValueId plan_src(Plan *p, int node, Layout want);         /* the node's value in that layout */
+/* The element type that kernels which know bfloat16 use for activations and their gradients. */
+static inline Dtype plan_type(const Plan *p) { return p->spec.precision == DT_BF16 ? DT_BF16 : DT_F32; }
+ValueId plan_src_as(Plan *p, int node, Layout want, Dtype t);   /* the node's value in that layout and type */
+ValueId plan_src(Plan *p, int node, Layout want);         /* in float32, or as it is when it holds integers */
 Layout  plan_layout(const Plan *p, int node);             /* it has now */
-ValueId plan_dst(Plan *p, int id, Layout l);              /* declares the node's value */
-ValueId plan_grad(Plan *p, int node, Layout want);        /* summed gradient of the node; 0: none flows */
+ValueId plan_dst_as(Plan *p, int id, Layout l, Dtype t);  /* declares the node's value */
+ValueId plan_dst(Plan *p, int id, Layout l);              /* in float32 */
+ValueId plan_grad_as(Plan *p, int node, Layout want, Dtype t);  /* summed gradient of the node; 0: none flows */
+ValueId plan_grad(Plan *p, int node, Layout want);        /* in float32 */
 void    plan_add_grad(Plan *p, int node, ValueId g);      /* contributes */
 bool    plan_wants_grad(const Plan *p, int node);
 Step   *plan_step(Plan *p, int node, const char *what, void (*fn)(const Step *), void *state);  /* valid until the next call */
@@ -116,6 +122,6 @@ Err  plan_infer_shapes(Plan *p);             /* plan.c */
 void plan_fuse(Plan *p);                     /* fuse.c */
 Err  plan_place_memory(Plan *p);             /* memory.c */
 void cpu_close(Plan *p);                     /* cpu/: frees primitives and memories */
-Err  cpu_reorder_step(Plan *p, ValueId from, ValueId to, int node);    /* between activation layouts */
-void cpu_sum_step(Plan *p, int node, ValueId a, ValueId b, ValueId dst);   /* dst = a + b, same layout; dst may replace a */
+Err  cpu_reorder_step(Plan *p, ValueId from, ValueId to, int node);    /* between layouts and types of activations */
+void cpu_sum_step(Plan *p, int node, ValueId a, ValueId b, ValueId dst);   /* dst = a + b, same layout and type; dst may replace a */
 #endif

@@ -167,6 +167,8 @@ static Err report_step(Bench *b, int steps) {
     if (job_teacher_plan(b->job)) arena += plan_stats(job_teacher_plan(b->job)).arena_bytes;
     json_text(&s, "model", b->c->student.model);
     if (b->c->teacher.model) json_text(&s, "teacher_model", b->c->teacher.model);
+    json_text(&s, "precision", dtype_name(b->c->precision));
+    if (b->c->teacher.model) json_text(&s, "teacher_precision", dtype_name(b->c->teacher_precision));
     json_number(&s, "batch", b->batch.n);
     json_number(&s, "height", b->batch.h);
     json_number(&s, "width", b->batch.w);

@@ -122,6 +122,7 @@ static Err run_plan(OpenModel *m, const Tensor *image, const Tensor *label, Outp
     Plan *p;
     TRY(plan_make(m->net,
                   &(PlanSpec){.training = training,
+                              .precision = c->precision,
                               .loss = loss,
                               .outputs = o->node,
                               .n_outputs = o->n,

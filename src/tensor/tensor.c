@@ -17,6 +17,19 @@ _Static_assert(sizeof dtypes / sizeof *dtypes == DT_COUNT, "one row per element 
 size_t dtype_bytes(Dtype t) { return dtypes[t].bytes; }
 const char *dtype_name(Dtype t) { return dtypes[t].name; }
 
+float bf16_to_f32(uint16_t v) {
+    uint32_t bits = (uint32_t)v << 16;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+uint16_t f32_to_bf16(float v) {
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    if (v != v) return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
 /* ---- shapes ---------------------------------------------------------------------------------- */
 Shape shape_of(const int64_t *d, int rank) {
     CHECK(rank >= 0 && rank <= RANK_MAX);

@@ -9,6 +9,8 @@
 typedef enum { DT_F32, DT_BF16, DT_F16, DT_F64, DT_I32, DT_I64, DT_U8, DT_I8, DT_BOOL, DT_COUNT } Dtype;
 size_t      dtype_bytes(Dtype t);
 const char *dtype_name(Dtype t);                     /* "float32", as in PyTorch */
+float       bf16_to_f32(uint16_t v);
+uint16_t    f32_to_bf16(float v);                    /* nearest, ties to even; NaN stays NaN */
 
 enum { RANK_MAX = 6 };
 typedef struct { int rank; int64_t d[RANK_MAX]; } Shape;   /* rank 0: a scalar */

@@ -364,7 +364,7 @@ Err config_read(const char *command, const char *file, char *const *args, int n_
     Config *c = config_new();
     Err rc = read_files(c, file);
     if (!rc) rc = read_args(c, command, args, n_args);
-    if (!rc) rc = config_resolve(c, file);
+    if (!rc) rc = config_resolve(c, file, config_command_bit(command));
     if (rc) return config_close(c), rc;
     *out = c;
     return OK;
@@ -377,7 +377,7 @@ Err config_read_over(const char *command, const char *text, const char *name, ch
     Err rc = yaml_parse(text, strlen(text), arena_strdup(c->arena, name), c->arena, &root);
     if (!rc) rc = walk_root(c, root);
     if (!rc) rc = read_args(c, command, args, n_args);
-    if (!rc) rc = config_resolve(c, NULL);
+    if (!rc) rc = config_resolve(c, NULL, config_command_bit(command));
     if (rc) return config_close(c), rc;
     *out = c;
     return OK;

@@ -46,7 +46,7 @@ typedef struct ConfigRaw {           /* what options.def describes; types are th
     ModelRaw student, teacher;
     const char *task_kind; double task_warmup; int task_schedule;
     int64_t steps, batch, accumulate, lr_batch, lr_warmup, threads;
-    int optimizer, schedule; bool nesterov;
+    int optimizer, schedule, precision, teacher_precision; bool nesterov;
     double lr, momentum, weight_decay, betas[2], adam_eps, schedule_power, clip, ema, report_every;
     const char *lr_groups, *eval_split;
     OptEvery checkpoint_every, eval_every;
@@ -79,7 +79,7 @@ typedef struct ConfigOrigin {
     int n_override;
     const char *losses_where;
 } ConfigOrigin;
-Err  config_resolve(Config *c, const char *file);            /* config_resolve.c: raw -> the public fields */
+Err  config_resolve(Config *c, const char *file, unsigned command);   /* config_resolve.c: raw -> the public fields */
 const TermOption *term_option(const TermSource *t, const char *name);   /* the last one given; NULL: default */
 char *config_row_text(const Config *c, int row);             /* value as typed; caller frees */
 #endif

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/plan.h"
 #include "train/config_priv.h"
 
 enum { METHODS_MAX = 64 };
@@ -178,7 +179,27 @@ static void resolve_training(Config *c) {
     c->report_every_s = r->report_every, c->report_images = r->report_images, c->metrics_every = r->metrics_every;
 }
 
-Err config_resolve(Config *c, const char *file) {
+/* auto is settled here and written so into the run: a resumed run computes as it began. Commands that do
+ * not train compute in float32 unless their command line says otherwise. */
+static Err resolve_precision(Config *c, unsigned command) {
+    enum { AUTO, F32, BF16 };
+    static const char *const name[] = {"train.precision", "teacher.precision"};
+    ConfigRaw *r = &c->origin->raw;
+    int *raw[] = {&r->precision, &r->teacher_precision};
+    Dtype *out[] = {&c->precision, &c->teacher_precision};
+    const bool training = command & (IN_TRAINING | IN_INFO);
+    for (int i = 0; i < 2; i++) {
+        const char *where = c->origin->where[config_row_find(name[i])];
+        if (!training && strcmp(where, "command line")) { *out[i] = DT_F32; continue; }
+        if (*raw[i] == AUTO) *raw[i] = i ? r->precision : backend_fast(DT_BF16) ? BF16 : F32;
+        *out[i] = *raw[i] == BF16 ? DT_BF16 : DT_F32;
+        if (!backend_has(*out[i]))
+            return err_set(E(2, 76), "%s: %s=bf16: this processor (%s) has no bfloat16; use f32 or auto", where, name[i], backend_isa());
+    }
+    return OK;
+}
+
+Err config_resolve(Config *c, const char *file, unsigned command) {
     ConfigRaw *r = &c->origin->raw;
     c->seed = r->seed;
     if (!or_null(r->out) && file) {
@@ -195,6 +216,7 @@ Err config_resolve(Config *c, const char *file) {
     c->student_weights = or_null(r->weights) ? r->weights : r->student.weights;
     c->teacher_weights = r->teacher.weights;
     resolve_training(c);
+    TRY(resolve_precision(c, command));
     TRY(resolve_terms(c));
     TRY(resolve_groups(c));
     TRY(check_numbers(c));

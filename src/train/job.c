@@ -177,8 +177,12 @@ static Err make_teacher_plan(Job *j, int batch, int h, int w) {
         log_warn("no loss term reads the teacher; it is not run");
         return OK;
     }
-    PlanSpec spec = {
-        .outputs = out, .n_outputs = n, .inputs = in, .input_shapes = shapes, .n_inputs = 2};
+    PlanSpec spec = {.precision = j->c->teacher_precision,
+                     .outputs = out,
+                     .n_outputs = n,
+                     .inputs = in,
+                     .input_shapes = shapes,
+                     .n_inputs = 2};
     return plan_make(j->teacher, &spec, &j->tplan);
 }
 
@@ -194,6 +198,7 @@ static Err make_student_plan(Job *j, int batch, int h, int w) {
     out[n_out++] = j->total;
     for (int i = 0; i <= j->c->n_losses; i++) out[n_out++] = j->term[i];
     PlanSpec spec = {.training = true,
+                     .precision = j->c->precision,
                      .loss = j->total,
                      .outputs = out,
                      .n_outputs = n_out,

@@ -205,10 +205,10 @@ static void announce(const Run *r) {
              (double)net_count_params(job_student(r->job)) / 1e6,
              c->teacher.model ? "; teacher " : "", c->teacher.model ? c->teacher.model : "");
     log_info("batch %" PRId64 " x %" PRId64 " of %dx%d, %" PRId64 " steps, seed %" PRId64
-             ", %d threads; results are the same to the bit for the "
+             ", %d threads, %s; results are the same to the bit for the "
              "same threads, processor and libraries",
              c->batch, c->accumulate, r->data.crop_h, r->data.crop_w, c->steps, c->seed,
-             parallel_threads());
+             parallel_threads(), dtype_name(c->precision));
     if (r->s.step == 0 && !strcmp(c->student_weights, "none"))
         log_info("the student starts from random weights");
     if (c->accumulate > 1)

@@ -108,10 +108,15 @@ static PlainWeights plain_weights(Plan *p, const PlanNode *n, int id, const Conv
 
 /* ---- passes ---------------------------------------------------------------------------------------- */
 
+/* The last convolution of a head: what reads it computes in float32, and its logits are worth the bits. */
+static bool feeds_float(const Plan *p, const PlanNode *n) { return n->is_output || n->read_as_float; }
+
 static DnnConv describe(const Plan *p, const PlanNode *n, const ConvAttr *a, DnnPass pass) {
     DnnConv c = {.src = p->nodes[n->src[0]].shape, .weights = p->net->params[n->param[0]].shape, .dst = n->shape,
                  .stride = a->stride, .dilation = a->dilation, .groups = a->groups, .src_layout = -1, .dst_layout = -1,
-                 .bias = a->bias || a->bn, .inference = !p->spec.training && !p->spec.loss.id, .residual = a->residual, .act = a->act, .pass = pass};
+                 .bias = a->bias || a->bn, .inference = !p->spec.training && !p->spec.loss.id, .residual = a->residual, .act = a->act,
+                 .t = plan_type(p), .dst_t = plan_type(p), .pass = pass};
+    if (pass == DNN_FORWARD && feeds_float(p, n)) c.dst_t = DT_F32;
     conv_padding(a, c.src, c.pad, c.pad_end);
     return c;
 }
@@ -140,9 +145,9 @@ static Err conv_forward(Plan *p, PlanNode *n, int id) {
     PrimStep *ps = new_prim_step(p, prim);
     ps->value[DNN_WEIGHTS] = weights_copy(p, id, w.weights, c.weights, c.groups, dnn_prim_md(prim, DNN_WEIGHTS));
     ps->value[DNN_BIAS] = w.bias;
-    ps->value[DNN_SRC] = plan_src(p, n->src[0], src);
-    if (a->residual) ps->residual = plan_src(p, n->src[1], dst);
-    ps->value[DNN_DST] = plan_dst(p, id, dst);
+    ps->value[DNN_SRC] = plan_src_as(p, n->src[0], src, c.t);
+    if (a->residual) ps->residual = plan_src_as(p, n->src[1], dst, c.dst_t);
+    ps->value[DNN_DST] = plan_dst_as(p, id, dst, c.dst_t);
     Step *s = emit_prim(p, id, "forward", ps, DNN_DST, DNN_DST, STEP_CONV);
     s->flops = conv_flops(&c);
     if (a->residual) step_reads(s, ps->residual), s->in_place_src = ps->residual, s->in_place_dst = ps->value[DNN_DST];
@@ -159,8 +164,8 @@ static Err data_gradient(Plan *p, PlanNode *n, int id) {
     ValueId plain = plan_bound_value(p, w->name, w->shape, DT_F32, w->data);
     PrimStep *ps = new_prim_step(p, prim);
     ps->value[DNN_WEIGHTS] = weights_copy(p, id, plain, c.weights, c.groups, dnn_prim_md(prim, DNN_WEIGHTS));
-    ps->value[DNN_DST] = plan_grad(p, id, dst);
-    ps->value[DNN_SRC] = plan_new_value(p, p->net->nodes[id].name, c.src, DT_F32, src);
+    ps->value[DNN_DST] = plan_grad_as(p, id, dst, c.t);
+    ps->value[DNN_SRC] = plan_new_value(p, p->net->nodes[id].name, c.src, c.t, src);
     Step *s = emit_prim(p, id, "backward data", ps, DNN_SRC, DNN_SRC, STEP_CONV);
     s->flops = conv_flops(&c);
     plan_add_grad(p, n->src[0], ps->value[DNN_SRC]);
@@ -188,8 +193,8 @@ static Err weight_gradient(Plan *p, PlanNode *n, int id) {
     Layout src, dst;
     TRY(create_conv(p, c, &prim, &src, &dst));
     PrimStep *ps = new_prim_step(p, prim);
-    ps->value[DNN_SRC] = plan_src(p, n->src[0], src);
-    ps->value[DNN_DST] = plan_grad(p, id, dst);
+    ps->value[DNN_SRC] = plan_src_as(p, n->src[0], src, c.t);
+    ps->value[DNN_DST] = plan_grad_as(p, id, dst, c.t);
     ps->value[DNN_WEIGHTS] = plan_new_bytes(p, "weight gradient", dnn_md_bytes(dnn_prim_md(prim, DNN_WEIGHTS)));
     if (a->bias) ps->value[DNN_BIAS] = plan_new_bytes(p, "bias gradient", (size_t)c.weights.d[0] * sizeof(float));
     Step *s = emit_prim(p, id, "backward weights", ps, DNN_WEIGHTS, DNN_BIAS, STEP_CONV);
@@ -206,4 +211,4 @@ static Err conv_backward(Plan *p, PlanNode *n, int id) {
 }
 
 static bool conv_accepts(const Plan *p, const PlanNode *n) { return n->shape.rank == 4; }
-const Kernel cpu_conv = {&op_conv2d, conv_accepts, conv_forward, conv_backward};
+const Kernel cpu_conv = {&op_conv2d, true, conv_accepts, conv_forward, conv_backward};

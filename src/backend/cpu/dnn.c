@@ -222,8 +222,9 @@ static dnnl_primitive_attr_t attributes(bool sum, Act act) {
 }
 
 static ConvMds conv_mds(Plan *p, const DnnConv *c) {
-    return (ConvMds){dnn_md_activation(p, c->src, DT_F32, c->src_layout), dnn_md_weights(p, c->weights, c->groups, DT_F32, true),
-                     c->bias ? dnn_md_vector(p, c->weights.d[0]) : NULL, dnn_md_activation(p, c->dst, DT_F32, c->dst_layout),
+    Dtype weights = c->pass == DNN_BACKWARD_WEIGHTS ? DT_F32 : c->t;
+    return (ConvMds){dnn_md_activation(p, c->src, c->t, c->src_layout), dnn_md_weights(p, c->weights, c->groups, weights, true),
+                     c->bias ? dnn_md_vector(p, c->weights.d[0]) : NULL, dnn_md_activation(p, c->dst, c->dst_t, c->dst_layout),
                      {c->stride, c->stride}, {c->pad[0], c->pad[1]}, {c->pad_end[0], c->pad_end[1]}, {c->dilation - 1, c->dilation - 1}};
 }
 
@@ -232,7 +233,9 @@ static dnnl_status_t conv_pd(Plan *p, const DnnConv *c, dnnl_primitive_attr_t at
     ConvMds m = conv_mds(p, c);
     PdContext at = {p->cpu->engine, c->inference ? dnnl_forward_inference : dnnl_forward_training, attr, NULL};
     if (c->pass == DNN_FORWARD) return forward_pd(&at, &m, pd);
-    ConvMds fm = conv_mds(p, c);
+    DnnConv forward = *c;
+    forward.pass = DNN_FORWARD;
+    ConvMds fm = conv_mds(p, &forward);
     at.prop = dnnl_forward_training;
     dnnl_status_t status = forward_pd(&at, &fm, &at.hint);
     if (status) return status;
@@ -314,6 +317,10 @@ const char *backend_isa(void) {
         if ((isa & levels[i].bits) == levels[i].bits) return levels[i].name;
     return "sse4.1";
 }
+
+static bool cpu_isa(int bits) { return ((int)dnnl_get_effective_cpu_isa() & bits) == bits; }
+bool backend_has(Dtype t) { return t == DT_F32 || (t == DT_BF16 && cpu_isa(dnnl_cpu_isa_avx512_core)); }
+bool backend_fast(Dtype t) { return t == DT_F32 || (t == DT_BF16 && cpu_isa(dnnl_cpu_isa_avx512_core_bf16)); }
 
 void plan_library(char *out, size_t bytes) {
     snprintf(out, bytes, "oneDNN %s %s", backend_version(), backend_isa());

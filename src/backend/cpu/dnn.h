@@ -25,6 +25,7 @@ typedef struct DnnConv {                     /* one pass of one convolution */
     int64_t pad[2], pad_end[2];              /* before and behind, of H and W */
     bool  bias, inference, residual;         /* residual: dst holds the summand */
     Act   act;
+    Dtype t, dst_t;                          /* of src, weights and their data gradient; of dst. bfloat16: weights' gradient in float32 */
     DnnPass pass;
 } DnnConv;
 Err dnn_conv(Plan *p, const DnnConv *c, DnnPrim **out);              /* E1000-family on failure, with the shapes */

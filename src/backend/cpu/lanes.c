@@ -1,7 +1,8 @@
 #include "backend/cpu/lanes.h"
 
-const LaneKernels *lanes(void) {
-    static const LaneKernels *const level[] = {&lanes_plain, &lanes_avx2, &lanes_avx512};
-    _Static_assert(sizeof level / sizeof *level == CPU_LEVELS, "one table per level");
-    return level[cpu_level()];
+const LaneKernels *lanes(Dtype t) {
+    static const LaneKernels *const level[][2] = {
+        {&lanes_f32_plain, &lanes_bf16_plain}, {&lanes_f32_avx2, &lanes_bf16_avx2}, {&lanes_f32_avx512, &lanes_bf16_avx512}};
+    _Static_assert(sizeof level / sizeof *level == CPU_LEVELS, "one row per level");
+    return level[cpu_level()][t == DT_BF16];
 }

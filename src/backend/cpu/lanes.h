@@ -1,7 +1,7 @@
-/* lanes.h - the inner loops of the CPU backend's own kernels, one table per instruction set.
+/* lanes.h - the inner loops of the CPU backend's own kernels, one table per instruction set and element type.
  *
  * Every activation layout is (N, outer, S, inner) (tensor.h); these functions see one contiguous run of
- * `rows` x `inner` floats, and per-lane arrays of `inner` floats. inner = 1 (plain layout): one lane,
+ * `rows` x `inner` elements (float32 or bfloat16), and per-lane arrays of `inner` floats. inner = 1 (plain layout): one lane,
  * rows contiguous. Nothing here allocates, divides work or knows a shape. */
 #ifndef RETORT_BACKEND_CPU_LANES_H
 #define RETORT_BACKEND_CPU_LANES_H
@@ -9,8 +9,8 @@
 #include "graph/op.h"
 
 typedef struct BnRows {              /* one run of a batch norm */
-    const float *x, *residual, *y, *dy;   /* [rows][inner]; residual and y may be NULL */
-    float *out, *dresidual;          /* forward: y; backward: dx, and g for the residual or NULL */
+    const void *x, *residual, *y, *dy;    /* [rows][inner]; residual and y may be NULL */
+    void *out, *dresidual;           /* forward: y; backward: dx, and g for the residual or NULL */
     const float *scale, *shift;      /* [inner]: y = act(x * scale + shift + residual) */
     const float *mean, *c1, *c2;     /* [inner]: dx = scale * (g - c1 - (x - mean) * c2) */
     double *sum, *sum2;              /* [inner]: overwritten */
@@ -18,22 +18,20 @@ typedef struct BnRows {              /* one run of a batch norm */
     int inner;
     Act act;
 } BnRows;
-typedef struct PoolRow { const float *src; float *dst; uint8_t *arg; int64_t in_h, in_w, out_h, out_w; int k, stride, pad, inner; } PoolRow;
+typedef struct PoolRow { const void *src; void *dst; uint8_t *arg; int64_t in_h, in_w, out_h, out_w; int k, stride, pad, inner; } PoolRow;
 
 typedef struct LaneKernels {
     void (*bn_sums)(const BnRows *);          /* sum, sum2 of (x - mean), (x - mean)^2 */
     void (*bn_apply)(const BnRows *);
     void (*bn_backward_sums)(const BnRows *); /* g = dy through act; sum, sum2 of g, g * (x - mean); dresidual = g */
     void (*bn_backward)(const BnRows *);      /* out = dx; with dresidual set g is read from there */
-    void (*add)(float *dst, const float *a, const float *b, int64_t n);
-    void (*act)(float *dst, const float *x, int64_t n, Act act);
-    void (*act_backward)(float *dx, const float *dy, const float *y, int64_t n, Act act);
-    void (*mul)(float *dst, const float *a, const float *b, int64_t n);
+    void (*add)(void *dst, const void *a, const void *b, int64_t n);
+    void (*act)(void *dst, const void *x, int64_t n, Act act);
+    void (*act_backward)(void *dx, const void *dy, const void *y, int64_t n, Act act);
+    void (*drop)(void *dst, const void *x, const uint8_t *mask, float scale, int64_t n);   /* x * scale where mask, else 0 */
     void (*max_pool)(const PoolRow *);        /* one (n, outer) plane, arg: index within the window */
     void (*max_pool_backward)(const PoolRow *);   /* src = dy, dst = dx (overwritten) */
-    void (*mix)(float *dst, const float *a, const float *b, float wa, float wb, int64_t n);        /* dst = wa a + wb b */
-    void (*axpy)(float *dst, const float *x, float w, int64_t n);                                   /* dst += w x */
 } LaneKernels;
-extern const LaneKernels lanes_plain, lanes_avx2, lanes_avx512;
-const LaneKernels *lanes(void);               /* of this processor */
+extern const LaneKernels lanes_f32_plain, lanes_f32_avx2, lanes_f32_avx512, lanes_bf16_plain, lanes_bf16_avx2, lanes_bf16_avx512;
+const LaneKernels *lanes(Dtype t);            /* of this processor */
 #endif

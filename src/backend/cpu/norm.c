@@ -11,12 +11,13 @@
 #include "backend/plan_priv.h"
 #include "base/parallel.h"
 
-enum { RUN_FLOATS = 1 << 15 };               /* a run is about this long: it stays in the caches */
+enum { RUN_ELEMENTS = 1 << 15 };             /* a run is about this long: it stays in the caches */
 
 typedef struct Norm {
     const BnAttr *attr;
     LayoutDims d;
     Shape shape;
+    Dtype t;                                 /* of x, residual, y and their gradients */
     int64_t lanes, chunks, runs;             /* lanes = outer * inner, padded channels */
     NetParam *weight, *bias, *mean, *var, *count;
     bool first_weight, first_bias;
@@ -28,7 +29,7 @@ enum { SAVED_MEAN, SAVED_SCALE, SAVED_SHIFT, SAVED_INVSTD, SAVED_C1, SAVED_C2, S
 
 typedef struct Pass { const Norm *n; BnRows base; float *saved; double *sums; void (*fn)(const BnRows *); bool sums_only; } Pass;
 
-static const float *offset(const float *p, int64_t at) { return p ? p + at : NULL; }
+static void *offset(const void *p, int64_t bytes) { return p ? (char *)(uintptr_t)p + bytes : NULL; }
 
 /* Run i covers chunk k of plane (image, outer block). */
 static void run_rows(void *arg, int64_t i) {
@@ -39,9 +40,9 @@ static void run_rows(void *arg, int64_t i) {
     int64_t at = (plane * n->d.spatial + r0) * n->d.inner, lane = o * n->d.inner;
     BnRows b = pass->base;
     b.rows = r1 - r0, b.inner = (int)n->d.inner, b.act = n->attr->act;
-    b.x += at, b.residual = offset(b.residual, at), b.y = offset(b.y, at), b.dy = offset(b.dy, at);
-    if (b.out) b.out += at;
-    if (b.dresidual) b.dresidual += at;
+    at *= (int64_t)dtype_bytes(n->t);
+    b.x = offset(b.x, at), b.residual = offset(b.residual, at), b.y = offset(b.y, at), b.dy = offset(b.dy, at);
+    b.out = offset(b.out, at), b.dresidual = offset(b.dresidual, at);
     b.mean = pass->saved + SAVED_MEAN * n->lanes + lane;
     b.scale = pass->saved + SAVED_SCALE * n->lanes + lane, b.shift = pass->saved + SAVED_SHIFT * n->lanes + lane;
     b.c1 = pass->saved + SAVED_C1 * n->lanes + lane, b.c2 = pass->saved + SAVED_C2 * n->lanes + lane;
@@ -69,12 +70,15 @@ static void update_running(const Norm *n, int64_t c, double mean, double var, do
 }
 
 /* The shift of the sums is the first value of each channel: close to the mean, and no cancellation. */
-static void first_values(const Norm *n, const float *x, float *mean) {
-    for (int64_t c = 0; c < n->lanes; c++) mean[c] = x[(c / n->d.inner) * n->d.spatial * n->d.inner + c % n->d.inner];
+static void first_values(const Norm *n, const void *x, float *mean) {
+    for (int64_t c = 0; c < n->lanes; c++) {
+        int64_t at = (c / n->d.inner) * n->d.spatial * n->d.inner + c % n->d.inner;
+        mean[c] = n->t == DT_BF16 ? bf16_to_f32(((const uint16_t *)x)[at]) : ((const float *)x)[at];
+    }
 }
 
-static void batch_statistics(const Step *s, const Norm *n, float *saved, const float *x) {
-    Pass pass = {.n = n, .saved = saved, .sums = step_ptr(s, n->scratch), .fn = lanes()->bn_sums, .base.x = x};
+static void batch_statistics(const Step *s, const Norm *n, float *saved, const void *x) {
+    Pass pass = {.n = n, .saved = saved, .sums = step_ptr(s, n->scratch), .fn = lanes(n->t)->bn_sums, .base.x = x};
     float *mean = saved + SAVED_MEAN * n->lanes, *invstd = saved + SAVED_INVSTD * n->lanes;
     first_values(n, x, mean);
     parallel_for(n->runs, run_rows, &pass);
@@ -100,7 +104,7 @@ static void running_statistics(const Norm *n, float *saved) {
 }
 
 static void apply(const Step *s, const Norm *n) {
-    Pass pass = {.n = n, .saved = step_ptr(s, n->saved), .fn = lanes()->bn_apply,
+    Pass pass = {.n = n, .saved = step_ptr(s, n->saved), .fn = lanes(n->t)->bn_apply,
                  .base = {.x = step_ptr(s, n->x), .residual = step_ptr(s, n->residual), .out = step_ptr(s, n->y)}};
     parallel_for(n->runs, run_rows, &pass);
 }
@@ -108,7 +112,7 @@ static void apply(const Step *s, const Norm *n) {
 static void run_forward(const Step *s) {
     const Norm *n = s->state;
     float *saved = step_ptr(s, n->saved);
-    const float *x = step_ptr(s, n->x);
+    const void *x = step_ptr(s, n->x);
     if (uses_batch(n, &s->plan->run)) batch_statistics(s, n, saved, x);
     else running_statistics(n, saved);
     for (int64_t c = 0; c < n->lanes; c++) {
@@ -130,7 +134,7 @@ static void store(NetParam *p, int64_t c, double v, bool overwrite) {
 static void run_backward(const Step *s) {
     const Norm *n = s->state;
     float *saved = step_ptr(s, n->saved);
-    Pass pass = {.n = n, .saved = saved, .sums = step_ptr(s, n->scratch), .fn = lanes()->bn_backward_sums,
+    Pass pass = {.n = n, .saved = saved, .sums = step_ptr(s, n->scratch), .fn = lanes(n->t)->bn_backward_sums,
                  .base = {.x = step_ptr(s, n->x), .y = step_ptr(s, n->y), .dy = step_ptr(s, n->dy), .dresidual = step_ptr(s, n->dresidual)}};
     parallel_for(n->runs, run_rows, &pass);
     bool batch = uses_batch(n, &s->plan->run), keep = s->plan->accumulate;
@@ -145,16 +149,16 @@ static void run_backward(const Step *s) {
         store(n->bias, c, sum, n->first_bias && !keep);
     }
     if (!n->dx) return;
-    pass.fn = lanes()->bn_backward, pass.sums = NULL, pass.base.out = step_ptr(s, n->dx);
+    pass.fn = lanes(n->t)->bn_backward, pass.sums = NULL, pass.base.out = step_ptr(s, n->dx);
     parallel_for(n->runs, run_rows, &pass);
 }
 
 static Norm *describe(Plan *p, const PlanNode *node, Layout l) {
     Norm *n = arena_alloc(p->arena, sizeof *n);
-    n->attr = node->attr, n->shape = node->shape;
+    n->attr = node->attr, n->shape = node->shape, n->t = plan_type(p);
     n->d = layout_dims(l, node->shape);
     n->lanes = n->d.outer * n->d.inner;
-    n->chunks = n->d.spatial * n->d.inner / RUN_FLOATS;
+    n->chunks = n->d.spatial * n->d.inner / RUN_ELEMENTS;
     if (n->chunks < 1) n->chunks = 1;
     n->runs = n->d.n * n->d.outer * n->chunks;
     NetParam **to[] = {&n->weight, &n->bias, &n->mean, &n->var, &n->count};
@@ -167,8 +171,8 @@ static size_t sums_bytes(const Norm *n) { return (size_t)(n->runs * 2 * n->d.inn
 static ValueId norm_remake(Plan *p, PlanNode *node, int id) {
     Layout l = p->values[node->value].layout;
     Norm *n = describe(p, node, l);
-    n->x = plan_src(p, node->src[0], l), n->saved = node->saved;
-    n->y = plan_new_value(p, p->net->nodes[id].name, node->shape, DT_F32, l);
+    n->x = plan_src_as(p, node->src[0], l, n->t), n->saved = node->saved;
+    n->y = plan_new_value(p, p->net->nodes[id].name, node->shape, n->t, l);
     Step *s = plan_step(p, id, "forward again", run_again, n);
     s->kind = STEP_NORM;
     step_reads(s, n->x), step_reads(s, n->saved), step_writes(s, n->y);
@@ -178,11 +182,11 @@ static ValueId norm_remake(Plan *p, PlanNode *node, int id) {
 static Err norm_forward(Plan *p, PlanNode *node, int id) {
     Layout l = plan_layout(p, node->src[0]);
     Norm *n = describe(p, node, l);
-    n->x = plan_src(p, node->src[0], l);
-    if (n->attr->residual) n->residual = plan_src(p, node->src[1], l);
+    n->x = plan_src_as(p, node->src[0], l, n->t);
+    if (n->attr->residual) n->residual = plan_src_as(p, node->src[1], l, n->t);
     node->saved = n->saved = plan_new_bytes(p, "statistics", (size_t)(SAVED_COUNT * n->lanes) * sizeof(float));
     n->scratch = plan_new_bytes(p, "partial sums", sums_bytes(n));
-    n->y = plan_dst(p, id, l);
+    n->y = plan_dst_as(p, id, l, n->t);
     Step *s = plan_step(p, id, "forward", run_forward, n);
     s->kind = STEP_NORM;
     step_reads(s, n->x), step_reads(s, n->residual);
@@ -196,10 +200,11 @@ static Err norm_forward(Plan *p, PlanNode *node, int id) {
 static Err norm_backward(Plan *p, PlanNode *node, int id) {
     Layout l = p->values[node->value].layout;
     Norm *n = describe(p, node, l);
-    n->x = plan_src(p, node->src[0], l), n->dy = plan_grad(p, id, l), n->saved = node->saved;
-    if (n->attr->residual && n->attr->act) n->y = plan_src(p, id, l);
-    if (n->attr->residual && plan_wants_grad(p, node->src[1])) n->dresidual = plan_new_value(p, p->net->nodes[id].name, node->shape, DT_F32, l);
-    if (plan_wants_grad(p, node->src[0])) n->dx = plan_new_value(p, p->net->nodes[id].name, node->shape, DT_F32, l);
+    const char *name = p->net->nodes[id].name;
+    n->x = plan_src_as(p, node->src[0], l, n->t), n->dy = plan_grad_as(p, id, l, n->t), n->saved = node->saved;
+    if (n->attr->residual && n->attr->act) n->y = plan_src_as(p, id, l, n->t);
+    if (n->attr->residual && plan_wants_grad(p, node->src[1])) n->dresidual = plan_new_value(p, name, node->shape, n->t, l);
+    if (plan_wants_grad(p, node->src[0])) n->dx = plan_new_value(p, name, node->shape, n->t, l);
     n->scratch = plan_new_bytes(p, "partial sums", sums_bytes(n));
     if (n->weight->trainable) n->first_weight = plan_param_first(p, node->param[0]);
     if (n->bias->trainable) n->first_bias = plan_param_first(p, node->param[1]);
@@ -214,4 +219,4 @@ static Err norm_backward(Plan *p, PlanNode *node, int id) {
 }
 
 static bool norm_accepts(const Plan *p, const PlanNode *n) { return n->shape.rank == 4; }
-const Kernel cpu_batch_norm = {&op_batch_norm, norm_accepts, norm_forward, norm_backward};
+const Kernel cpu_batch_norm = {&op_batch_norm, true, norm_accepts, norm_forward, norm_backward};

@@ -10,13 +10,14 @@ typedef struct Planes {                      /* what one step of this file works
     const void *attr;
     LayoutDims from, to;                     /* forward: source and destination; backward likewise */
     Shape in, out;
+    Dtype t;
     ValueId src, dst, arg;                   /* backward: src = dy, dst = dx */
 } Planes;
-typedef struct { const Planes *p; const float *src; float *dst; uint8_t *arg; } PlaneRun;
+typedef struct { const Planes *p; const void *src; void *dst; uint8_t *arg; } PlaneRun;
 
-static Planes *new_planes(Plan *p, const PlanNode *n, Layout l) {
+static Planes *new_planes(Plan *p, const PlanNode *n, Layout l, Dtype t) {
     Planes *s = arena_alloc(p->arena, sizeof *s);
-    s->attr = n->attr, s->in = p->nodes[n->src[0]].shape, s->out = n->shape;
+    s->attr = n->attr, s->t = t, s->in = p->nodes[n->src[0]].shape, s->out = n->shape;
     s->from = layout_dims(l, s->in), s->to = layout_dims(l, s->out);
     return s;
 }
@@ -25,19 +26,20 @@ static void each_plane(const Step *s, void (*fn)(void *, int64_t)) {
     PlaneRun r = {p, step_ptr(s, p->src), step_ptr(s, p->dst), step_ptr(s, p->arg)};
     parallel_for(p->from.n * p->from.outer, fn, &r);
 }
-static void emit_forward_planes(Plan *p, PlanNode *n, int id, void (*fn)(const Step *), bool with_arg) {
+static void emit_forward_planes(Plan *p, PlanNode *n, int id, void (*fn)(const Step *), Dtype t, bool with_arg) {
     Layout l = plan_layout(p, n->src[0]);
-    Planes *st = new_planes(p, n, l);
-    st->src = plan_src(p, n->src[0], l), st->dst = plan_dst(p, id, l);
+    Planes *st = new_planes(p, n, l, t);
+    st->src = plan_src_as(p, n->src[0], l, t), st->dst = plan_dst_as(p, id, l, t);
     if (with_arg) n->saved = st->arg = plan_new_bytes(p, "argmax", layout_bytes(l, n->shape, DT_U8));
     Step *s = plan_step(p, id, "forward", fn, st);
     step_reads(s, st->src), step_writes(s, st->arg), step_writes(s, st->dst);
 }
 static void emit_backward_planes(Plan *p, PlanNode *n, int id, void (*fn)(const Step *)) {
     Layout l = p->values[n->value].layout;
-    Planes *st = new_planes(p, n, l);
-    st->src = plan_grad(p, id, l), st->arg = n->saved;
-    st->dst = plan_new_value(p, p->net->nodes[id].name, st->in, DT_F32, l);
+    Dtype t = p->values[n->value].dtype;
+    Planes *st = new_planes(p, n, l, t);
+    st->src = plan_grad_as(p, id, l, t), st->arg = n->saved;
+    st->dst = plan_new_value(p, p->net->nodes[id].name, st->in, t, l);
     Step *s = plan_step(p, id, "backward", fn, st);
     step_reads(s, st->src), step_reads(s, st->arg), step_writes(s, st->dst);
     plan_add_grad(p, n->src[0], st->dst);
@@ -49,19 +51,19 @@ static bool four_dims(const Plan *p, const PlanNode *n) { return n->shape.rank =
 static PoolRow pool_row(const PlaneRun *r, int64_t plane, bool backward) {
     const Planes *p = r->p;
     const PoolAttr *a = p->attr;
-    int64_t in = plane * p->from.spatial * p->from.inner, out = plane * p->to.spatial * p->to.inner;
-    return (PoolRow){.src = r->src + (backward ? out : in), .dst = r->dst + (backward ? in : out), .arg = r->arg + out,
+    int64_t in = plane * p->from.spatial * p->from.inner, out = plane * p->to.spatial * p->to.inner, bytes = (int64_t)dtype_bytes(p->t);
+    return (PoolRow){.src = (const char *)r->src + (backward ? out : in) * bytes, .dst = (char *)r->dst + (backward ? in : out) * bytes, .arg = r->arg + out,
                      .in_h = p->in.d[2], .in_w = p->in.d[3], .out_h = p->out.d[2], .out_w = p->out.d[3],
                      .k = a->k, .stride = a->stride ? a->stride : a->k, .pad = a->pad, .inner = (int)p->from.inner};
 }
-static void pool_plane(void *arg, int64_t i) { PoolRow row = pool_row(arg, i, false); lanes()->max_pool(&row); }
-static void unpool_plane(void *arg, int64_t i) { PoolRow row = pool_row(arg, i, true); lanes()->max_pool_backward(&row); }
+static void pool_plane(void *arg, int64_t i) { const PlaneRun *r = arg; PoolRow row = pool_row(r, i, false); lanes(r->p->t)->max_pool(&row); }
+static void unpool_plane(void *arg, int64_t i) { const PlaneRun *r = arg; PoolRow row = pool_row(r, i, true); lanes(r->p->t)->max_pool_backward(&row); }
 static void run_pool(const Step *s) { each_plane(s, pool_plane); }
 static void run_unpool(const Step *s) { each_plane(s, unpool_plane); }
-static Err max_pool_forward(Plan *p, PlanNode *n, int id) { return emit_forward_planes(p, n, id, run_pool, true), OK; }
+static Err max_pool_forward(Plan *p, PlanNode *n, int id) { return emit_forward_planes(p, n, id, run_pool, plan_type(p), true), OK; }
 static Err max_pool_backward(Plan *p, PlanNode *n, int id) { return emit_backward_planes(p, n, id, run_unpool), OK; }
 static bool pool_accepts(const Plan *p, const PlanNode *n) { return n->shape.rank == 4 && ((const PoolAttr *)n->attr)->k <= 15; }
-const Kernel cpu_max_pool = {&op_max_pool, pool_accepts, max_pool_forward, max_pool_backward};
+const Kernel cpu_max_pool = {&op_max_pool, true, pool_accepts, max_pool_forward, max_pool_backward};
 
 /* ---- adaptive average pooling: window of output i is [floor(i n / m), ceil((i + 1) n / m)) -------------- */
 
@@ -71,8 +73,8 @@ static void average_plane(void *arg, int64_t plane) {
     const PlaneRun *r = arg;
     const Planes *p = r->p;
     int64_t inner = p->from.inner, w = p->in.d[3];
-    const float *src = r->src + plane * p->from.spatial * inner;
-    float *dst = r->dst + plane * p->to.spatial * inner;
+    const float *src = (const float *)r->src + plane * p->from.spatial * inner;
+    float *dst = (float *)r->dst + plane * p->to.spatial * inner;
     for (int64_t o = 0; o < p->to.spatial; o++) {
         int64_t y0, y1, x0, x1;
         window(o / p->out.d[3], p->out.d[2], p->in.d[2], &y0, &y1), window(o % p->out.d[3], p->out.d[3], w, &x0, &x1);
@@ -88,8 +90,8 @@ static void spread_plane(void *arg, int64_t plane) {
     const PlaneRun *r = arg;
     const Planes *p = r->p;
     int64_t inner = p->from.inner, w = p->in.d[3];
-    const float *dy = r->src + plane * p->to.spatial * inner;
-    float *dx = r->dst + plane * p->from.spatial * inner;
+    const float *dy = (const float *)r->src + plane * p->to.spatial * inner;
+    float *dx = (float *)r->dst + plane * p->from.spatial * inner;
     memset(dx, 0, (size_t)(p->from.spatial * inner) * sizeof(float));
     for (int64_t o = 0; o < p->to.spatial; o++) {
         int64_t y0, y1, x0, x1;
@@ -102,9 +104,9 @@ static void spread_plane(void *arg, int64_t plane) {
 }
 static void run_average(const Step *s) { each_plane(s, average_plane); }
 static void run_spread(const Step *s) { each_plane(s, spread_plane); }
-static Err avg_forward(Plan *p, PlanNode *n, int id) { return emit_forward_planes(p, n, id, run_average, false), OK; }
+static Err avg_forward(Plan *p, PlanNode *n, int id) { return emit_forward_planes(p, n, id, run_average, DT_F32, false), OK; }
 static Err avg_backward(Plan *p, PlanNode *n, int id) { return emit_backward_planes(p, n, id, run_spread), OK; }
-const Kernel cpu_avg_pool = {&op_adaptive_avg_pool, four_dims, avg_forward, avg_backward};
+const Kernel cpu_avg_pool = {&op_adaptive_avg_pool, false, four_dims, avg_forward, avg_backward};
 
 /* ---- bilinear resize ---------------------------------------------------------------------------------- */
 
@@ -122,8 +124,8 @@ static void resize_plane(void *arg, int64_t plane) {
     const Planes *p = r->p;
     int64_t inner = p->from.inner, w = p->in.d[3], ow = p->out.d[3];
     bool corners = ((const ResizeAttr *)p->attr)->align_corners;
-    const float *src = r->src + plane * p->from.spatial * inner;
-    float *dst = r->dst + plane * p->to.spatial * inner;
+    const float *src = (const float *)r->src + plane * p->from.spatial * inner;
+    float *dst = (float *)r->dst + plane * p->to.spatial * inner;
     for (int64_t o = 0; o < p->to.spatial; o++) {
         Tap y = tap(o / ow, p->in.d[2], p->out.d[2], corners), x = tap(o % ow, w, ow, corners);
         const float *a = src + (y.i0 * w + x.i0) * inner, *b = src + (y.i0 * w + x.i1) * inner;
@@ -137,8 +139,8 @@ static void resize_plane_back(void *arg, int64_t plane) {
     const Planes *p = r->p;
     int64_t inner = p->from.inner, w = p->in.d[3], ow = p->out.d[3];
     bool corners = ((const ResizeAttr *)p->attr)->align_corners;
-    const float *dy = r->src + plane * p->to.spatial * inner;
-    float *dx = r->dst + plane * p->from.spatial * inner;
+    const float *dy = (const float *)r->src + plane * p->to.spatial * inner;
+    float *dx = (float *)r->dst + plane * p->from.spatial * inner;
     memset(dx, 0, (size_t)(p->from.spatial * inner) * sizeof(float));
     for (int64_t o = 0; o < p->to.spatial; o++) {
         Tap y = tap(o / ow, p->in.d[2], p->out.d[2], corners), x = tap(o % ow, w, ow, corners);
@@ -150,24 +152,24 @@ static void resize_plane_back(void *arg, int64_t plane) {
 }
 static void run_resize(const Step *s) { each_plane(s, resize_plane); }
 static void run_resize_back(const Step *s) { each_plane(s, resize_plane_back); }
-static Err resize_forward(Plan *p, PlanNode *n, int id) { return emit_forward_planes(p, n, id, run_resize, false), OK; }
+static Err resize_forward(Plan *p, PlanNode *n, int id) { return emit_forward_planes(p, n, id, run_resize, DT_F32, false), OK; }
 static Err resize_backward(Plan *p, PlanNode *n, int id) { return emit_backward_planes(p, n, id, run_resize_back), OK; }
-const Kernel cpu_resize = {&op_resize, four_dims, resize_forward, resize_backward};
+const Kernel cpu_resize = {&op_resize, false, four_dims, resize_forward, resize_backward};
 
 /* ---- concatenation along channels ---------------------------------------------------------------------- */
 
-typedef struct { int n; int64_t images, size[NODE_SRC_MAX], total; ValueId part[NODE_SRC_MAX], whole; bool split; } Cat;
+typedef struct { int n; int64_t images, size[NODE_SRC_MAX], total; ValueId part[NODE_SRC_MAX], whole; bool split; } Cat;   /* sizes: bytes an image */
 
 static void run_cat(const Step *s) {
     const Cat *c = s->state;
-    float *whole = step_ptr(s, c->whole);
+    char *whole = step_ptr(s, c->whole);
     for (int64_t i = 0; i < c->images; i++) {
         int64_t at = i * c->total;
         for (int k = 0; k < c->n; at += c->size[k], k++) {
-            float *part = step_ptr(s, c->part[k]);
+            char *part = step_ptr(s, c->part[k]);
             if (!part) continue;
             part += i * c->size[k];
-            memcpy(c->split ? part : whole + at, c->split ? whole + at : part, (size_t)c->size[k] * sizeof(float));
+            memcpy(c->split ? part : whole + at, c->split ? whole + at : part, (size_t)c->size[k]);
         }
     }
 }
@@ -183,7 +185,7 @@ static Cat *new_cat(Plan *p, const PlanNode *n, Layout l) {
     Cat *c = arena_alloc(p->arena, sizeof *c);
     c->n = n->n_src, c->images = n->shape.d[0];
     for (int i = 0; i < n->n_src; i++) {
-        c->size[i] = (int64_t)layout_bytes(l, p->nodes[n->src[i]].shape, DT_F32) / (int64_t)sizeof(float) / c->images;
+        c->size[i] = (int64_t)layout_bytes(l, p->nodes[n->src[i]].shape, plan_type(p)) / c->images;
         c->total += c->size[i];
     }
     return c;
@@ -191,8 +193,8 @@ static Cat *new_cat(Plan *p, const PlanNode *n, Layout l) {
 static Err concat_forward(Plan *p, PlanNode *n, int id) {
     Layout l = cat_layout(p, n);
     Cat *c = new_cat(p, n, l);
-    for (int i = 0; i < n->n_src; i++) c->part[i] = plan_src(p, n->src[i], l);
-    c->whole = plan_dst(p, id, l);
+    for (int i = 0; i < n->n_src; i++) c->part[i] = plan_src_as(p, n->src[i], l, plan_type(p));
+    c->whole = plan_dst_as(p, id, l, plan_type(p));
     Step *s = plan_step(p, id, "forward", run_cat, c);
     for (int i = 0; i < n->n_src; i++) step_reads(s, c->part[i]);
     step_writes(s, c->whole);
@@ -201,13 +203,13 @@ static Err concat_forward(Plan *p, PlanNode *n, int id) {
 static Err concat_backward(Plan *p, PlanNode *n, int id) {
     Layout l = p->values[n->value].layout;
     Cat *c = new_cat(p, n, l);
-    c->split = true, c->whole = plan_grad(p, id, l);
+    c->split = true, c->whole = plan_grad_as(p, id, l, plan_type(p));
     for (int i = 0; i < n->n_src; i++)
-        if (plan_wants_grad(p, n->src[i])) c->part[i] = plan_new_value(p, "gradient", p->nodes[n->src[i]].shape, DT_F32, l);
+        if (plan_wants_grad(p, n->src[i])) c->part[i] = plan_new_value(p, "gradient", p->nodes[n->src[i]].shape, plan_type(p), l);
     Step *s = plan_step(p, id, "backward", run_cat, c);
     step_reads(s, c->whole);
     for (int i = 0; i < n->n_src; i++) step_writes(s, c->part[i]);
     for (int i = 0; i < n->n_src; i++) plan_add_grad(p, n->src[i], c->part[i]);
     return OK;
 }
-const Kernel cpu_concat = {&op_concat, four_dims, concat_forward, concat_backward};
+const Kernel cpu_concat = {&op_concat, true, four_dims, concat_forward, concat_backward};

@@ -108,4 +108,4 @@ static Err generic_backward(Plan *p, PlanNode *n, int id) {
     return OK;
 }
 
-const Kernel kernel_generic = {NULL, NULL, generic_forward, generic_backward};
+const Kernel kernel_generic = {NULL, false, NULL, generic_forward, generic_backward};

@@ -1,0 +1,340 @@
+/* lanes_body.h - the loops of lanes.h over elements of one type. Included by lanes_f32_simd.c and
+ * lanes_bf16_simd.c, each compiled once per instruction set (base/cpu.h), after they defined Elem, load,
+ * store and LANES (the name of the table). Arithmetic is float32 for both. Written so that the compiler
+ * fills the lanes: the loop over `inner` has a constant count for the blocked layouts. */
+#include <float.h>
+
+/* Call BODY with a constant inner where there is one. */
+#define BY_INNER(inner, body) \
+    do { if ((inner) == 16) { body(16); } else if ((inner) == 8) { body(8); } else { body(inner); } } while (0)
+enum { BLOCK = 64 };       /* rows summed in float before they go to double */
+
+INLINE float act_of(float v, Act act) {
+    if (act == ACT_NONE) return v;
+    v = v > 0.0f ? v : 0.0f;
+    return act == ACT_RELU6 && v > 6.0f ? 6.0f : v;
+}
+INLINE float gate(float dy, float v, Act act) {      /* v: before or after the activation, both serve */
+    if (act == ACT_NONE) return dy;
+    if (act == ACT_RELU6) return v > 0.0f && v < 6.0f ? dy : 0.0f;
+    return v > 0.0f ? dy : 0.0f;
+}
+
+/* ---- batch norm: sums ------------------------------------------------------------------------------ */
+
+INLINE void sums_lanes(const BnRows *b, int inner) {
+    const Elem *x = b->x;
+    for (int c0 = 0; c0 < inner; c0 += 16) {
+        int w = inner - c0 < 16 ? inner - c0 : 16;
+        double sum[16] = {0}, sum2[16] = {0};
+        for (int64_t r0 = 0; r0 < b->rows; r0 += BLOCK) {
+            int64_t end = r0 + BLOCK < b->rows ? r0 + BLOCK : b->rows;
+            float s[16] = {0}, q[16] = {0};
+            for (int64_t r = r0; r < end; r++)
+                for (int c = 0; c < w; c++) {
+                    float d = load(x + r * inner + c0 + c) - b->mean[c0 + c];
+                    s[c] += d, q[c] += d * d;
+                }
+            for (int c = 0; c < w; c++) sum[c] += s[c], sum2[c] += q[c];
+        }
+        for (int c = 0; c < w; c++) b->sum[c0 + c] = sum[c], b->sum2[c0 + c] = sum2[c];
+    }
+}
+static void sums_plain(const BnRows *b) {
+    double sum = 0, sum2 = 0;
+    const Elem *x = b->x;
+    float m = b->mean[0];
+    for (int64_t r0 = 0; r0 < b->rows; r0 += 16 * BLOCK) {
+        int64_t end = r0 + 16 * BLOCK < b->rows ? r0 + 16 * BLOCK : b->rows, r = r0;
+        float s[16] = {0}, q[16] = {0};
+        for (; r + 16 <= end; r += 16)
+            for (int c = 0; c < 16; c++) {
+                float d = load(x + r + c) - m;
+                s[c] += d, q[c] += d * d;
+            }
+        for (; r < end; r++) {
+            float d = load(x + r) - m;
+            s[0] += d, q[0] += d * d;
+        }
+        for (int c = 0; c < 16; c++) sum += s[c], sum2 += q[c];
+    }
+    b->sum[0] = sum, b->sum2[0] = sum2;
+}
+static void SIMD(bn_sums)(const BnRows *b) {
+    if (b->inner == 1) { sums_plain(b); return; }
+#define BODY(n) sums_lanes(b, n)
+    BY_INNER(b->inner, BODY);
+#undef BODY
+}
+
+/* ---- batch norm: apply ------------------------------------------------------------------------------ */
+
+INLINE void apply_lanes(const BnRows *b, int inner, bool residual, Act act) {
+    const float *restrict scale = b->scale, *restrict shift = b->shift;
+    const Elem *x = b->x, *res = b->residual;
+    Elem *out = b->out;
+    for (int64_t r = 0; r < b->rows; r++) {
+        int64_t at = r * inner;
+#pragma omp simd
+        for (int c = 0; c < inner; c++) {
+            float v = load(x + at + c) * scale[c] + shift[c];
+            if (residual) v += load(res + at + c);
+            store(out + at + c, act_of(v, act));
+        }
+    }
+}
+INLINE void apply_one(const BnRows *b, bool residual, Act act) {
+    const Elem *x = b->x, *res = b->residual;
+    Elem *out = b->out;
+    float scale = b->scale[0], shift = b->shift[0];
+#pragma omp simd
+    for (int64_t r = 0; r < b->rows; r++) {
+        float v = load(x + r) * scale + shift;
+        if (residual) v += load(res + r);
+        store(out + r, act_of(v, act));
+    }
+}
+INLINE void apply_act(const BnRows *b, bool residual, Act act) {
+    if (b->inner == 1) { apply_one(b, residual, act); return; }
+#define BODY(n) apply_lanes(b, n, residual, act)
+    BY_INNER(b->inner, BODY);
+#undef BODY
+}
+static void SIMD(bn_apply)(const BnRows *b) {
+    if (b->residual) {
+        if (b->act == ACT_RELU) apply_act(b, true, ACT_RELU);
+        else if (b->act == ACT_RELU6) apply_act(b, true, ACT_RELU6);
+        else apply_act(b, true, ACT_NONE);
+    } else {
+        if (b->act == ACT_RELU) apply_act(b, false, ACT_RELU);
+        else if (b->act == ACT_RELU6) apply_act(b, false, ACT_RELU6);
+        else apply_act(b, false, ACT_NONE);
+    }
+}
+
+/* ---- batch norm: backward --------------------------------------------------------------------------- */
+
+/* g of one element: through the activation, told by y when it was kept, else recomputed from x. */
+INLINE float g_of(const BnRows *b, int64_t i, int c, bool kept, Act act) {
+    const Elem *x = b->x, *y = b->y, *dy = b->dy;
+    if (act == ACT_NONE) return load(dy + i);
+    float v = kept ? load(y + i) : load(x + i) * b->scale[c] + b->shift[c];
+    return gate(load(dy + i), v, act);
+}
+INLINE void back_sums_lanes(const BnRows *b, int inner, bool kept, bool keep, Act act) {
+    const Elem *x = b->x;
+    Elem *dresidual = b->dresidual;
+    for (int c0 = 0; c0 < inner; c0 += 16) {
+        int w = inner - c0 < 16 ? inner - c0 : 16;
+        double sum[16] = {0}, sum2[16] = {0};
+        for (int64_t r0 = 0; r0 < b->rows; r0 += BLOCK) {
+            int64_t end = r0 + BLOCK < b->rows ? r0 + BLOCK : b->rows;
+            float s[16] = {0}, q[16] = {0};
+            for (int64_t r = r0; r < end; r++)
+#pragma omp simd
+                for (int c = 0; c < w; c++) {
+                    int64_t i = r * inner + c0 + c;
+                    float g = g_of(b, i, c0 + c, kept, act);
+                    if (keep) store(dresidual + i, g);
+                    s[c] += g, q[c] += g * (load(x + i) - b->mean[c0 + c]);
+                }
+            for (int c = 0; c < w; c++) sum[c] += s[c], sum2[c] += q[c];
+        }
+        for (int c = 0; c < w; c++) b->sum[c0 + c] = sum[c], b->sum2[c0 + c] = sum2[c];
+    }
+}
+INLINE void back_sums_one(const BnRows *b, bool kept, bool keep, Act act) {
+    double sum = 0, sum2 = 0;
+    const Elem *x = b->x;
+    Elem *dresidual = b->dresidual;
+    for (int64_t r0 = 0; r0 < b->rows; r0 += 16 * BLOCK) {
+        int64_t end = r0 + 16 * BLOCK < b->rows ? r0 + 16 * BLOCK : b->rows, r = r0;
+        float s[16] = {0}, q[16] = {0};
+        for (; r < end; r += 16) {
+            int w = end - r < 16 ? (int)(end - r) : 16;
+            for (int c = 0; c < w; c++) {
+                float g = g_of(b, r + c, 0, kept, act);
+                if (keep) store(dresidual + r + c, g);
+                s[c] += g, q[c] += g * (load(x + r + c) - b->mean[0]);
+            }
+        }
+        for (int c = 0; c < 16; c++) sum += s[c], sum2 += q[c];
+    }
+    b->sum[0] = sum, b->sum2[0] = sum2;
+}
+INLINE void back_sums(const BnRows *b, bool kept, bool keep, Act act) {
+    if (b->inner == 1) { back_sums_one(b, kept, keep, act); return; }
+#define BODY(n) back_sums_lanes(b, n, kept, keep, act)
+    BY_INNER(b->inner, BODY);
+#undef BODY
+}
+static void SIMD(bn_backward_sums)(const BnRows *b) {
+    bool kept = b->y != NULL, keep = b->dresidual != NULL;
+    if (b->act == ACT_RELU && kept && keep) back_sums(b, true, true, ACT_RELU);
+    else if (b->act == ACT_RELU && !kept && !keep) back_sums(b, false, false, ACT_RELU);
+    else if (b->act == ACT_RELU6 && !kept && !keep) back_sums(b, false, false, ACT_RELU6);
+    else if (b->act == ACT_NONE && !keep) back_sums(b, false, false, ACT_NONE);
+    else back_sums(b, kept, keep, b->act);
+}
+
+INLINE float dx_of(const BnRows *b, int64_t i, int c, Act act) {
+    const Elem *x = b->x, *dresidual = b->dresidual;
+    float g = dresidual ? load(dresidual + i) : g_of(b, i, c, b->y != NULL, act);
+    return b->scale[c] * (g - b->c1[c] - (load(x + i) - b->mean[c]) * b->c2[c]);
+}
+INLINE void back_lanes(const BnRows *restrict b, int inner, bool from_residual, Act act) {
+    const Elem *g_src = from_residual ? b->dresidual : b->dy, *x = b->x;
+    const float *scale = b->scale, *shift = b->shift, *mean = b->mean, *c1 = b->c1, *c2 = b->c2;
+    Elem *out = b->out;
+    for (int64_t r = 0; r < b->rows; r++) {
+        int64_t at = r * inner;
+#pragma omp simd
+        for (int c = 0; c < inner; c++) {
+            float g = load(g_src + at + c), v = load(x + at + c);
+            if (!from_residual) g = gate(g, v * scale[c] + shift[c], act);
+            store(out + at + c, scale[c] * (g - c1[c] - (v - mean[c]) * c2[c]));
+        }
+    }
+}
+static void back_general(const BnRows *b) {
+    for (int64_t r = 0; r < b->rows; r++)
+        for (int c = 0; c < b->inner; c++) store((Elem *)b->out + r * b->inner + c, dx_of(b, r * b->inner + c, c, b->act));
+}
+INLINE void back_one(const BnRows *b, bool from_residual, Act act) {
+    const Elem *g_src = from_residual ? b->dresidual : b->dy, *x = b->x;
+    const float scale = b->scale[0], shift = b->shift[0], mean = b->mean[0], c1 = b->c1[0], c2 = b->c2[0];
+    Elem *out = b->out;
+#pragma omp simd
+    for (int64_t r = 0; r < b->rows; r++) {
+        float g = load(g_src + r), v = load(x + r);
+        if (!from_residual) g = gate(g, v * scale + shift, act);
+        store(out + r, scale * (g - c1 - (v - mean) * c2));
+    }
+}
+INLINE void back(const BnRows *b, bool from_residual, Act act) {
+    if (b->inner == 1) { back_one(b, from_residual, act); return; }
+#define BODY(n) back_lanes(b, n, from_residual, act)
+    BY_INNER(b->inner, BODY);
+#undef BODY
+}
+static void SIMD(bn_backward)(const BnRows *b) {
+    if (b->dresidual) back(b, true, ACT_NONE);
+    else if (b->y) back_general(b);
+    else if (b->act == ACT_RELU) back(b, false, ACT_RELU);
+    else if (b->act == ACT_RELU6) back(b, false, ACT_RELU6);
+    else back(b, false, ACT_NONE);
+}
+
+/* ---- elementwise ------------------------------------------------------------------------------------ */
+
+static void SIMD(add)(void *dst, const void *a, const void *b, int64_t n) {
+    Elem *to = dst;
+    const Elem *x = a, *y = b;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) store(to + i, load(x + i) + load(y + i));
+}
+INLINE void act_loop(Elem *dst, const Elem *x, int64_t n, Act act) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) store(dst + i, act_of(load(x + i), act));
+}
+static void SIMD(act)(void *dst, const void *x, int64_t n, Act act) {
+    if (act == ACT_RELU6) act_loop(dst, x, n, ACT_RELU6);
+    else act_loop(dst, x, n, ACT_RELU);
+}
+INLINE void act_backward_loop(Elem *dx, const Elem *dy, const Elem *y, int64_t n, Act act) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) store(dx + i, gate(load(dy + i), load(y + i), act));
+}
+static void SIMD(act_backward)(void *dx, const void *dy, const void *y, int64_t n, Act act) {
+    if (act == ACT_RELU6) act_backward_loop(dx, dy, y, n, ACT_RELU6);
+    else act_backward_loop(dx, dy, y, n, ACT_RELU);
+}
+static void SIMD(drop)(void *dst, const void *x, const uint8_t *mask, float scale, int64_t n) {
+    Elem *to = dst;
+    const Elem *from = x;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) store(to + i, mask[i] ? load(from + i) * scale : 0.0f);
+}
+
+/* ---- max pooling: ties go to the first position, as in PyTorch ---------------------------------------- */
+
+/* Lanes c0 .. c0 + w - 1 of one output: w is the constant 16 but at the end of channels last. */
+INLINE void pool_lanes(const PoolRow *p, int64_t oy, int64_t ox, int inner, int c0, int w) {
+    int64_t to = (oy * p->out_w + ox) * inner + c0;
+    int64_t y0 = oy * p->stride - p->pad, x0 = ox * p->stride - p->pad;
+    float best[16];
+    int32_t arg[16];
+    for (int c = 0; c < 16; c++) best[c] = -FLT_MAX, arg[c] = 0;
+    for (int ky = y0 < 0 ? (int)-y0 : 0; ky < p->k && y0 + ky < p->in_h; ky++)
+        for (int kx = x0 < 0 ? (int)-x0 : 0; kx < p->k && x0 + kx < p->in_w; kx++) {
+            const Elem *src = (const Elem *)p->src + ((y0 + ky) * p->in_w + x0 + kx) * inner + c0;
+            int32_t at = ky * p->k + kx;
+#pragma omp simd
+            for (int c = 0; c < w; c++) {
+                float v = load(src + c);
+                arg[c] = v > best[c] ? at : arg[c];
+                best[c] = v > best[c] ? v : best[c];
+            }
+        }
+#pragma omp simd
+    for (int c = 0; c < w; c++) store((Elem *)p->dst + to + c, best[c]);
+#pragma omp simd
+    for (int c = 0; c < w; c++) p->arg[to + c] = (uint8_t)arg[c];
+}
+#define EACH_LANES(inner, fn, ...) \
+    do { \
+        int c0_ = 0; \
+        for (; c0_ + 16 <= (inner); c0_ += 16) fn(__VA_ARGS__, c0_, 16); \
+        if ((inner) == 8) fn(__VA_ARGS__, 0, 8); \
+        else if (c0_ < (inner)) fn(__VA_ARGS__, c0_, (inner) - c0_); \
+    } while (0)
+INLINE void pool_at(const PoolRow *p, int64_t oy, int64_t ox, int inner) { EACH_LANES(inner, pool_lanes, p, oy, ox, inner); }
+INLINE void pool_plane(const PoolRow *p, int inner) {
+    for (int64_t oy = 0; oy < p->out_h; oy++)
+        for (int64_t ox = 0; ox < p->out_w; ox++) pool_at(p, oy, ox, inner);
+}
+static void SIMD(max_pool)(const PoolRow *p) {
+#define BODY(n) pool_plane(p, n)
+    BY_INNER(p->inner, BODY);
+#undef BODY
+}
+
+/* dx of one pixel: the sum over the windows it lies in (oy0, ox0: the first), of those it was the largest of. */
+INLINE void unpool_lanes(const PoolRow *p, int64_t y, int64_t x, int64_t oy0, int64_t ox0, int inner, int c0, int w) {
+    float sum[16] = {0};
+    for (int64_t oy = oy0; oy < p->out_h && oy * p->stride <= y + p->pad; oy++)
+        for (int64_t ox = ox0; ox < p->out_w && ox * p->stride <= x + p->pad; ox++) {
+            int64_t from = (oy * p->out_w + ox) * inner + c0;
+            const Elem *dy = (const Elem *)p->src + from;
+            const uint8_t *arg = p->arg + from;
+            int32_t at = (int32_t)((y + p->pad - oy * p->stride) * p->k + x + p->pad - ox * p->stride);
+#pragma omp simd
+            for (int c = 0; c < w; c++) {
+                float v = load(dy + c);
+                sum[c] += (int32_t)arg[c] == at ? v : 0.0f;
+            }
+        }
+#pragma omp simd
+    for (int c = 0; c < w; c++) store((Elem *)p->dst + (y * p->in_w + x) * inner + c0 + c, sum[c]);
+}
+INLINE void unpool_plane(const PoolRow *p, int inner) {
+    int64_t oy = 0;
+    for (int64_t y = 0; y < p->in_h; y++) {
+        while (oy * p->stride + p->k - 1 < y + p->pad) oy++;
+        int64_t ox = 0;
+        for (int64_t x = 0; x < p->in_w; x++) {
+            while (ox * p->stride + p->k - 1 < x + p->pad) ox++;
+            EACH_LANES(inner, unpool_lanes, p, y, x, oy, ox, inner);
+        }
+    }
+}
+static void SIMD(max_pool_backward)(const PoolRow *p) {
+#define BODY(n) unpool_plane(p, n)
+    BY_INNER(p->inner, BODY);
+#undef BODY
+}
+
+const LaneKernels SIMD(LANES) = {
+    SIMD(bn_sums), SIMD(bn_apply), SIMD(bn_backward_sums), SIMD(bn_backward), SIMD(add), SIMD(act), SIMD(act_backward),
+    SIMD(drop), SIMD(max_pool), SIMD(max_pool_backward),
+};
