@@ -1,5 +1,6 @@
 /* test_config.c - the configuration: files, base chains, arguments, what is refused and how it is
  * told, printing and reading back, what a resumed run may change. */
+#include "backend/plan.h"
 #include "base/str.h"
 #include "base/sys.h"
 #include "tempdir.h"
@@ -408,9 +409,6 @@ TEST(later_features_say_so) {
         {"data.unlabelled=x/*.jpg",
          "data.unlabelled=x/*.jpg comes with a later version; here it can only be none"},
         {"data.resize=100x100", "comes with a later version; here it can only be none"},
-        {"train.precision=bf16",
-         "train.precision=bf16 comes with a later version; here it can only be auto|f32"},
-        {"teacher.precision=bf16", "comes with a later version"},
         {"train.memory=lean", "here it can only be normal"},
         {"data.images=img/{id}.jpg", "comes with a later version; leave it out"},
         {"extend=stretch", "extend=stretch comes with a later version"},
@@ -426,6 +424,22 @@ TEST(later_features_say_so) {
                    "c.yaml:3: teacher.taps={features: NAME} comes with");
     EXPECT_OK(
         read_args("data.resize=none train.precision=f32 train.memory=normal extend=none", &c));
+    config_close(c);
+}
+
+TEST(precision_is_settled_when_training) {
+    Config *c = NULL;
+    const Dtype fast = backend_fast(DT_BF16) ? DT_BF16 : DT_F32;
+    EXPECT_OK(config_read("train", NULL, NULL, 0, &c));
+    EXPECT(c->precision == fast && c->teacher_precision == fast);
+    char *text = config_text(c), *want = xprintf("precision: %s", fast == DT_BF16 ? "bf16" : "f32");
+    EXPECT_HAS(text, want);                  /* a resumed run must not settle it anew */
+    free(text), free(want), config_close(c);
+    EXPECT_OK(config_read("train", NULL, (char *[]){"train.precision=f32"}, 1, &c));
+    EXPECT(c->precision == DT_F32 && c->teacher_precision == DT_F32);
+    config_close(c);
+    EXPECT_OK(config_read("eval", NULL, NULL, 0, &c));
+    EXPECT(c->precision == DT_F32);
     config_close(c);
 }
 
@@ -567,7 +581,7 @@ TEST_MAIN(T(values_come_from_the_file), T(out_defaults_to_the_name_of_the_file),
           T(another_method_drops_the_options_of_the_first), T(methods_are_checked),
           T(unknown_keys_name_the_nearest), T(duplicate_keys_are_refused), T(values_are_checked),
           T(groups_and_values_are_not_mixed_up), T(what_is_not_yaml_is_refused_with_its_place),
-          T(every_truncation_is_read_or_refused), T(later_features_say_so),
+          T(every_truncation_is_read_or_refused), T(later_features_say_so), T(precision_is_settled_when_training),
           T(what_is_printed_reads_back_the_same), T(any_text_survives_printing),
           T(the_written_file_is_the_printed_text),
           T(a_resume_may_change_what_cannot_change_the_result),

@@ -238,7 +238,7 @@ TEST(huge_headers_take_seconds_not_hours) {
     str_add(&h, "}");
     double t = test_cpu_s();
     EXPECT_OK(parse_header(h.s, N));
-    EXPECT(test_cpu_s() - t < 2.0);
+    if (!SANITIZED) EXPECT(test_cpu_s() - t < 2.0);
     str_free(&h);
 }
 TEST(write_to_a_bad_place_is_an_output_error) {

@@ -27,7 +27,7 @@ STEPS, BATCH, IMAGES, H, W, CLASSES, SEED, POWER = 20, 4, 22, 65, 81, 11, 5, 0.9
 TEACHER = "deeplabv3_resnet18"
 #       student, learning rate, task loss and terms
 ARMS = {"ce": ("deeplabv3_resnet18", 1e-4, False), "ce-mobile": ("deeplabv3_mobilenetv2", 2e-5, False),
-        "rdd": ("deeplabv3_resnet18", 1e-4, True), "rdd-mobile": ("deeplabv3_mobilenetv2", 2e-5, True)}
+        "rdd": ("deeplabv3_resnet18", 3e-5, True), "rdd-mobile": ("deeplabv3_mobilenetv2", 5e-6, True)}
 M64, M32 = (1 << 64) - 1, (1 << 32) - 1
 
 
@@ -132,7 +132,7 @@ def pytorch(student, lr, distil, dtype):
 def retort(program, student, lr, distil, folder):
     words = [program, "train", f"data=camvid:{folder}/data", f"out={folder}/run", f"seed={SEED}", "data.mirror=0", f"student.model={student}",
              "student.aux=true", "student.weights=formula:1", "student.dropout=false", f"train.steps={STEPS}", f"train.batch={BATCH}",
-             f"train.lr={lr}", f"train.schedule={{kind: poly, power: {POWER}}}", "report.metrics=1"]
+             f"train.lr={lr}", f"train.schedule={{kind: poly, power: {POWER}}}", "report.metrics=1", "train.precision=f32"]
     if distil:
         words += [f"teacher.model={TEACHER}", "teacher.aux=true", "teacher.weights=formula:2", "distill.task={kind: rdd, warmup: 0.5}",
                   "distill.losses=[kd]"]
