@@ -20,6 +20,17 @@ typedef struct BnRows {              /* one run of a batch norm */
 } BnRows;
 typedef struct PoolRow { const void *src; void *dst; uint8_t *arg; int64_t in_h, in_w, out_h, out_w; int k, stride, pad, inner; } PoolRow;
 
+enum { DW_TAPS = 9, DW_LANES = 16 };
+typedef struct DwBlock {             /* up to 16 channels of one image of a 3x3 depthwise convolution of stride 1 */
+    const void *x, *dy;              /* first channel of the first pixel */
+    void *dx;                        /* overwritten */
+    float (*w)[DW_LANES];            /* [DW_TAPS] */
+    double *sums;                    /* [DW_TAPS][DW_LANES]: gradient of w, overwritten */
+    int64_t first_channel, pixel;    /* pixel: elements between neighbours of a row */
+    int64_t in_h, in_w, out_h, out_w;
+    int lanes, dilation, pad;
+} DwBlock;
+
 typedef struct LaneKernels {
     void (*bn_sums)(const BnRows *);          /* sum, sum2 of (x - mean), (x - mean)^2 */
     void (*bn_apply)(const BnRows *);
@@ -31,6 +42,8 @@ typedef struct LaneKernels {
     void (*drop)(void *dst, const void *x, const uint8_t *mask, float scale, int64_t n);   /* x * scale where mask, else 0 */
     void (*max_pool)(const PoolRow *);        /* one (n, outer) plane, arg: index within the window */
     void (*max_pool_backward)(const PoolRow *);   /* src = dy, dst = dx (overwritten) */
+    void (*dw_data)(const DwBlock *);         /* dx from dy and w */
+    void (*dw_weights)(const DwBlock *);      /* sums from dy and x */
 } LaneKernels;
 extern const LaneKernels lanes_f32_plain, lanes_f32_avx2, lanes_f32_avx512, lanes_bf16_plain, lanes_bf16_avx2, lanes_bf16_avx512;
 const LaneKernels *lanes(Dtype t);            /* of this processor */

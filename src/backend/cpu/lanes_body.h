@@ -334,7 +334,73 @@ static void SIMD(max_pool_backward)(const PoolRow *p) {
 #undef BODY
 }
 
+/* ---- depthwise convolution, backward ------------------------------------------------------------------ */
+
+/* One row of dx between two columns; `inside`: every tap of every pixel lies in dy. */
+INLINE void dw_row(const DwBlock *b, int64_t y, int64_t x0, int64_t x1, int lanes, bool inside) {
+    const Elem *dy = b->dy;
+    for (int64_t x = x0; x < x1; x++) {
+        float sum[DW_LANES] = {0};
+        for (int ky = 0; ky < 3; ky++) {
+            int64_t oy = y + b->pad - ky * b->dilation;
+            if (oy < 0 || oy >= b->out_h) continue;
+            for (int kx = 0; kx < 3; kx++) {
+                int64_t ox = x + b->pad - kx * b->dilation;
+                if (!inside && (ox < 0 || ox >= b->out_w)) continue;
+                const Elem *g = dy + (oy * b->out_w + ox) * b->pixel;
+                const float *w = b->w[3 * ky + kx];
+#pragma omp simd
+                for (int c = 0; c < lanes; c++) sum[c] += w[c] * load(g + c);
+            }
+        }
+        Elem *dx = (Elem *)b->dx + (y * b->in_w + x) * b->pixel;
+#pragma omp simd
+        for (int c = 0; c < lanes; c++) store(dx + c, sum[c]);
+    }
+}
+INLINE void dw_data_lanes(const DwBlock *b, int lanes) {
+    int64_t from = 2 * b->dilation - b->pad, to = b->out_w - b->pad;      /* all three columns of taps are there */
+    if (from < 0) from = 0;
+    if (to > b->in_w) to = b->in_w;
+    if (to < from) from = to = 0;
+    for (int64_t y = 0; y < b->in_h; y++) {
+        dw_row(b, y, 0, from, lanes, false);
+        dw_row(b, y, from, to, lanes, true);
+        dw_row(b, y, to, b->in_w, lanes, false);
+    }
+}
+static void SIMD(dw_data)(const DwBlock *b) {
+#define BODY(n) dw_data_lanes(b, n)
+    BY_INNER(b->lanes, BODY);
+#undef BODY
+}
+
+/* A row's products are summed in float, rows in double. */
+INLINE void dw_weights_lanes(const DwBlock *b, int lanes) {
+    for (int k = 0; k < DW_TAPS; k++) {
+        double total[DW_LANES] = {0};
+        int64_t down = k / 3 * b->dilation - b->pad, right = k % 3 * b->dilation - b->pad;
+        int64_t x0 = right < 0 ? -right : 0, x1 = b->in_w - right < b->out_w ? b->in_w - right : b->out_w;
+        for (int64_t oy = 0; oy < b->out_h; oy++) {
+            if (oy + down < 0 || oy + down >= b->in_h) continue;
+            const Elem *dy = (const Elem *)b->dy + oy * b->out_w * b->pixel;
+            const Elem *x = (const Elem *)b->x + ((oy + down) * b->in_w + right) * b->pixel;
+            float sum[DW_LANES] = {0};
+            for (int64_t ox = x0; ox < x1; ox++)
+#pragma omp simd
+                for (int c = 0; c < lanes; c++) sum[c] += load(dy + ox * b->pixel + c) * load(x + ox * b->pixel + c);
+            for (int c = 0; c < lanes; c++) total[c] += sum[c];
+        }
+        for (int c = 0; c < DW_LANES; c++) b->sums[k * DW_LANES + c] = total[c];
+    }
+}
+static void SIMD(dw_weights)(const DwBlock *b) {
+#define BODY(n) dw_weights_lanes(b, n)
+    BY_INNER(b->lanes, BODY);
+#undef BODY
+}
+
 const LaneKernels SIMD(LANES) = {
     SIMD(bn_sums), SIMD(bn_apply), SIMD(bn_backward_sums), SIMD(bn_backward), SIMD(add), SIMD(act), SIMD(act_backward),
-    SIMD(drop), SIMD(max_pool), SIMD(max_pool_backward),
+    SIMD(drop), SIMD(max_pool), SIMD(max_pool_backward), SIMD(dw_data), SIMD(dw_weights),
 };
