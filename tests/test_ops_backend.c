@@ -108,6 +108,13 @@ TEST(conv2d_equals_the_reference) {
     compare("conv2d", conv, &some[0], SHAPE(1, 3, 17, 10));
     compare("conv2d", conv, &some[3], SHAPE(3, 11, 8, 5));
 }
+/* Dilations of which most taps lie outside the image, and padding that is not the dilation. */
+TEST(widely_dilated_conv2d_equals_the_reference) {
+    static const Conv some[] = {{.out = 16, .k = 3, .pad = 24, .dilation = 24}, {.out = 24, .k = 3, .pad = 36, .dilation = 36},
+                                {.out = 16, .k = 3, .pad = 9, .dilation = 12}, {.out = 16, .k = 5, .pad = 18, .dilation = 9},
+                                {.out = 16, .k = 3, .pad = 40, .dilation = 30}};
+    for (int i = 0; i < (int)(sizeof some / sizeof *some); i++) compare("conv2d", conv, &some[i], SHAPE(2, 32, 27, 31));
+}
 TEST(grouped_conv2d_equals_the_reference) {
     compare("grouped", conv, &(Conv){.out = 12, .k = 3, .pad = 1, .groups = 2}, SHAPE(2, 8, 9, 7));
     for (int dilation = 1; dilation <= 4; dilation *= 2)
@@ -200,6 +207,6 @@ TEST(folded_blocks_equal_the_reference) {
         compare("depthwise bn relu6", conv_bn_relu6, &thin, SHAPE(2, channels, 7, 9));
     }
 }
-TEST_MAIN(T(conv2d_equals_the_reference), T(grouped_conv2d_equals_the_reference), T(batch_norm_equals_the_reference),
+TEST_MAIN(T(conv2d_equals_the_reference), T(widely_dilated_conv2d_equals_the_reference), T(grouped_conv2d_equals_the_reference), T(batch_norm_equals_the_reference),
           T(elementwise_ops_equal_the_reference), T(pools_equal_the_reference), T(resize_equals_the_reference),
           T(folded_blocks_equal_the_reference))

@@ -8,9 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "backend/cpu/dnn.h"
-
-typedef struct { DnnPrim *prim, *alternative; ValueId value[DNN_ARG_COUNT]; ValueId residual; int *first; bool overwrite; } PrimStep;
+#include "backend/cpu/conv_priv.h"
 
 static void run_prim_with(const Step *s, const PrimStep *ps, DnnPrim *prim) {
     void *ptr[DNN_ARG_COUNT];
@@ -29,15 +27,14 @@ static void run_gradient_reorder(const Step *s) {
     run_prim_with(s, ps, ps->overwrite && !s->plan->accumulate ? ps->prim : ps->alternative);
 }
 
-static PrimStep *new_prim_step(Plan *p, DnnPrim *prim) {
+PrimStep *new_prim_step(Plan *p, DnnPrim *prim) {
     PrimStep *ps = arena_alloc(p->arena, sizeof *ps);
     ps->prim = prim;
     ps->value[DNN_SCRATCH] = plan_new_bytes(p, "scratch", dnn_prim_scratch(prim));
     return ps;
 }
 
-/* Emit the step of a primitive whose values are set: what it reads and writes follows from `writes`. */
-static Step *emit_prim(Plan *p, int node, const char *what, PrimStep *ps, DnnArg writes, DnnArg writes_too, StepKind kind) {
+Step *emit_prim(Plan *p, int node, const char *what, PrimStep *ps, DnnArg writes, DnnArg writes_too, StepKind kind) {
     Step *s = plan_step(p, node, what, run_prim, ps);
     s->kind = kind, s->impl = dnn_prim_impl(ps->prim);
     for (int i = 0; i < DNN_ARG_COUNT; i++) {
@@ -72,8 +69,7 @@ static void run_fold(const Step *s) {
     }
 }
 
-/* Copy of the weights in layout `md`, made by the parameter steps; plain weights may come folded. */
-static ValueId weights_copy(Plan *p, int node, ValueId plain, Shape shape, int groups, const DnnMd *md) {
+ValueId weights_copy(Plan *p, int node, ValueId plain, Shape shape, int groups, const DnnMd *md) {
     DnnMd *from = dnn_md_weights(p, shape, groups, DT_F32, false);
     if (dnn_md_equal(from, md)) return plain;
     PrimStep *ps = new_prim_step(p, dnn_reorder(p, from, md, false));
@@ -121,17 +117,32 @@ static DnnConv describe(const Plan *p, const PlanNode *n, const ConvAttr *a, Dnn
     return c;
 }
 
-/* Create a primitive whose activations lie in layouts of ours: freely chosen, else channels last, else plain. */
-static Err create_conv(Plan *p, DnnConv c, DnnPrim **prim, Layout *src, Layout *dst) {
-    for (int fallback = -1; fallback <= LAYOUT_LAST; fallback++) {
-        c.src_layout = c.dst_layout = fallback < 0 ? -1 : LAYOUT_LAST - fallback;
-        TRY(dnn_conv(p, &c, prim));
-        if (dnn_md_layout(dnn_prim_md(*prim, DNN_SRC), src) && dnn_md_layout(dnn_prim_md(*prim, DNN_DST), dst)) return OK;
+static Err create_in(Plan *p, DnnConv *c, int layout, DnnPrim **prim, Layout *src, Layout *dst, bool *usable) {
+    c->src_layout = c->dst_layout = layout;
+    TRY(dnn_conv(p, c, prim));
+    *usable = dnn_md_layout(dnn_prim_md(*prim, DNN_SRC), src) && dnn_md_layout(dnn_prim_md(*prim, DNN_DST), dst);
+    return OK;
+}
+static bool unfolds(const DnnPrim *prim) { return strstr(dnn_prim_impl(prim), "gemm") != NULL; }
+
+/* oneDNN's own choice of layouts for a wide dilation may be to unfold the image; channels last has a kernel. */
+Err conv_create(Plan *p, DnnConv c, DnnPrim **prim, Layout *src, Layout *dst) {
+    static const int tries[] = {-1, LAYOUT_LAST, LAYOUT_PLAIN};
+    for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
+        bool usable, better;
+        TRY(create_in(p, &c, tries[i], prim, src, dst, &usable));
+        if (!usable) continue;
+        if (i > 0 || c.dilation == 1 || !unfolds(*prim)) return OK;
+        DnnPrim *last;
+        Layout s, d;
+        TRY(create_in(p, &c, LAYOUT_LAST, &last, &s, &d, &better));
+        if (better && !unfolds(last)) *prim = last, *src = s, *dst = d;
+        return OK;
     }
     return err_set(E(EXIT_BUG, 0), "no usable layout for a convolution of %s", shape_text(c.src).s);
 }
 
-static double conv_flops(const DnnConv *c) {
+double conv_flops(const DnnConv *c) {
     return 2.0 * (double)shape_count(c->dst) * (double)(shape_count(c->weights) / c->weights.d[0]);
 }
 
@@ -140,7 +151,7 @@ static Err conv_forward(Plan *p, PlanNode *n, int id) {
     DnnConv c = describe(p, n, a, DNN_FORWARD);
     DnnPrim *prim;
     Layout src, dst;
-    TRY(create_conv(p, c, &prim, &src, &dst));
+    TRY(conv_create(p, c, &prim, &src, &dst));
     PlainWeights w = plain_weights(p, n, id, a);
     PrimStep *ps = new_prim_step(p, prim);
     ps->value[DNN_WEIGHTS] = weights_copy(p, id, w.weights, c.weights, c.groups, dnn_prim_md(prim, DNN_WEIGHTS));
@@ -159,7 +170,10 @@ static Err data_gradient(Plan *p, PlanNode *n, int id) {
     c.bias = false;
     DnnPrim *prim;
     Layout src, dst;
-    TRY(create_conv(p, c, &prim, &src, &dst));
+    bool done = false;
+    TRY(conv_create(p, c, &prim, &src, &dst));
+    if (dilated_fits(&c, prim)) TRY(dilated_data(p, n, id, &c, &done));
+    if (done) return OK;
     NetParam *w = &p->net->params[n->param[0]];
     ValueId plain = plan_bound_value(p, w->name, w->shape, DT_F32, w->data);
     PrimStep *ps = new_prim_step(p, prim);
@@ -191,7 +205,8 @@ static Err weight_gradient(Plan *p, PlanNode *n, int id) {
     DnnConv c = describe(p, n, a, DNN_BACKWARD_WEIGHTS);
     DnnPrim *prim;
     Layout src, dst;
-    TRY(create_conv(p, c, &prim, &src, &dst));
+    TRY(conv_create(p, c, &prim, &src, &dst));
+    if (dilated_fits(&c, prim)) return dilated_weights(p, n, id, &c);
     PrimStep *ps = new_prim_step(p, prim);
     ps->value[DNN_SRC] = plan_src_as(p, n->src[0], src, c.t);
     ps->value[DNN_DST] = plan_grad_as(p, id, dst, c.t);
