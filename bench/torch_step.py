@@ -2,11 +2,12 @@
 loss, the same noise; one JSON object with the same names. Run by bench.sh; not needed to build or use retort.
 
     python3 bench/torch_step.py model=deeplabv3_resnet18 [teacher=NETWORK] [batch=4] [size=360x360] [classes=11]
-                                [steps=3] [threads=0] [layout=plain|last]
+                                [steps=3] [threads=0] [layout=plain|last] [precision=f32|bf16] [compile=no|yes]
 
 Without a teacher: cross-entropy on both heads. With one: RDD's second stage (the dearer one) on both heads plus KD,
 each map upsampled once and its probability taken from its cross-entropy, which is the cheapest composition of
-ordinary operations. The image comes normalised, so PyTorch is spared that part. It computes in float32, eagerly.
+ordinary operations. The image comes normalised, so PyTorch is spared that part. bf16 is autocast; the losses are
+float32 in both. compile=yes passes both networks through torch.compile.
 """
 import json
 import math
@@ -31,7 +32,8 @@ def status_mb(field):
 
 
 def options(words):
-    o = {"teacher": "", "batch": "4", "size": "360x360", "classes": "11", "steps": "3", "threads": "0", "layout": "plain"}
+    o = {"teacher": "", "batch": "4", "size": "360x360", "classes": "11", "steps": "3", "threads": "0", "layout": "plain",
+         "precision": "f32", "compile": "no"}
     for word in words:
         key, _, value = word.partition("=")
         if key not in o and key != "model":
@@ -73,15 +75,22 @@ def loss_of(out, taught, labels):
             + kd(out["logits"], taught["logits"]))
 
 
-def one_step(student, teacher, sgd, image, labels):
+def forward(net, image, bf16):
+    """Outputs in float32."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        out = net(image)
+    return {k: v.float() for k, v in out.items()}
+
+
+def one_step(student, teacher, sgd, image, labels, bf16):
     """Seconds of each part, in the order of PARTS."""
     marks = [time.perf_counter()]
     taught = None
     if teacher is not None:
         with torch.no_grad():
-            taught = teacher(image)
+            taught = forward(teacher, image, bf16)
     marks.append(time.perf_counter())
-    out = student(image)
+    out = forward(student, image, bf16)
     marks.append(time.perf_counter())
     loss = loss_of(out, taught, labels)
     marks.append(time.perf_counter())
@@ -103,6 +112,8 @@ def main():
     layout = torch.channels_last if o["layout"] == "last" else torch.contiguous_format
     student = Segmenter(o["model"], classes, aux=True).train().to(memory_format=layout)
     teacher = Segmenter(o["teacher"], classes, aux=True).eval().to(memory_format=layout) if o["teacher"] else None
+    if o["compile"] == "yes":
+        student, teacher = torch.compile(student), teacher and torch.compile(teacher)
     sgd = torch.optim.SGD(student.parameters(), 0.01, 0.9, weight_decay=1e-4)
     image = torch.randn(batch, 3, h, w).to(memory_format=layout)
     labels = torch.randint(-1, classes, (batch, (h + 23) // 24, (w + 23) // 24))      # squares of 24
@@ -110,7 +121,7 @@ def main():
     loaded = status_mb("VmRSS")
     times = []
     for i in range(-WARM_STEPS, steps):
-        t = one_step(student, teacher, sgd, image, labels)
+        t = one_step(student, teacher, sgd, image, labels, o["precision"] == "bf16")
         if i == -WARM_STEPS:
             first = time.perf_counter() - start
         if i >= 0:
@@ -118,7 +129,8 @@ def main():
     medians = {p: 1e3 * sorted(t[k] for t in times)[len(times) // 2] for k, p in enumerate(PARTS)}
     print(json.dumps({"model": o["model"], "teacher_model": o["teacher"], "batch": batch, "height": h, "width": w, "steps": steps,
                       **medians, "peak_rss_mb": status_mb("VmHWM"), "loaded_rss_mb": loaded, "first_step_s": first,
-                      "threads": torch.get_num_threads(), "layout": o["layout"], "pytorch": torch.__version__}))
+                      "threads": torch.get_num_threads(), "layout": o["layout"],
+                      "precision": o["precision"], "compile": o["compile"], "pytorch": torch.__version__}))
 
 
 if __name__ == "__main__":
