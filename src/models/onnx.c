@@ -158,7 +158,7 @@ static Net *open_net(const Origin *from) {
 static bool same_nodes(const Net *a, const Net *b) {
     for (int i = 1; i < b->n_nodes; i++) {
         const NetNode *x = &a->nodes[i], *y = &b->nodes[i];
-        if (i >= a->n_nodes || x->op != y->op || x->n_src != y->n_src || x->n_param != y->n_param || memcmp(x->src, y->src, sizeof x->src) ||
+        if (i >= a->n_nodes || x->n_src != y->n_src || x->n_param != y->n_param || memcmp(x->src, y->src, sizeof x->src) ||
             memcmp(x->param, y->param, sizeof x->param)) return false;
     }
     for (int i = 0; i < b->n_params; i++)

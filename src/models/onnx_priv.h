@@ -45,6 +45,11 @@ Err         ob_axis(OnnxBuild *b, int64_t axis, int rank, int *out);            
 /* Results. ob_add gives each node the name of the operator's first output. */
 Node ob_add(OnnxBuild *b, const OpDef *op, const void *attr, size_t bytes, const Node *src, int n_src, const int *param, int n_param);
 Node ob_add1(OnnxBuild *b, const OpDef *op, const void *attr, size_t bytes, Node src);
+Node ob_reshape(OnnxBuild *b, Node x, Shape s);
+    /* Builders add the same nodes for every size and batch: a plan of another one must find them (onnx.c). */
+Node ob_transpose(OnnxBuild *b, Node x, const int *perm);
+bool ob_single(OnnxBuild *b, int i, float *out);         /* the one number of a constant input */
+Err  ob_axes(OnnxBuild *b, int i, int64_t *axes, int *n);            /* input i, or before opset 13 the attribute axes; none: n = -1 */
 void ob_out(OnnxBuild *b, int i, Node x);                /* value i of the node's outputs */
 void ob_out_constant(OnnxBuild *b, int i, const Tensor *t);
 /* E4060 that names file, node and operator; the text ends with what to do. */
