@@ -19,6 +19,7 @@ typedef struct OnnxBuild {
     int        *param;               /* [m->n_value]: the parameter made of it, or -1 */
     OnnxFill   *fill; int n_fill, cap_fill;
     int64_t     batch;               /* samples of this build */
+    bool        again;               /* for another size: what there was to say is said */
     bool        fixed_batch;         /* the file was exported for one sample and is built for several */
     const OnnxNode *node;            /* being built */
 } OnnxBuild;
@@ -55,6 +56,13 @@ void ob_out_constant(OnnxBuild *b, int i, const Tensor *t);
 /* E4060 that names file, node and operator; the text ends with what to do. */
 Err  ob_refuse(const OnnxBuild *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 Err  ob_tensor(OnnxBuild *b, Dtype t, Shape s, Tensor **out);        /* zeroed; refuses what is too big */
+
+/* onnx_ends.c */
+typedef struct { int value; bool probabilities; } OnnxOutput;
+Err  onnx_add_image(OnnxBuild *b, const ModelOptions *o, int h, int w, ModelNodes *out);  /* input, normalised, at the file's size */
+int  onnx_find_value(const OnnxModel *m, const char *name);         /* 0: none */
+int  onnx_logits_of(const OnnxModel *m, int v, bool *probabilities); /* the value before what only turns logits into something else */
+Err  onnx_add_outputs(OnnxBuild *b, const OnnxOutput *logits, const OnnxOutput *aux, ModelNodes *out);
 
 /* onnx_fold.c */
 Err  onnx_fold(OnnxBuild *b, const OnnxNode *n, bool *done);         /* done: all inputs are constants and the result is one */

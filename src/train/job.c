@@ -47,7 +47,7 @@ static Err resolve_model(const Config *c, const ModelOptions *in, const char *we
 static Err check_classes(const Config *c, int classes, const char *whose,
                          const ModelOptions *student, const ModelOptions *teacher) {
     int s = student->classes ? student->classes : classes,
-        t = teacher->classes ? teacher->classes : classes;
+        t = teacher->class_map ? teacher->n_class_map : teacher->classes ? teacher->classes : classes;
     if (!teacher->model) t = classes;
     if (s == classes && t == classes) return OK;
     char with[64] = "";
@@ -80,7 +80,10 @@ static Err open_nets(Job *j, int classes, int h, int w) {
     TRY(resolve_model(c, &c->student, c->student_weights, j->arena, &s, &sw));
     TRY(resolve_model(c, &c->teacher, c->teacher_weights, j->arena, &t, &tw));
     TRY(check_classes(c, classes, "the data set", &s, &t));
-    s.classes = t.classes = classes;
+    s.classes = classes;
+    if (!t.class_map) t.classes = classes;
+    if (t.class_map && t.model && !model_is_onnx(t.model) && !t.classes)
+        return err_set(E(2, 76), "teacher.classes: a list needs a teacher whose file tells how many it has: a run, a checkpoint or FILE.onnx");
     TRY(model_open(&s, h, w, &j->student, &j->sn));
     TRY(model_load_weights(j->student, sw, (uint64_t)c->seed, LOAD_START | (s.partial ? LOAD_PARTIAL : 0)));
     if (!t.model) return OK;
