@@ -6,3 +6,8 @@ const LaneKernels *lanes(Dtype t) {
     _Static_assert(sizeof level / sizeof *level == CPU_LEVELS, "one row per level");
     return level[cpu_level()][t == DT_BF16];
 }
+
+const FloatKernels *float_lanes(void) {
+    static const FloatKernels *const level[CPU_LEVELS] = {&float_lanes_plain, &float_lanes_avx2, &float_lanes_avx512};
+    return level[cpu_level()];
+}

@@ -31,6 +31,8 @@ typedef struct DwBlock {             /* up to 16 channels of one image of a 3x3 
     int lanes, dilation, pad;
 } DwBlock;
 
+typedef struct { int n; int32_t at[4]; float w[4]; } FloatTap;      /* of a resize: what one output reads */
+
 typedef struct LaneKernels {
     void (*bn_sums)(const BnRows *);          /* sum, sum2 of (x - mean), (x - mean)^2 */
     void (*bn_apply)(const BnRows *);
@@ -45,6 +47,15 @@ typedef struct LaneKernels {
     void (*dw_data)(const DwBlock *);         /* dx from dy and w */
     void (*dw_weights)(const DwBlock *);      /* sums from dy and x */
 } LaneKernels;
+typedef struct FloatKernels {        /* of kernels that work in float32 alone */
+    void (*mix)(float *dst, const float *a, const float *b, float wa, float wb, int64_t n);        /* dst = wa a + wb b */
+    void (*axpy)(float *dst, const float *x, float w, int64_t n);                                   /* dst += w x */
+    /* dst[x] = sum of w * row[at] over the taps of x, x < out; backward: drow[at] += w * dy[x] */
+    void (*stretch)(float *dst, const float *row, const FloatTap *t, int64_t out, int inner);
+    void (*stretch_backward)(float *drow, const float *dy, const FloatTap *t, int64_t out, int inner);
+} FloatKernels;
 extern const LaneKernels lanes_f32_plain, lanes_f32_avx2, lanes_f32_avx512, lanes_bf16_plain, lanes_bf16_avx2, lanes_bf16_avx512;
+extern const FloatKernels float_lanes_plain, float_lanes_avx2, float_lanes_avx512;
 const LaneKernels *lanes(Dtype t);            /* of this processor */
+const FloatKernels *float_lanes(void);
 #endif
