@@ -445,6 +445,7 @@ TEST(a_run_goes_all_the_way) {
     EXPECT_RUNS("train", "data=scenes", "data.scenes.size=32x40", "data.scenes.train=4",
                 "data.scenes.val=3", "student=" NET, "student.width=0.1", "student.aux=true",
                 "train.steps=2", "train.batch=2", "eval.images=1", "report.images=1", "out=runs/a");
+    EXPECT_HAS(ran.err, "warning: the backbone starts from random weights");
     EXPECT_RUNS("info", "runs/a");
     EXPECT_HAS(ran.out, "done");
     EXPECT_HAS(ran.out, "2 of 2");
