@@ -403,6 +403,23 @@ TEST(every_truncation_is_read_or_refused) {
     }
     EXPECT(read > 10 && refused > 50);
 }
+TEST(a_teacher_has_its_own_classes_and_taps) {
+    Config *c;
+    EXPECT_OK(read_text("teacher:\n  model: t.onnx\n  classes: [2, 0, 1]\n  taps: {features: /a/b.c_0}\n  input: resize\n", &c));
+    EXPECT_INT(c->teacher.n_class_map, 3);
+    for (int i = 0; i < 3; i++) EXPECT_INT(c->teacher.class_map[i], (i + 2) % 3);
+    EXPECT_STR(c->teacher.tap[2], "/a/b.c_0");
+    EXPECT(!c->teacher.tap[0] && !c->teacher.norm && !c->teacher.exact_size);
+    config_close(c);
+    EXPECT_OK(read_args("teacher.model=deeplabv3_resnet18 teacher.classes=19", &c));
+    EXPECT_INT(c->teacher.classes, 19);
+    EXPECT(!c->teacher.class_map && c->teacher.exact_size);
+    EXPECT_STR(c->teacher.norm, "bgr-caffe");
+    EXPECT_STR(c->student.norm, "rgb-imagenet");
+    config_close(c);
+    static const char *const bad[] = {"teacher.classes=[]", "teacher.classes=[1,-1]", "teacher.classes=[1,x]", "teacher.classes=0", "teacher.classes=257"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) expect_refused(read_args(bad[i], &c), c, bad[i], "is neither same, a number from 1 to 256 nor a list");
+}
 TEST(later_features_say_so) {
     static const char *const cases[][2] = {
         {"data.unlabelled=x/*.jpg",
@@ -422,8 +439,8 @@ TEST(later_features_say_so) {
     Config *c = NULL;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         expect_refused(read_args(cases[i][0], &c), c, cases[i][0], cases[i][1]);
-    expect_refused(read_text("\nteacher:\n  taps: {features: NAME}\n", &c), c, "taps",
-                   "c.yaml:3: teacher.taps={features: NAME} comes with");
+    expect_refused(read_text("\ndata:\n  classes: {a: 1}\n", &c), c, "classes",
+                   "c.yaml:3: data.classes={a: 1} comes with");
     EXPECT_OK(
         read_args("data.resize=none train.precision=f32 train.memory=normal extend=none", &c));
     config_close(c);
@@ -567,7 +584,7 @@ TEST_MAIN(T(values_come_from_the_file), T(out_defaults_to_the_name_of_the_file),
           T(another_method_drops_the_options_of_the_first), T(methods_are_checked),
           T(unknown_keys_name_the_nearest), T(duplicate_keys_are_refused), T(values_are_checked),
           T(groups_and_values_are_not_mixed_up), T(what_is_not_yaml_is_refused_with_its_place),
-          T(every_truncation_is_read_or_refused), T(later_features_say_so),
+          T(every_truncation_is_read_or_refused), T(a_teacher_has_its_own_classes_and_taps), T(later_features_say_so),
           T(what_is_printed_reads_back_the_same), T(any_text_survives_printing),
           T(the_written_file_is_the_printed_text),
           T(a_resume_may_change_what_cannot_change_the_result),

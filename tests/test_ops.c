@@ -262,12 +262,12 @@ TEST(weighted_sum_gradient) {
 /* ---- pools and resize -------------------------------------------------------------------------------- */
 
 TEST(max_pool_gradient) {
-    const PoolAttr a = {3, 2, 1};
+    const PoolAttr a = {.k = 3, .stride = 2, .pad = 1};
     expect_shape(&op_max_pool, &a, SHAPES(SHAPE(1, 1, 360, 480)), NULL, SHAPE(1, 1, 180, 240));
     expect_shape(&op_max_pool, &(PoolAttr){.k = 2}, SHAPES(SHAPE(1, 1, 7, 6)), NULL, SHAPE(1, 1, 3, 3));
     expect_gradient(&op_max_pool, &a, SHAPES(SHAPE(2, 2, 5, 7)), NULL, 0, KINKED);
-    expect_refused(&op_max_pool, &(PoolAttr){3, 2, 2}, SHAPES(IMAGE), NULL, "padding");
-    expect_refused(&op_max_pool, &(PoolAttr){9, 1, 0}, SHAPES(IMAGE), NULL, "larger");
+    expect_refused(&op_max_pool, &(PoolAttr){.k = 3, .stride = 2, .pad = 2}, SHAPES(IMAGE), NULL, "padding");
+    expect_refused(&op_max_pool, &(PoolAttr){.k = 9, .stride = 1, .pad = 0}, SHAPES(IMAGE), NULL, "larger");
 }
 TEST(max_pool_takes_the_first_of_equals) {
     OpCase c = case_open(&op_max_pool, &(PoolAttr){.k = 2}, SHAPES(SHAPE(1, 1, 2, 2)), NULL);

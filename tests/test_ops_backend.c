@@ -149,7 +149,7 @@ static Node avg_pool(Net *n, Node x, Node y, const void *arg) {
     return nn_adaptive_avg_pool(n, x, a->out_h, a->out_w);
 }
 TEST(pools_equal_the_reference) {
-    static const PoolAttr max[] = {{3, 2, 1}, {2, 2, 0}, {3, 1, 1}};
+    static const PoolAttr max[] = {{.k = 3, .stride = 2, .pad = 1}, {.k = 2}, {.k = 3, .stride = 1, .pad = 1}};
     static const AdaptiveAttr mean[] = {{1, 1}, {2, 3}, {6, 6}};
     for (int channels = 11; channels <= 16; channels += 5) {
         for (int i = 0; i < 3; i++) compare("max_pool", max_pool, &max[i], SHAPE(2, channels, 9, 13));

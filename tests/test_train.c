@@ -185,6 +185,34 @@ TEST(a_teacher_of_another_stride_is_stretched_to_the_student) {
     batch_free(&b);
     work_close(&w);
 }
+/* What tfe=flip reads of a batch is what the teacher says of the mirrored one, mirrored back. */
+TEST(the_teacher_sees_the_mirrored_image) {
+    static const float stage[] = {1, 0};
+    Work w;
+    StepResult x;
+    Batch b = noise(2);
+    EXPECT_OK(work_open(&w, config(SCENES STUDENT TEACHER "train.batch=2 teacher.aux=false "
+                                   "distill.task=rdd distill.task.tfe=flip")));
+    const int32_t covered[] = {4, 0, 20, W};
+    memcpy(b.rects + 4, covered, sizeof covered);
+    EXPECT_OK(job_step(w.job, &b, 1, stage, false, &x));
+    EXPECT(isfinite(x.task));
+    const Node flip = net_find(job_student(w.job), "teacher.flip");
+    const Node logits = net_find(job_teacher(w.job), "logits");
+    const Shape s = plan_shape(job_teacher_plan(w.job), logits);
+    float *got = xcalloc((size_t)shape_count(s), sizeof *got);
+    memcpy(got, plan_value(job_student_plan(w.job), flip), (size_t)shape_count(s) * sizeof *got);
+    Batch m = noise(2);
+    for (int64_t i = 0; i < 2 * H * W * 3; i++)
+        m.images[i] = b.images[i / (3 * W) * 3 * W + (W - 1 - i / 3 % W) * 3 + i % 3];
+    m.rects[4] = W - 4 - 20, m.rects[6] = 20;
+    EXPECT_OK(job_step(w.job, &m, 1, stage, false, &x));
+    const float *want = plan_value(job_teacher_plan(w.job), logits);
+    for (int64_t i = 0; i < shape_count(s); i++)
+        EXPECT(got[i] == want[i / s.d[3] * s.d[3] + s.d[3] - 1 - i % s.d[3]]);
+    free(got), batch_free(&b), batch_free(&m);
+    work_close(&w);
+}
 TEST(jobs_that_cannot_be_are_refused) {
     static const struct {
         const char *args;
@@ -638,7 +666,7 @@ TEST(a_checkpoint_of_any_run_can_teach) {
 TEST_MAIN(T(accumulation_gives_the_mean_gradient), T(a_term_reports_what_it_cannot_compute),
           T(a_teacher_that_no_term_reads_is_not_run),
           T(a_teacher_of_another_stride_is_stretched_to_the_student),
-          T(jobs_that_cannot_be_are_refused), T(scores_follow_from_the_confusion_matrix),
+          T(the_teacher_sees_the_mirrored_image), T(jobs_that_cannot_be_are_refused), T(scores_follow_from_the_confusion_matrix),
           T(nothing_labelled_scores_nothing), T(predictions_are_the_best_class_of_upsampled_logits),
           T(a_distilling_net_is_evaluated_on_whole_images), T(a_run_leaves_what_is_promised),
           T(metrics_lines_hold_what_is_promised), T(a_checkpoint_holds_the_whole_state),

@@ -2,10 +2,11 @@
 """onnx_nets.py - small networks of the families people bring, written out for the importer's tests.
 
     onnx_nets.py OUTDIR [NAME...]      random weights, statistics set by two training passes; NAME.ts.onnx by
-                                       the TorchScript exporter, NAME.dy.onnx by the dynamo one
+                                       the TorchScript exporter, NAME.dy.onnx by the dynamo one; with
+                                       free sizes NAME.tsfree.onnx and NAME.dyfree.onnx (batch)
 
-segformer (after SegFormer-B0), bisenet (after BiSeNet V1), ddrnet (after DDRNet-23-slim), unet, lraspp
-(hard-swish, squeeze and excite), effvit (leaky, GELU by tanh, group norm, pixel shuffle, odd pads).
+segformer (after SegFormer-B0), bisenet (after BiSeNet V1), ddrnet (after DDRNet-23-slim), unet, mobile
+(hard-swish, squeeze and excite), odd (what else occurs).
 Needs torch, onnx and onnxscript.
 """
 import sys
@@ -122,7 +123,7 @@ class Refine(nn.Module):
 
     def forward(self, x):
         x = self.conv(x)
-        a = torch.sigmoid(self.bn(self.att(F.avg_pool2d(x, x.size()[2:]))))
+        a = torch.sigmoid(self.bn(self.att(F.adaptive_avg_pool2d(x, 1))))
         return x * a
 
 
@@ -271,19 +272,25 @@ class Odd(nn.Module):
 NETS = {"unet": UNet, "segformer": SegFormer, "bisenet": BiSeNet, "ddrnet": DDRNet, "mobile": Mobile, "odd": Odd}
 
 
-def export(name, out, size=(96, 128)):
-    torch.manual_seed(7)
-    net = NETS[name]()
+def settled(net, size):
+    """The network after two training passes over noise, for statistics that are not 0 and 1, in eval mode."""
     net.train()
     with torch.no_grad():
         for _ in range(2):
             net(torch.randn(2, 3, *size))
-    net.eval()
+    return net.eval()
+
+
+def export(name, out, size=(96, 128)):
+    torch.manual_seed(7)
+    net = settled(NETS[name](), size)
     x = torch.randn(1, 3, *size)
     free = {"image": {0: "batch", 2: "height", 3: "width"}}
     torch.onnx.export(net, (x,), f"{out}/{name}.ts.onnx", dynamo=False, opset_version=17, input_names=["image"])
     torch.onnx.export(net, (x,), f"{out}/{name}.tsfree.onnx", dynamo=False, opset_version=14, input_names=["image"], dynamic_axes=free)
     torch.onnx.export(net, (x,), f"{out}/{name}.dy.onnx", dynamo=True, input_names=["image"], external_data=False)
+    torch.onnx.export(net, (torch.randn(2, 3, *size),), f"{out}/{name}.dyfree.onnx", dynamo=True, input_names=["image"], external_data=False,
+                      dynamic_shapes=({0: "batch"},))
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ ValueId plan_src(Plan *p, int node, Layout want) {
 void plan_add_grad(Plan *p, int node, ValueId g) {
     PlanNode *n = &p->nodes[plan_resolve(p, node)];
     if (!n->wants_grad || !g) return;
-    CHECK(n->n_grad < GRAD_MAX);
+    if (n->n_grad == GRAD_MAX) plan_grad(p, node, p->values[n->grad[0]].layout);      /* of a weight used everywhere */
     n->grad[n->n_grad++] = g;
 }
 

@@ -65,8 +65,9 @@ static void copy_nodes(Plan *p) {
     for (int id = 1; id < n->n_nodes; id++) {
         const NetNode *from = &n->nodes[id];
         PlanNode *to = &p->nodes[id];
-        to->op = from->op, to->dtype = from->dtype;
-        to->attr = p->sized && id < p->sized->n_nodes ? p->sized->nodes[id].attr : from->attr;
+        const NetNode *sized = p->sized && id < p->sized->n_nodes ? &p->sized->nodes[id] : from;
+        to->op = sized->op, to->attr = sized->attr;      /* a sum may broadcast at one size only */
+        to->dtype = from->dtype;
         to->n_src = from->n_src, to->n_param = from->n_param;
         memcpy(to->src, from->src, sizeof to->src);
         memcpy(to->param, from->param, sizeof to->param);

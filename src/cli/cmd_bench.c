@@ -1,5 +1,6 @@
-/* cmd_bench.c - `retort bench step|loss|loader`: times as JSON, medians, ratios within one run.
+/* cmd_bench.c - `retort bench step|infer|loss|loader`: times as JSON, medians, ratios within one run.
  *
+ *   infer   one network forward, as evaluation and a teacher run it
  *   step    one training step beside the time of its bare convolutions, measured between the steps
  *   loss    forward and backward of the task losses and of kd, both heads, on random logits
  *   loader  images per second of one core: read, scale, crop, mirror */
@@ -132,17 +133,14 @@ static int compare_lost(const void *a, const void *b) {
 
 /* One line per primitive, the most time lost first. Its limit: the best arithmetic and memory rates that
  * any step of this same run reached. */
-static Err write_trace(Bench *b, const char *path) {
-    int n = 0;
+static Err write_trace(const StepTime *times, int n, const char *path) {
     double flop_rate = 1, byte_rate = 1;                 /* per ms */
-    if (job_teacher_plan(b->job)) n = plan_step_times(job_teacher_plan(b->job), b->times, TIMES_MAX);
-    n += plan_step_times(job_student_plan(b->job), b->times + n, TIMES_MAX - n);
     TraceRow *rows = xcalloc((size_t)n + 1, sizeof *rows);
     for (int i = 0; i < n; i++) {
-        rows[i].t = b->times[i];
-        if (b->times[i].ms < 0.05) continue;             /* too short for a rate */
-        flop_rate = fmax(flop_rate, b->times[i].flops / b->times[i].ms);
-        byte_rate = fmax(byte_rate, b->times[i].bytes / b->times[i].ms);
+        rows[i].t = times[i];
+        if (times[i].ms < 0.05) continue;                /* too short for a rate */
+        flop_rate = fmax(flop_rate, times[i].flops / times[i].ms);
+        byte_rate = fmax(byte_rate, times[i].bytes / times[i].ms);
     }
     for (int i = 0; i < n; i++) rows[i].lost_ms = rows[i].t.ms - fmax(rows[i].t.flops / flop_rate, rows[i].t.bytes / byte_rate);
     qsort(rows, (size_t)n, sizeof *rows, compare_lost);
@@ -158,6 +156,13 @@ static Err write_trace(Bench *b, const char *path) {
     str_free(&s);
     free(rows);
     return rc;
+}
+
+static Err trace_job(Bench *b, const char *path) {
+    int n = 0;
+    if (job_teacher_plan(b->job)) n = plan_step_times(job_teacher_plan(b->job), b->times, TIMES_MAX);
+    n += plan_step_times(job_student_plan(b->job), b->times + n, TIMES_MAX - n);
+    return write_trace(b->times, n, path);
 }
 
 static Err report_step(Bench *b, int steps) {
@@ -194,7 +199,7 @@ static Err bench_steps(Bench *b, int steps) {
         int signal = sys_signal_pending();
         if (signal) return err_set(128 + signal, "bench: stopped by signal %d", signal);
     }
-    if (b->c->trace && *b->c->trace) TRY(write_trace(b, b->c->trace));
+    if (b->c->trace && *b->c->trace) TRY(trace_job(b, b->c->trace));
     return report_step(b, steps);
 }
 
@@ -215,6 +220,59 @@ static Err bench_step(Config *c, int h, int w) {
     batch_free(&b->batch);
     free(b->times);
     free(b);
+    return rc;
+}
+
+/* ---- infer ----------------------------------------------------------------------------------------- */
+/* Times of `runs` forward passes; afterwards, with a trace wanted, one more that is profiled. */
+static Err time_infer(const Config *c, Plan *p, int runs, double *ms) {
+    for (int i = -WARM_STEPS; i < runs; i++) {
+        const double start = sys_now();
+        plan_run(p, &(OpRun){0}, false);
+        if (i >= 0) ms[i] = 1e3 * (sys_now() - start);
+    }
+    if (!c->trace || !*c->trace) return OK;
+    StepTime *times = xcalloc(TIMES_MAX, sizeof *times);
+    plan_profile(p, true);
+    plan_run(p, &(OpRun){0}, false);
+    Err rc = write_trace(times, plan_step_times(p, times, TIMES_MAX), c->trace);
+    free(times);
+    return rc;
+}
+
+static Err bench_infer(Config *c, int h, int w) {
+    const int runs = c->runs > 1 && c->runs <= STEPS_MAX ? (int)c->runs : 20, batch = (int)c->batch;
+    ModelOptions o = c->student;
+    Net *n = NULL;
+    Plan *p = NULL;
+    ModelNodes m;
+    Batch b = {0};
+    double ms[STEPS_MAX];
+    o.frozen = true;
+    if (!o.classes && !model_is_onnx(o.model)) o.classes = 11;
+    Err rc = model_open(&o, h, w, &n, &m);
+    if (!rc) rc = model_load_weights(n, c->weights ? c->weights : "none", (uint64_t)c->seed, 0);
+    if (!rc && !m.rects.id) rc = err_set(E(EXIT_USAGE, 76), "bench: norm=none takes no pictures; leave it out");
+    if (!rc) rc = plan_make(n, &(PlanSpec){.outputs = &m.logits, .n_outputs = 1, .inputs = (Node[]){m.image, m.rects},
+                                           .input_shapes = (Shape[]){SHAPE(batch, h, w, 3), SHAPE(batch, 4)}, .n_inputs = 2}, &p);
+    if (!rc) {
+        batch_make(&b, batch, h, w, 11);
+        plan_bind(p, m.image, b.images), plan_bind(p, m.rects, b.rects);
+        rc = time_infer(c, p, runs, ms);
+    }
+    Str s = {0};
+    if (!rc) {
+        json_text(&s, "model", o.model);
+        json_number(&s, "batch", batch), json_number(&s, "height", h), json_number(&s, "width", w);
+        json_number(&s, "infer_ms", median(ms, runs));
+        json_number(&s, "gmac", plan_macs(p) * 1e-9);
+        json_number(&s, "arena_mb", (double)plan_stats(p).arena_bytes / 1e6);
+        json_machine(&s);
+        rc = json_put(&s, c);
+    }
+    plan_close(p);
+    net_close(n);
+    batch_free(&b);
     return rc;
 }
 
@@ -335,19 +393,21 @@ static Err read_config(const CliArgs *args, Arena *a, Config **out) {
 }
 
 Err cmd_bench(int argc, char **argv) {
-    static const struct { const char *name; Err (*run)(Config *, int, int); } benches[] = {{"step", bench_step}, {"loss", bench_loss}, {"loader", bench_loader}};
+    static const struct { const char *name; Err (*run)(Config *, int, int); } benches[] = {
+        {"step", bench_step}, {"infer", bench_infer}, {"loss", bench_loss}, {"loader", bench_loader}};
+    enum { BENCHES = sizeof benches / sizeof *benches };
     CliArgs args;
-    TRY(cli_args("bench", "bench step|loss|loader [model=NAME] [teacher=NAME] [batch=4] [size=360x360] [json=FILE] [trace=FILE]", argc, argv, 0, 1, &args));
+    TRY(cli_args("bench", "bench step|infer|loss|loader [model=NAME] [teacher=NAME] [batch=4] [size=360x360] [json=FILE] [trace=FILE]", argc, argv, 0, 1, &args));
     if (args.help) return OK;
     const char *what = args.n_word ? args.word[0] : "step";
     Arena *a = arena_open();
     Config *c = NULL;
     int h = 360, w = 360, which = -1;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < BENCHES; i++)
         if (!strcmp(benches[i].name, what)) which = i;
-    Err rc = which < 0 ? err_set(E(EXIT_USAGE, 76), "bench: %s is not known; choose step, loss or loader", what) : read_config(&args, a, &c);
+    Err rc = which < 0 ? err_set(E(EXIT_USAGE, 76), "bench: %s is not known; choose step, infer, loss or loader", what) : read_config(&args, a, &c);
     if (!rc) rc = cli_size(c->size, &h, &w);
-    if (!rc && which == 0 && (!c->student.model || !*c->student.model)) rc = err_set(E(EXIT_USAGE, 76), "bench: no network is named; add model=NAME");
+    if (!rc && which <= 1 && (!c->student.model || !*c->student.model)) rc = err_set(E(EXIT_USAGE, 76), "bench: no network is named; add model=NAME");
     if (!rc && c->threads) parallel_set_threads((int)c->threads);
     if (!rc) rc = benches[which].run(c, h, w);
     if (c) config_close(c);

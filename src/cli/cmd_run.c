@@ -28,24 +28,12 @@ typedef struct {
     int n;
 } Outputs;
 
-static Err unknown_tap(const Net *net, const char *tap) {
-    const char **names = xcalloc((size_t)net->n_nodes, sizeof *names);
-    for (int i = 1; i < net->n_nodes; i++) names[i - 1] = net->nodes[i].name;
-    const char *near = str_nearest(tap, names, net->n_nodes - 1);
-    free(names);
-    if (near)
-        return err_set(E(EXIT_USAGE, 76), "taps: %s has no layer %s; did you mean %s?", net->name,
-                       tap, near);
-    return err_set(E(EXIT_USAGE, 76), "taps: %s has no layer %s; retort info %s lists them",
-                   net->name, tap, net->name);
-}
-
 /* taps="a,b" or "[a, b]" */
 static Err add_taps(const Net *net, const char *taps, Arena *a, Outputs *out) {
     char *text = arena_strdup(a, taps ? taps : ""), *save = NULL;
     for (char *t = strtok_r(text, "[], ", &save); t; t = strtok_r(NULL, "[], ", &save)) {
         Node x = net_find(net, t);
-        if (!x.id) return unknown_tap(net, t);
+        if (!x.id) return model_unknown_tap(net, t);
         if (out->n == TAPS_MAX + 3)
             return err_set(E(EXIT_USAGE, 76), "taps: more than %d; ask in two runs", TAPS_MAX);
         out->node[out->n] = x, out->name[out->n++] = t;

@@ -142,7 +142,8 @@ Err open_teacher(const Config *c, int classes, int h, int w, OpenModel *out) {
     const char *weights;
     if (!c->teacher.model) return OK;
     TRY(model_source(c->teacher.model, c->teacher_weights, c->arena, &out->options, &weights));
-    if (!out->options.classes) out->options.classes = classes;
+    if (!out->options.classes && !out->options.class_map) out->options.classes = classes;
+    out->options.exact_size = false;         /* whole images are looked at */
     Err rc = open_net(out, c, weights, h, w);
     if (rc) open_model_close(out);
     return rc;

@@ -66,7 +66,8 @@ const OpDef *op_find(const char *name);              /* among those of ops.def; 
 /* Attributes, one struct per op that has any. Fields equal PyTorch's; 0 means PyTorch's default. */
 typedef enum { ACT_NONE, ACT_RELU, ACT_RELU6 } Act;
 typedef struct { int out, kh, kw, stride, pad, dilation, groups;  /* square stride, padding, dilation */
-                 bool same, bias, bn, residual; Act act; float eps; } ConvAttr;
+                 bool same, bias, bn, residual; Act act; float eps;
+                 int extra[4]; } ConvAttr;                             /* more padding: above, left, below, right */
     /* conv2d: src x [, residual]; params weight [, bias] [, bn weight, bias, mean, var].
      * same: TensorFlow's padding in place of `pad`: as many zeros as make ceil(side / stride) outputs, an odd
      * one behind. bn, residual, act are set only by fusing for inference: dst = act(bn(conv(x)) + residual). */
@@ -76,9 +77,17 @@ typedef struct { float eps, momentum; bool frozen, residual; Act act; } BnAttr;
      * residual and act are set only by fusing. frozen: running statistics even in training. */
 typedef struct { Act act; } ActAttr;                                     /* relu: src x */
 typedef struct { float p; } DropoutAttr;                                 /* dropout: src x */
-typedef struct { int k, stride, pad; } PoolAttr;                         /* max_pool: src x */
+typedef struct { int k, stride, pad;                                     /* max_pool: src x */
+                 int kw, stride_w, extra[4]; bool ceil; } PoolAttr;
+    /* kw, stride_w: 0 as k and stride; extra: more padding above, left, below, right; ceil: as avg_pool's */
 typedef struct { int out_h, out_w; } AdaptiveAttr;                       /* adaptive_avg_pool: src x */
-typedef struct { bool align_corners; int out_h, out_w; } ResizeAttr;     /* resize: src x [, like]; like: only its H x W */
+typedef enum { RESIZE_LINEAR, RESIZE_NEAREST, RESIZE_CUBIC } ResizeMode;
+typedef enum { RESIZE_HALF, RESIZE_HALF_OR_ZERO, RESIZE_ASYMMETRIC } ResizeAt;
+typedef enum { ROUND_HALF_DOWN, ROUND_HALF_UP, ROUND_FLOOR, ROUND_CEIL } ResizeRound;
+typedef struct { bool align_corners; int out_h, out_w;                   /* resize: src x [, like]; like: only its H x W */
+                 ResizeMode mode; ResizeAt at; ResizeRound round;
+                 double step[2]; float cubic_a; } ResizeAttr;
+    /* step: of the source per output, H and W; 0: in / out; cubic_a: 0 means -0.75. See resize.c */
 typedef struct { float mean[3], inv_std[3]; bool bgr; } NormalizeAttr;
     /* normalize: src u8 images N x H x W x 3 (RGB), i32 rects N x 4 (x, y, w, h of the valid part)
      * -> float32 N x 3 x H x W; zero outside the rectangle. dst_c = (v - mean_c) * inv_std_c in the order of dst. */
@@ -99,6 +108,17 @@ typedef struct { int kh, kw, stride_h, stride_w, pad_h, pad_w, extra_h, extra_w;
 typedef struct { int slopes; } PreluAttr;                                /* prelu: src x; param slope: 1, or one per channel */
 typedef struct { Shape shape; } ReshapeAttr;                             /* reshape: src x */
 typedef struct { int perm[RANK_MAX]; } TransposeAttr;                    /* transpose: src x; dst.d[i] = src.d[perm[i]] */
+typedef struct { int64_t start[RANK_MAX], step[RANK_MAX]; Shape shape; } SliceAttr;      /* slice: src x; all dimensions */
+typedef enum { PAD_CONSTANT, PAD_REFLECT, PAD_EDGE } PadMode;
+typedef struct { int64_t before[RANK_MAX], after[RANK_MAX]; PadMode mode; float value; } PadAttr;   /* pad: src x */
+typedef struct { Shape shape; } ExpandAttr;                              /* expand: src x */
+typedef struct { int axis; bool log; } SoftmaxAttr;                      /* softmax: src x */
+typedef enum { REDUCE_SUM, REDUCE_MEAN, REDUCE_MAX, REDUCE_MIN, REDUCE_L2 } ReduceKind;
+typedef struct { ReduceKind kind; unsigned axes; } ReduceAttr;           /* reduce: src x; bit i: over dimension i */
+typedef struct { int dims; float eps; } LayerNormAttr;                   /* layer_norm: src x; over the last dims dimensions */
+typedef struct { int out, kh, kw, stride, pad, dilation, groups, extra[2]; bool bias; } ConvTransposeAttr;
+    /* conv_transpose: src x; params weight I x O/groups x kh x kw [, bias]; extra: more rows and columns of dst;
+     * stride, dilation and groups are at least 1 */
 typedef struct { bool trans_a, trans_b; } MatmulAttr;
     /* matmul: src a, b of rank >= 2; the last two dimensions are matrices, the others broadcast */
 /* without attributes: input, add (a + b), concat (channels), gate (x, s N x C x 1 x 1: x sigmoid(s)) */

@@ -1,6 +1,8 @@
 /* model.c - the tables of networks (the product of two lists) and normalisations, and opening one by name. */
 #include "models/parts.h"
 
+#include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/str.h"
@@ -108,24 +110,65 @@ static void build(Net *n, const ModelDef *m, Node x, const ModelOptions *o, Mode
     m->head->build(n, &b, m->head->width[(m->backbone->traits & WIDE_HEADS) != 0], o->classes, out);
     if (o->aux) out->aux = fcn_block(n, b.aux, "auxlayer", o->classes, NULL);
 }
-Err model_open(const ModelOptions *o, int h, int w, Net **net, ModelNodes *nodes) {
-    if (!o->model) return err_set(E(EXIT_USAGE, 76), "model: no network is named; give model=NAME");
-    TRY(check_norm(o->norm));
-    if (model_is_onnx(o->model)) return model_open_onnx(o, h, w, net, nodes);
+/* ---- other taps and classes ----------------------------------------------------------------------- */
+
+Err model_unknown_tap(const Net *n, const char *tap) {
+    const char **names = xcalloc((size_t)n->n_nodes, sizeof *names);
+    for (int i = 1; i < n->n_nodes; i++) names[i - 1] = n->nodes[i].name;
+    const char *near = str_nearest(tap, names, n->n_nodes - 1);
+    free(names);
+    if (near) return err_set(E(EXIT_USAGE, 76), "taps: %s has no layer %s; did you mean %s?", n->name, tap, near);
+    return err_set(E(EXIT_USAGE, 76), "taps: %s has no layer %s; retort info %s lists them", n->name, tap, n->name);
+}
+static Err apply_taps(const ModelOptions *o, Net *n, ModelNodes *at) {
+    Node *own[] = {&at->logits, &at->aux, &at->features};
+    for (int i = 0; i < 3; i++) {
+        if (!o->tap[i]) continue;
+        *own[i] = net_find(n, o->tap[i]);
+        if (!own[i]->id) return model_unknown_tap(n, o->tap[i]);
+        if (net_shape(n, *own[i]).rank != 4)
+            return err_set(E(EXIT_USAGE, 76), "taps: %s of %s is %s; a map of N x C x h x w is wanted", o->tap[i], n->name,
+                           shape_text(net_shape(n, *own[i])).s);
+    }
+    return OK;
+}
+static Err apply_class_map(const ModelOptions *o, Net *n, ModelNodes *at) {
+    Node *head[] = {&at->logits, &at->aux};
+    for (int i = 0; o->class_map && i < 2; i++) {
+        if (!head[i]->id) continue;
+        const int64_t own = net_shape(n, *head[i]).d[1];
+        for (int k = 0; k < o->n_class_map; k++)
+            if (o->class_map[k] < 0 || o->class_map[k] >= own)
+                return err_set(E(EXIT_USAGE, 37), "classes: the list asks for class %d, %s has 0 to %" PRId64, o->class_map[k], n->name, own - 1);
+        *head[i] = nn_gather_channels(n, *head[i], o->class_map, o->n_class_map);
+    }
+    return n->err ? err_set(n->err, "%s", n->err_msg) : OK;
+}
+/* What the options ask for beyond the network as it is; names its taps. */
+static Err finish(const ModelOptions *o, Net *n, ModelNodes *at) {
+    TRY(apply_taps(o, n, at));
+    TRY(apply_class_map(o, n, at));
+    nn_tap(n, at->logits, "logits");
+    nn_tap(n, at->features, "features");
+    if (at->aux.id) nn_tap(n, at->aux, "aux");
+    return net_finish(n);
+}
+
+static Err open_named(const ModelOptions *o, int h, int w, Net **net, ModelNodes *out) {
     TRY(check_options(o));
     const NormDef *norm = norm_find(o->norm ? o->norm : NORMS[0].name);
-    Net *n = net_open(o->model);
+    Net *n = *net = net_open(o->model);
     n->frozen = o->frozen, n->bn_frozen = o->bn_frozen, n->dropout_off = o->dropout_off;
+    build(n, model_find(o->model), model_image_input(n, norm, 1, h, w, out), o, out);
+    return n->err ? err_set(n->err, "%s", n->err_msg) : OK;
+}
+Err model_open(const ModelOptions *o, int h, int w, Net **net, ModelNodes *nodes) {
+    Net *n = NULL;
     ModelNodes out = {0};
-    build(n, model_find(o->model), model_image_input(n, norm, 1, h, w, &out), o, &out);
-    nn_tap(n, out.logits, "logits");
-    nn_tap(n, out.features, "features");
-    if (out.aux.id) nn_tap(n, out.aux, "aux");
-    Err rc = net_finish(n);
-    if (rc) {
-        net_close(n);
-        return rc;
-    }
-    *net = n, *nodes = out;
-    return OK;
+    if (!o->model) return err_set(E(EXIT_USAGE, 76), "model: no network is named; give model=NAME");
+    TRY(check_norm(o->norm));
+    Err rc = model_is_onnx(o->model) ? model_open_onnx(o, h, w, &n, &out) : open_named(o, h, w, &n, &out);
+    if (!rc) rc = finish(o, n, &out);
+    if (rc) return net_close(n), rc;
+    return *net = n, *nodes = out, OK;
 }

@@ -12,11 +12,16 @@ typedef struct ModelOptions {        /* the groups `student` and `teacher` of th
     bool   plain_stem;               /* ResNets: torchvision's 7x7 in place of three 3x3 */
     int    output_stride;            /* of the backbone: 8, 16 or 32; 0: the head's own, 16 for LR-ASPP, otherwise 8 */
     bool   aux;                      /* auxiliary head */
-    const char *norm;                /* name of a normalisation: "bgr-caffe", "rgb-imagenet"; "none": input is float32 N x 3 x H x W already normalised */
+    const char *norm;                /* name of a normalisation; "none": input is float32 N x 3 x H x W already normalised;
+                                        NULL: rgb-imagenet, or what an ONNX file leaves to be done */
     bool   bn_frozen;
     bool   dropout_off;
     bool   frozen;                   /* no parameter is trainable */
     bool   partial;                  /* of the weights' file, what fits is taken */
+    const char *tap[3];              /* names of values in place of the network's own logits, aux and features; NULL: its own */
+    const int *class_map;            /* [n_class_map]: class k of logits and aux is the network's own class_map[k]; NULL: all */
+    int    n_class_map;
+    bool   exact_size;               /* ONNX of one size: refuse images of another one; otherwise they are resized */
 } ModelOptions;
 typedef struct ModelNodes {
     Node image, rects;               /* inputs: u8 N x H x W x 3 and i32 N x 4; norm none: float image, rects NO_NODE */
@@ -28,8 +33,9 @@ typedef struct NormDef { const char *name; float mean[3], std[3]; bool bgr; cons
 /* Build the named network into a fresh Net for nominal images of h x w; net_finish is done, weights are
  * not set. Unknown names: E2076 with the nearest known one. */
 Err model_open(const ModelOptions *o, int h, int w, Net **net, ModelNodes *nodes);
-/* The same for FILE.onnx as o->model; its weights are set. Classes 0: as many as the file has. model_open calls it. */
+/* The network of FILE.onnx as o->model; its weights are set. Classes 0: as many as the file has. Of model_open. */
 Err model_open_onnx(const ModelOptions *o, int h, int w, Net **net, ModelNodes *nodes);
+Err  model_unknown_tap(const Net *n, const char *tap);       /* E2076 with the nearest layer's name */
 bool model_is_onnx(const char *name);
 const ModelDef *model_find(const char *name);
 const NormDef  *norm_find(const char *name);

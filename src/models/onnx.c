@@ -3,8 +3,9 @@
  * The file's shapes are arithmetic over the image's size, which is folded away; so attributes hold sizes,
  * and a plan for another size or batch builds the nodes again (net->rebuild) and takes the attributes of
  * those; parameters stay. A file exported for one size gets a bilinear resize before it.
- * Only what the outputs need is built. Softmax, ArgMax and their like at the end of the graph are left
- * out: what lies before them are the logits. The features are what the last convolution reads. */
+ * Only what the outputs and taps need is built. Softmax, ArgMax and their like at the end of the graph are
+ * left out: what lies before them are the logits (onnx_ends.c). The features are what the last convolution
+ * reads. */
 #include "models/model.h"
 
 #include <inttypes.h>
@@ -15,39 +16,11 @@
 #include "models/onnx_priv.h"
 #include "models/parts.h"
 
-typedef struct { OnnxModel *m; ModelOptions o; } Origin;
+typedef struct { OnnxModel *m; ModelOptions o; Arena *arena; } Origin;      /* arena: of the options' text */
 enum { NOMINAL_STEP = 64 };          /* networks halve their maps up to six times */
 
 static Err bad(const OnnxModel *m, const char *what, const char *name, const char *why) {
     return err_set(E(EXIT_MODEL, 60), "%s: %s %s %s", m->name, what, name, why);
-}
-
-/* ---- the image ------------------------------------------------------------------------------------- */
-
-static Err check_input(const OnnxModel *m, const OnnxValue **out) {
-    if (m->n_input != 1) return err_set(E(EXIT_MODEL, 60), "%s: %d inputs; export a network of one image", m->name, m->n_input);
-    const OnnxValue *v = &m->value[m->input[0]];
-    const bool real = v->typed && (v->dtype == DT_F32 || v->dtype == DT_F16 || v->dtype == DT_BF16 || v->dtype == DT_F64);
-    if (!real || v->shape.rank != 4 || (v->shape.d[1] != 3 && v->shape.d[1] != -1))
-        return bad(m, "input", v->name, "is no float N x 3 x H x W image; export the network with one");
-    return *out = v, OK;
-}
-/* Nodes of our input, normalised, at the size and for the batch that the file was exported for. */
-static Err add_image(OnnxBuild *b, const NormDef *norm, int h, int w, ModelNodes *out) {
-    const OnnxValue *v = NULL;
-    TRY(check_input(b->m, &v));
-    const int64_t batch = v->shape.d[0];
-    if (batch > 1 && batch != b->batch) return bad(b->m, "input", v->name, "is fixed to another batch; export with a free batch dimension");
-    b->fixed_batch = batch == 1 && b->batch != 1;
-    Node x = model_image_input(b->net, norm, b->batch, h, w, out);
-    const int64_t to_h = v->shape.d[2] > 0 ? v->shape.d[2] : h, to_w = v->shape.d[3] > 0 ? v->shape.d[3] : w;
-    if (v->shape.d[2] > 0 || v->shape.d[3] > 0) {
-        const ResizeAttr a = {.out_h = (int)to_h, .out_w = (int)to_w};
-        x = net_add(b->net, &op_resize, "fit", &a, sizeof a, &x, 1, NULL, 0);
-    }
-    b->slot[b->m->input[0]].node = x;
-    net_alias(b->net, x, v->name);
-    return OK;
 }
 
 /* ---- nodes -------------------------------------------------------------------------------------------- */
@@ -74,60 +47,37 @@ static void need(const OnnxModel *m, bool *needed, int v) {
         for (int k = 0; needed[i] && k < m->node[i].n_in; k++)
             if (m->value[m->node[i].in[k]].node >= 0) needed[m->value[m->node[i].in[k]].node] = true;
 }
-static Err build_nodes(OnnxBuild *b, int logits, int aux) {
+static Err build_nodes(OnnxBuild *b, const int *wanted, int n) {
     const OnnxModel *m = b->m;
     bool *needed = arena_alloc(b->arena, (size_t)m->n_node + 1);
-    need(m, needed, logits);
-    need(m, needed, aux);
+    for (int i = 0; i < n; i++) need(m, needed, wanted[i]);
     for (int i = 0; i < m->n_node; i++)
         if (needed[i]) TRY(build_node(b, &m->node[i]));
     return OK;
 }
 
-/* ---- outputs -------------------------------------------------------------------------------------------- */
-
-/* The value before the operators that only turn logits into probabilities or classes. */
-static int before_the_end(const OnnxModel *m, int v) {
-    static const char *const LAST[] = {"Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "Cast", "Squeeze", "Identity"};
-    for (int node; (node = m->value[v].node) >= 0;) {
-        bool passes = false;
-        for (size_t i = 0; i < sizeof LAST / sizeof *LAST; i++) passes |= !*m->node[node].domain && !strcmp(m->node[node].op, LAST[i]);
-        if (!passes || !m->node[node].n_in || !m->node[node].in[0]) break;
-        v = m->node[node].in[0];
-    }
-    return v;
-}
-static Err output_node(const OnnxBuild *b, int v, Node *out) {
-    *out = b->slot[v].node;
-    const Shape s = out->id ? net_shape(b->net, *out) : (Shape){0};
-    if (s.rank == 4 && s.d[0] == b->batch && s.d[1] <= 256) return OK;
-    return err_set(E(EXIT_MODEL, 60), "%s: output %s is %s, no N x classes x h x w; export the network so that its first output are the logits",
-                   b->m->name, b->m->value[v].name, out->id ? shape_text(s).s : "constant");
-}
-/* What the last convolution before x reads, through operators of one input. */
-static Node features_of(const Net *n, Node x) {
-    for (const NetNode *node = net_node(n, x); node->n_src == 1; node = net_node(n, (Node){node->src[0]}))
-        if (node->op == &op_conv2d) return (Node){node->src[0]};
-    return x;
-}
-static Err add_outputs(OnnxBuild *b, int logits, int aux, ModelNodes *out) {
-    TRY(output_node(b, logits, &out->logits));
-    if (aux) {
-        if (output_node(b, aux, &out->aux) || net_shape(b->net, out->aux).d[1] != net_shape(b->net, out->logits).d[1]) out->aux = NO_NODE;
-    }
-    out->features = features_of(b->net, out->logits);
-    return OK;
-}
-
 /* ---- the whole --------------------------------------------------------------------------------------------- */
 
+static Err find_tap(const OnnxModel *m, const char *tap, int *out) {
+    *out = tap ? onnx_find_value(m, tap) : 0;
+    if (!tap || *out) return OK;
+    const char **names = xcalloc((size_t)m->n_value, sizeof *names);
+    for (int i = 1; i < m->n_value; i++) names[i - 1] = m->value[i].name;
+    const char *near = str_nearest(tap, names, m->n_value - 1);
+    free(names);
+    return err_set(E(EXIT_USAGE, 76), "taps: %s holds no value %s%s%s", m->name, tap, near ? "; did you mean " : "", near ? near : "");
+}
 static Err build_graph(OnnxBuild *b, const ModelOptions *o, int h, int w, ModelNodes *out) {
     const OnnxModel *m = b->m;
+    int tap[3];
+    OnnxOutput logits = {0}, aux = {0};
     if (!m->n_output) return err_set(E(EXIT_MODEL, 60), "%s: has no output", m->name);
-    const int logits = before_the_end(m, m->output[0]), aux = m->n_output > 1 ? before_the_end(m, m->output[1]) : 0;
-    TRY(add_image(b, norm_find(o->norm), h, w, out));
-    TRY(build_nodes(b, logits, aux));
-    return add_outputs(b, logits, aux, out);
+    for (int i = 0; i < 3; i++) TRY(find_tap(m, o->tap[i], &tap[i]));
+    logits.value = tap[0] ? tap[0] : onnx_logits_of(m, m->output[0], &logits.probabilities);
+    if (m->n_output > 1 && !tap[1]) aux.value = onnx_logits_of(m, m->output[1], &aux.probabilities);
+    TRY(onnx_add_image(b, o, h, w, out));
+    TRY(build_nodes(b, (int[]){logits.value, tap[1] ? tap[1] : aux.value, tap[2]}, 3));
+    return onnx_add_outputs(b, &logits, &aux, out);
 }
 static OnnxBuild build_open(const OnnxModel *m, Net *n, int64_t batch) {
     OnnxBuild b = {.m = m, .net = n, .batch = batch, .arena = arena_open()};
@@ -158,7 +108,7 @@ static Net *open_net(const Origin *from) {
 static bool same_nodes(const Net *a, const Net *b) {
     for (int i = 1; i < b->n_nodes; i++) {
         const NetNode *x = &a->nodes[i], *y = &b->nodes[i];
-        if (i >= a->n_nodes || x->op != y->op || x->n_src != y->n_src || x->n_param != y->n_param || memcmp(x->src, y->src, sizeof x->src) ||
+        if (i >= a->n_nodes || x->n_src != y->n_src || x->n_param != y->n_param || memcmp(x->src, y->src, sizeof x->src) ||
             memcmp(x->param, y->param, sizeof x->param)) return false;
     }
     for (int i = 0; i < b->n_params; i++)
@@ -172,6 +122,7 @@ static Err rebuild(const Net *n, Shape image, Net **out) {
     const int64_t h = image.d[bytes ? 1 : 2], w = image.d[bytes ? 2 : 3];
     Net *sized = open_net(from);
     OnnxBuild b = build_open(from->m, sized, image.d[0]);
+    b.again = true;
     ModelNodes nodes = {0};
     Err rc = build_graph(&b, &from->o, (int)h, (int)w, &nodes);
     if (rc) rc = err_wrap(rc, "for %" PRId64 " images of %" PRId64 "x%" PRId64, image.d[0], h, w);
@@ -183,7 +134,7 @@ static Err rebuild(const Net *n, Shape image, Net **out) {
 static void close_origin(void *origin) {
     Origin *from = origin;
     onnx_close(from->m);
-    free((char *)(uintptr_t)from->o.norm);
+    arena_close(from->arena);
     free(from);
 }
 static Err build_net(Origin *from, int h, int w, Net **net, ModelNodes *nodes) {
@@ -195,9 +146,6 @@ static Err build_net(Origin *from, int h, int w, Net **net, ModelNodes *nodes) {
     build_close(&b);
     if (rc) return net_close(n), rc;
     n->image = out.image;
-    nn_tap(n, out.logits, "logits");
-    nn_tap(n, out.features, "features");
-    if (out.aux.id) nn_tap(n, out.aux, "aux");
     return *net = n, *nodes = out, OK;
 }
 
@@ -207,16 +155,17 @@ Err model_open_onnx(const ModelOptions *o, int h, int w, Net **net, ModelNodes *
     OnnxModel *m;
     TRY(onnx_read(o->model, &m));
     Origin *from = xcalloc(1, sizeof *from);
-    *from = (Origin){m, *o};
-    from->o.norm = xstrdup(o->norm ? o->norm : "rgb-imagenet");
+    *from = (Origin){m, *o, arena_open()};
+    from->o.norm = o->norm ? arena_strdup(from->arena, o->norm) : NULL;
+    for (int i = 0; i < 3; i++) from->o.tap[i] = o->tap[i] ? arena_strdup(from->arena, o->tap[i]) : NULL;
     Net *n = NULL;
     Err rc = build_net(from, h, w, &n, nodes);
     const int up_h = (h + NOMINAL_STEP - 1) / NOMINAL_STEP * NOMINAL_STEP, up_w = (w + NOMINAL_STEP - 1) / NOMINAL_STEP * NOMINAL_STEP;
-    if (rc && (up_h != h || up_w != w) && !build_net(from, up_h, up_w, &n, nodes)) rc = OK;      /* a plan of its own size will tell */
+    if (rc && !o->exact_size && (up_h != h || up_w != w) && !build_net(from, up_h, up_w, &n, nodes)) rc = OK;      /* a plan of its own size will tell */
     if (rc) return close_origin(from), rc;
     n->rebuild = rebuild, n->origin = from, n->close_origin = close_origin, n->has_weights = true;
     const int64_t classes = net_shape(n, nodes->logits).d[1];
-    if (o->classes && o->classes != classes) {
+    if (o->classes && !o->class_map && o->classes != classes) {
         net_close(n);
         return err_set(E(EXIT_USAGE, 37), "%s: has %" PRId64 " classes, %d are wanted", o->model, classes, o->classes);
     }

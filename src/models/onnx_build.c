@@ -89,6 +89,13 @@ Err ob_ints(OnnxBuild *b, int i, int64_t *out, int max, int *n) {
     return OK;
 }
 
+bool ob_single(OnnxBuild *b, int i, float *out) {
+    const Tensor *t = ob_constant(b, i);
+    if (!t || shape_count(t->shape) != 1) return false;
+    *out = t->dtype == DT_F32 ? *(const float *)t->data : (float)*(const int64_t *)t->data;
+    return true;
+}
+
 /* ---- attributes ------------------------------------------------------------------------------------ */
 
 int64_t ob_int(const OnnxNode *n, const char *name, int64_t def) {
@@ -120,6 +127,17 @@ Err ob_axis(OnnxBuild *b, int64_t axis, int rank, int *out) {
     return OK;
 }
 
+Err ob_axes(OnnxBuild *b, int i, int64_t *axes, int *n) {
+    const OnnxAttr *a = onnx_attr(b->node, "axes");
+    if (ob_given(b, i)) return ob_ints(b, i, axes, RANK_MAX, n);
+    *n = -1;
+    if (!a) return OK;
+    if (a->kind != ONNX_INTS || a->n > RANK_MAX) return ob_refuse(b, "axes are not read");
+    memcpy(axes, a->ints, (size_t)a->n * sizeof *axes);
+    *n = a->n;
+    return OK;
+}
+
 /* ---- results --------------------------------------------------------------------------------------- */
 
 Node ob_add(OnnxBuild *b, const OpDef *op, const void *attr, size_t bytes, const Node *src, int n_src, const int *param, int n_param) {
@@ -131,6 +149,15 @@ Node ob_add(OnnxBuild *b, const OpDef *op, const void *attr, size_t bytes, const
     return net_add(b->net, op, b->m->value[b->node->n_out ? b->node->out[0] : 0].name, attr, bytes, src, n_src, param, n_param);
 }
 Node ob_add1(OnnxBuild *b, const OpDef *op, const void *attr, size_t bytes, Node src) { return ob_add(b, op, attr, bytes, &src, 1, NULL, 0); }
+Node ob_reshape(OnnxBuild *b, Node x, Shape s) {
+    const ReshapeAttr a = {s};
+    return ob_add1(b, &op_reshape, &a, sizeof a, x);
+}
+Node ob_transpose(OnnxBuild *b, Node x, const int *perm) {
+    TransposeAttr a = {{0}};
+    for (int i = 0; x.id && i < net_shape(b->net, x).rank; i++) a.perm[i] = perm[i];
+    return ob_add1(b, &op_transpose, &a, sizeof a, x);
+}
 void ob_out(OnnxBuild *b, int i, Node x) {
     if (i >= b->node->n_out || !b->node->out[i]) return;
     b->slot[b->node->out[i]].node = x;

@@ -380,22 +380,11 @@ static Err reshape_target(OnnxBuild *b, Shape from, Shape *to) {
         return ob_refuse(b, "mixes samples when the batch is %" PRId64 "; export with a free batch dimension", b->batch);
     return OK;
 }
-/* Axes: an input since opset 13, an attribute before. */
-static Err axes_of(OnnxBuild *b, int64_t *axes, int *n) {
-    const OnnxAttr *a = onnx_attr(b->node, "axes");
-    if (ob_given(b, 1)) return ob_ints(b, 1, axes, RANK_MAX, n);
-    *n = -1;
-    if (!a) return OK;
-    if (a->kind != ONNX_INTS || a->n > RANK_MAX) return ob_refuse(b, "axes are not read");
-    memcpy(axes, a->ints, (size_t)a->n * sizeof *axes);
-    *n = a->n;
-    return OK;
-}
 static Err squeezed(OnnxBuild *b, Shape from, Shape *to) {
     int64_t axis[RANK_MAX];
     int n, d;
     unsigned drop = 0;
-    TRY(axes_of(b, axis, &n));
+    TRY(ob_axes(b, 1, axis, &n));
     for (int i = 0; i < n; i++) {
         TRY(ob_axis(b, axis[i], from.rank, &d));
         if (from.d[d] != 1) return ob_refuse(b, "dimension %d of %s is not 1", d, shape_text(from).s);
@@ -409,7 +398,7 @@ static Err unsqueezed(OnnxBuild *b, Shape from, Shape *to) {
     int64_t axis[RANK_MAX];
     int n, d, next = 0;
     unsigned add = 0;
-    TRY(axes_of(b, axis, &n));
+    TRY(ob_axes(b, 1, axis, &n));
     if (n < 0 || from.rank + n > RANK_MAX) return ob_refuse(b, "gives more than 6 dimensions");
     to->rank = from.rank + n;
     for (int i = 0; i < n; i++) {

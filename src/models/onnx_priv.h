@@ -19,6 +19,7 @@ typedef struct OnnxBuild {
     int        *param;               /* [m->n_value]: the parameter made of it, or -1 */
     OnnxFill   *fill; int n_fill, cap_fill;
     int64_t     batch;               /* samples of this build */
+    bool        again;               /* for another size: what there was to say is said */
     bool        fixed_batch;         /* the file was exported for one sample and is built for several */
     const OnnxNode *node;            /* being built */
 } OnnxBuild;
@@ -45,11 +46,23 @@ Err         ob_axis(OnnxBuild *b, int64_t axis, int rank, int *out);            
 /* Results. ob_add gives each node the name of the operator's first output. */
 Node ob_add(OnnxBuild *b, const OpDef *op, const void *attr, size_t bytes, const Node *src, int n_src, const int *param, int n_param);
 Node ob_add1(OnnxBuild *b, const OpDef *op, const void *attr, size_t bytes, Node src);
+Node ob_reshape(OnnxBuild *b, Node x, Shape s);
+    /* Builders add the same nodes for every size and batch: a plan of another one must find them (onnx.c). */
+Node ob_transpose(OnnxBuild *b, Node x, const int *perm);
+bool ob_single(OnnxBuild *b, int i, float *out);         /* the one number of a constant input */
+Err  ob_axes(OnnxBuild *b, int i, int64_t *axes, int *n);            /* input i, or before opset 13 the attribute axes; none: n = -1 */
 void ob_out(OnnxBuild *b, int i, Node x);                /* value i of the node's outputs */
 void ob_out_constant(OnnxBuild *b, int i, const Tensor *t);
 /* E4060 that names file, node and operator; the text ends with what to do. */
 Err  ob_refuse(const OnnxBuild *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 Err  ob_tensor(OnnxBuild *b, Dtype t, Shape s, Tensor **out);        /* zeroed; refuses what is too big */
+
+/* onnx_ends.c */
+typedef struct { int value; bool probabilities; } OnnxOutput;
+Err  onnx_add_image(OnnxBuild *b, const ModelOptions *o, int h, int w, ModelNodes *out);  /* input, normalised, at the file's size */
+int  onnx_find_value(const OnnxModel *m, const char *name);         /* 0: none */
+int  onnx_logits_of(const OnnxModel *m, int v, bool *probabilities); /* the value before what only turns logits into something else */
+Err  onnx_add_outputs(OnnxBuild *b, const OnnxOutput *logits, const OnnxOutput *aux, ModelNodes *out);
 
 /* onnx_fold.c */
 Err  onnx_fold(OnnxBuild *b, const OnnxNode *n, bool *done);         /* done: all inputs are constants and the result is one */

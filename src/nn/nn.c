@@ -69,7 +69,7 @@ Node nn_dropout(Net *n, Node x, float p) {
     return n->dropout_off ? x : unary(n, &op_dropout, &(DropoutAttr){p}, sizeof(DropoutAttr), x);
 }
 Node nn_max_pool(Net *n, Node x, int k, int stride, int pad) {
-    return unary(n, &op_max_pool, &(PoolAttr){k, stride, pad}, sizeof(PoolAttr), x);
+    return unary(n, &op_max_pool, &(PoolAttr){.k = k, .stride = stride, .pad = pad}, sizeof(PoolAttr), x);
 }
 Node nn_adaptive_avg_pool(Net *n, Node x, int out_h, int out_w) {
     return unary(n, &op_adaptive_avg_pool, &(AdaptiveAttr){out_h, out_w}, sizeof(AdaptiveAttr), x);

@@ -33,11 +33,11 @@ enum {                               /* who accepts a row on the command line */
     IN_TEACHER = IN_TRAINING | IN_MAPS, IN_DISTILL = IN_TEACHER | IN_LOSS
 };
 typedef struct ModelRaw {
-    const char *model, *weights, *norm;
+    const char *model, *weights, *norm, *class_list, *tap[3];      /* class_list: teacher.classes as typed */
     int64_t classes, output_stride;
     double  width;
     bool    aux, dropout, partial;
-    int     bn, stem;
+    int     bn, stem, input;
 } ModelRaw;
 typedef struct ConfigRaw {           /* what options.def describes; types are those of OptType */
     const char *out; int64_t seed;

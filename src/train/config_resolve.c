@@ -105,10 +105,36 @@ static Err resolve_terms(Config *c) {
     return OK;
 }
 
-static void resolve_model(const ModelRaw *r, ModelOptions *o) {
+/* auto: a named network has its usual one, a file says what it leaves to be done. */
+static const char *resolve_norm(const ModelRaw *r, const char *usual) {
+    if (r->norm && *r->norm && strcmp(r->norm, "auto")) return r->norm;
+    return model_is_onnx(r->model) ? NULL : usual;
+}
+static void resolve_model(const ModelRaw *r, const char *usual_norm, ModelOptions *o) {
     *o = (ModelOptions){.model = or_null(r->model), .classes = (int)r->classes, .width = r->width,
-                        .output_stride = (int)r->output_stride, .plain_stem = r->stem == 1, .aux = r->aux, .partial = r->partial, .norm = or_null(r->norm),
-                        .bn_frozen = r->bn == 1, .dropout_off = !r->dropout};
+                        .output_stride = (int)r->output_stride, .plain_stem = r->stem == 1, .aux = r->aux, .partial = r->partial, .norm = resolve_norm(r, usual_norm),
+                        .exact_size = r->input == 0, .tap = {or_null(r->tap[0]), or_null(r->tap[1]), or_null(r->tap[2])}, .bn_frozen = r->bn == 1, .dropout_off = !r->dropout};
+}
+
+/* teacher.classes: "same", a number, or a list of its classes in the order of the data set's. */
+static Err resolve_classes(Config *c) {
+    ConfigRaw *r = &c->origin->raw;
+    const char *text = r->teacher.class_list, *where = c->origin->where[config_row_find("teacher.classes")];
+    YNode *list;
+    int64_t n;
+    if (!or_null(text) || !strcmp(text, "same") || !strcmp(text, "auto")) return OK;
+    if (parse_i64(text, &n) && n >= 1 && n <= 256) return c->teacher.classes = (int)n, OK;
+    TRY(yaml_parse(text, strlen(text), "teacher.classes", c->arena, &list));
+    int *map = arena_alloc(c->arena, (size_t)(list->n + 1) * sizeof *map);
+    bool good = list->kind == Y_LIST && list->n >= 1 && list->n <= 256;
+    for (int i = 0; good && i < list->n; i++) {
+        good = list->item[i]->kind == Y_SCALAR && parse_i64(list->item[i]->text, &n) && n >= 0 && n < 65536;
+        map[i] = (int)n;
+    }
+    if (!good)
+        return err_set(E(2, 76), "%s: teacher.classes=%s is neither same, a number from 1 to 256 nor a list of its classes, as in [0, 2, 1]", where ? where : "default", text);
+    c->teacher.class_map = map, c->teacher.n_class_map = list->n;
+    return OK;
 }
 
 static void resolve_data(const ConfigRaw *r, DataOptions *d) {
@@ -189,8 +215,10 @@ Err config_resolve(Config *c, const char *file) {
     }
     c->out = or_null(r->out);
     resolve_data(r, &c->data);
-    resolve_model(&r->student, &c->student);
-    resolve_model(&r->teacher, &c->teacher);
+    resolve_model(&r->student, "rgb-imagenet", &c->student);
+    resolve_model(&r->teacher, "bgr-caffe", &c->teacher);
+    c->student.exact_size = false;
+    TRY(resolve_classes(c));
     c->teacher.frozen = c->teacher.dropout_off = true;
     c->student_weights = or_null(r->weights) ? r->weights : r->student.weights;
     c->teacher_weights = r->teacher.weights;

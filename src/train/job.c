@@ -13,8 +13,8 @@
 #include "base/log.h"
 #include "train/trainer_priv.h"
 
-enum { N_TAPS = 3 }; /* logits, aux, features */
-static const char *const tap_names[N_TAPS] = {"logits", "aux", "features"};
+enum { FLIP = 3, N_TAPS = 4 }; /* flip: the logits of the mirrored images, mirrored back */
+static const char *const tap_names[N_TAPS] = {"logits", "aux", "features", "flip"};
 struct Job {
     const Config *c;
     Arena *arena;
@@ -24,12 +24,16 @@ struct Job {
     Node labels, stage, term[1 + LOSSES_MAX], total;
     Plan *splan, *tplan;
     float stage_value[2];
+    float *flip;                   /* values of taught[FLIP] */
+    uint8_t *mirrored;             /* images, and their rectangles */
+    int32_t *mirrored_rects;
     Digest teacher_digest;
     bool has_digest;
 };
 
 static Node tap_of(const ModelNodes *m, int i) {
-    return i == 0 ? m->logits : i == 1 ? m->aux : m->features;
+    const Node tap[N_TAPS] = {m->logits, m->aux, m->features, m->logits};
+    return tap[i];
 }
 
 /* ---- classes -------------------------------------------------------------------------------- */
@@ -43,7 +47,7 @@ static Err resolve_model(const Config *c, const ModelOptions *in, const char *we
 static Err check_classes(const Config *c, int classes, const char *whose,
                          const ModelOptions *student, const ModelOptions *teacher) {
     int s = student->classes ? student->classes : classes,
-        t = teacher->classes ? teacher->classes : classes;
+        t = teacher->class_map ? teacher->n_class_map : teacher->classes ? teacher->classes : classes;
     if (!teacher->model) t = classes;
     if (s == classes && t == classes) return OK;
     char with[64] = "";
@@ -76,7 +80,10 @@ static Err open_nets(Job *j, int classes, int h, int w) {
     TRY(resolve_model(c, &c->student, c->student_weights, j->arena, &s, &sw));
     TRY(resolve_model(c, &c->teacher, c->teacher_weights, j->arena, &t, &tw));
     TRY(check_classes(c, classes, "the data set", &s, &t));
-    s.classes = t.classes = classes;
+    s.classes = classes;
+    if (!t.class_map) t.classes = classes;
+    if (t.class_map && t.model && !model_is_onnx(t.model) && !t.classes)
+        return err_set(E(2, 76), "teacher.classes: a list needs a teacher whose file tells how many it has: a run, a checkpoint or FILE.onnx");
     TRY(model_open(&s, h, w, &j->student, &j->sn));
     TRY(model_load_weights(j->student, sw, (uint64_t)c->seed, LOAD_START | (s.partial ? LOAD_PARTIAL : 0)));
     if (!t.model) return OK;
@@ -127,6 +134,7 @@ static Err add_losses(Job *j) {
     Net *n = j->student;
     net_enter(n, "teacher");
     const Node t_logits = lined_up(j, j->taught[0]), t_aux = lined_up(j, j->taught[1]);
+    const Node t_flip = lined_up(j, j->taught[FLIP]);
     net_leave(n);
     KdSite site = {.logits = j->sn.logits,
                    .aux = j->sn.aux,
@@ -134,6 +142,7 @@ static Err add_losses(Job *j) {
                    .t_logits = t_logits,
                    .t_aux = t_aux,
                    .t_features = j->taught[2],
+                   .t_flip = t_flip,
                    .labels = j->labels,
                    .stage = j->stage};
     float weight[1 + LOSSES_MAX];
@@ -261,15 +270,45 @@ const char *job_teacher_digest(const Job *j) {
 
 /* ---- one micro-batch ------------------------------------------------------------------------ */
 
+/* Rows of `width` items of `bytes` each, every row from its end. */
+static void mirror_rows(void *dst, const void *src, int64_t rows, int64_t width, size_t bytes) {
+    for (int64_t y = 0; y < rows; y++)
+        for (int64_t x = 0; x < width; x++)
+            memcpy((char *)dst + (size_t)(y * width + x) * bytes,
+                   (const char *)src + (size_t)(y * width + width - 1 - x) * bytes, bytes);
+}
+static void run_plan(Job *j, const uint8_t *images, const int32_t *rects, const OpRun *run) {
+    plan_bind(j->tplan, j->tn.image, images);
+    plan_bind(j->tplan, j->tn.rects, rects);
+    plan_run(j->tplan, run, false);
+}
+static void run_mirrored(Job *j, const Batch *b, const OpRun *run) {
+    const Shape s = plan_shape(j->tplan, j->tn.logits);
+    const size_t pixels = (size_t)b->n * (size_t)b->h * (size_t)b->w;
+    if (!j->flip) {
+        j->mirrored = arena_alloc(j->arena, 3 * pixels);
+        j->mirrored_rects = arena_alloc(j->arena, 4 * (size_t)b->n * sizeof *b->rects);
+        j->flip = arena_alloc(j->arena, (size_t)shape_count(s) * sizeof *j->flip);
+    }
+    mirror_rows(j->mirrored, b->images, (int64_t)b->n * b->h, b->w, 3);
+    memcpy(j->mirrored_rects, b->rects, 4 * (size_t)b->n * sizeof *b->rects);
+    for (int i = 0; i < b->n; i++) {
+        int32_t *r = j->mirrored_rects + 4 * i;
+        r[0] = b->w - r[0] - r[2];
+    }
+    run_plan(j, j->mirrored, j->mirrored_rects, run);
+    mirror_rows(j->flip, plan_value(j->tplan, j->tn.logits), s.d[0] * s.d[1] * s.d[2], s.d[3],
+                sizeof *j->flip);
+}
 static void run_teacher(Job *j, const Batch *b, const OpRun *run) {
     OpRun quiet = *run;
     quiet.training = false;
-    plan_bind(j->tplan, j->tn.image, b->images);
-    plan_bind(j->tplan, j->tn.rects, b->rects);
-    plan_run(j->tplan, &quiet, false);
+    if (j->taught[FLIP].id) run_mirrored(j, b, &quiet);
+    run_plan(j, b->images, b->rects, &quiet);
     for (int i = 0; i < N_TAPS; i++)
         if (j->taught[i].id)
-            plan_bind(j->splan, j->taught[i], plan_value(j->tplan, tap_of(&j->tn, i)));
+            plan_bind(j->splan, j->taught[i],
+                      i == FLIP ? j->flip : plan_value(j->tplan, tap_of(&j->tn, i)));
 }
 
 static void read_stats(const Job *j, StepResult *out) {

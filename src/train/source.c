@@ -38,12 +38,14 @@ static Err describe(const char *path, Arena *a, ModelOptions *o, bool *found) {
     Err rc = OK;
     int64_t n = 0;
     if (text && classes && parse_i64(classes, &n) && !(rc = config_read_text(text, path, &c))) {
-        bool frozen = o->frozen, off = o->dropout_off;
+        const ModelOptions own = *o;
         *o = c->student;
         o->model = arena_strdup(a, c->student.model ? c->student.model : "");
-        o->norm = arena_strdup(a, c->student.norm ? c->student.norm : "");
+        o->norm = c->student.norm ? arena_strdup(a, c->student.norm) : NULL;
+        memcpy(o->tap, own.tap, sizeof o->tap);
+        o->class_map = own.class_map, o->n_class_map = own.n_class_map, o->exact_size = own.exact_size;
         o->classes = (int)n;
-        o->frozen = frozen, o->dropout_off = off || o->dropout_off;
+        o->frozen = own.frozen, o->dropout_off = own.dropout_off || o->dropout_off;
         config_close(c);
         *found = true;
     }

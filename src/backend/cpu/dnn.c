@@ -22,6 +22,12 @@ struct DnnMd { dnnl_memory_desc_t h; DnnMd *next; };
 static void md_init(DnnMd *m, int rank, const dnnl_dims_t dims, dnnl_data_type_t t, dnnl_format_tag_t tag) {
     DNN(dnnl_memory_desc_create_with_tag(&m->h, rank, dims, t, tag));
 }
+static void md_init_strides(DnnMd *m, int rank, const dnnl_dims_t dims, const dnnl_dims_t strides) {
+    DNN(dnnl_memory_desc_create_with_strides(&m->h, rank, dims, dnnl_f32, strides));
+}
+static dnnl_status_t matmul_pd(const PdContext *c, DnnMd *a, DnnMd *b, DnnMd *dst, dnnl_primitive_desc_t *pd) {
+    return dnnl_matmul_primitive_desc_create(pd, c->engine, a->h, b->h, NULL, dst->h, c->attr);
+}
 static void md_copy(DnnMd *m, const_dnnl_memory_desc_t from) { DNN(dnnl_memory_desc_clone(&m->h, from)); }
 static void md_free(DnnMd *m) { dnnl_memory_desc_destroy(m->h); }
 /* Returns the number of dimensions; dims is borrowed. */
@@ -54,6 +60,14 @@ struct DnnMd { dnnl_memory_desc_t h[1]; DnnMd *next; };      /* an array, so tha
 
 static void md_init(DnnMd *m, int rank, const dnnl_dims_t dims, dnnl_data_type_t t, dnnl_format_tag_t tag) {
     DNN(dnnl_memory_desc_init_by_tag(m->h, rank, dims, t, tag));
+}
+static void md_init_strides(DnnMd *m, int rank, const dnnl_dims_t dims, const dnnl_dims_t strides) {
+    DNN(dnnl_memory_desc_init_by_strides(m->h, rank, dims, dnnl_f32, strides));
+}
+static dnnl_status_t matmul_pd(const PdContext *c, DnnMd *a, DnnMd *b, DnnMd *dst, dnnl_primitive_desc_t *pd) {
+    dnnl_matmul_desc_t d;
+    DNN(dnnl_matmul_desc_init(&d, a->h, b->h, NULL, dst->h));
+    return dnnl_primitive_desc_create(pd, &d, c->attr, c->engine, NULL);
 }
 static void md_copy(DnnMd *m, const dnnl_memory_desc_t *from) { *m->h = *from; }
 static void md_free(DnnMd *m) { (void)m; }
@@ -263,6 +277,32 @@ Err dnn_conv(Plan *p, const DnnConv *c, DnnPrim **out) {
         DNN(dnnl_memory_create(&m->args[i].memory, m->md[DNN_BIAS]->h, p->cpu->engine, DNNL_MEMORY_NONE));
     }
     return *out = m, OK;
+}
+
+/* A plain matrix; turned: its last two dimensions are given in the other order than they lie. */
+static DnnMd *md_matrix(Plan *p, Shape s, bool turned) {
+    DnnMd *m = new_md(p);
+    dnnl_dims_t dims = {0}, strides = {0};
+    int64_t step = 1;
+    for (int i = s.rank - 1; i >= 0; i--) dims[i] = s.d[i], strides[i] = step, step *= s.d[i];
+    const int a = s.rank - 2, b = s.rank - 1;
+    if (turned) dims[a] = s.d[b], dims[b] = s.d[a], strides[a] = 1, strides[b] = s.d[b];
+    md_init_strides(m, s.rank, dims, strides);
+    return m;
+}
+Err dnn_matmul(Plan *p, const DnnMatmul *m, DnnPrim **out) {
+    dnnl_primitive_desc_t pd;
+    dnnl_primitive_attr_t attr = attributes(false, ACT_NONE);
+    const PdContext at = {state(p)->engine, dnnl_forward_inference, attr, NULL};
+    dnnl_status_t status = matmul_pd(&at, md_matrix(p, m->a, m->trans_a), md_matrix(p, m->b, m->trans_b), md_matrix(p, m->dst, false), &pd);
+    dnnl_primitive_attr_destroy(attr);
+    if (status)
+        return err_set(E(EXIT_BUG, 0), "oneDNN refuses a product of %s and %s (status %d); report this", shape_text(m->a).s, shape_text(m->b).s, (int)status);
+    *out = new_prim(p, pd);
+    add_arg(p, *out, DNN_SRC, DNNL_ARG_SRC, dnnl_query_src_md);
+    add_arg(p, *out, DNN_WEIGHTS, DNNL_ARG_WEIGHTS, dnnl_query_weights_md);
+    add_arg(p, *out, DNN_DST, DNNL_ARG_DST, dnnl_query_dst_md);
+    return OK;
 }
 
 DnnPrim *dnn_reorder(Plan *p, const DnnMd *from, const DnnMd *to, bool add) {

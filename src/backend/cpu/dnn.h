@@ -28,6 +28,8 @@ typedef struct DnnConv {                     /* one pass of one convolution */
     DnnPass pass;
 } DnnConv;
 Err dnn_conv(Plan *p, const DnnConv *c, DnnPrim **out);              /* E1000-family on failure, with the shapes */
+typedef struct DnnMatmul { Shape a, b, dst; bool trans_a, trans_b; } DnnMatmul;      /* of one rank; leading sides of a and b may be 1 */
+Err dnn_matmul(Plan *p, const DnnMatmul *m, DnnPrim **out);          /* DNN_SRC = a, DNN_WEIGHTS = b */
 DnnPrim *dnn_reorder(Plan *p, const DnnMd *from, const DnnMd *to, bool add);   /* DNN_SRC -> DNN_DST */
 const DnnMd *dnn_prim_md(const DnnPrim *m, DnnArg arg);
 size_t dnn_prim_scratch(const DnnPrim *m);

@@ -20,6 +20,8 @@ typedef struct BnRows {              /* one run of a batch norm */
 } BnRows;
 typedef struct PoolRow { const float *src; float *dst; uint8_t *arg; int64_t in_h, in_w, out_h, out_w; int k, stride, pad, inner; } PoolRow;
 
+typedef struct { int n; int32_t at[4]; float w[4]; } FloatTap;      /* of a resize: what one output reads */
+
 typedef struct LaneKernels {
     void (*bn_sums)(const BnRows *);          /* sum, sum2 of (x - mean), (x - mean)^2 */
     void (*bn_apply)(const BnRows *);
@@ -33,6 +35,9 @@ typedef struct LaneKernels {
     void (*max_pool_backward)(const PoolRow *);   /* src = dy, dst = dx (overwritten) */
     void (*mix)(float *dst, const float *a, const float *b, float wa, float wb, int64_t n);        /* dst = wa a + wb b */
     void (*axpy)(float *dst, const float *x, float w, int64_t n);                                   /* dst += w x */
+    /* dst[x] = sum of w * row[at] over the taps of x, x < out; backward: drow[at] += w * dy[x] */
+    void (*stretch)(float *dst, const float *row, const FloatTap *t, int64_t out, int inner);
+    void (*stretch_backward)(float *drow, const float *dy, const FloatTap *t, int64_t out, int inner);
 } LaneKernels;
 extern const LaneKernels lanes_plain, lanes_avx2, lanes_avx512;
 const LaneKernels *lanes(void);               /* of this processor */

@@ -1,10 +1,11 @@
-/* pool.c - max pooling, adaptive average pooling, bilinear resize and concatenation in any layout.
+/* pool.c - max pooling, adaptive average pooling, resize and concatenation in any layout.
  * Work is one plane (image, outer block of channels) at a time. */
 #include <string.h>
 
 #include "backend/cpu/lanes.h"
 #include "backend/plan_priv.h"
 #include "base/parallel.h"
+#include "graph/ops/taps.h"
 
 typedef struct Planes {                      /* what one step of this file works on */
     const void *attr;
@@ -60,7 +61,12 @@ static void run_pool(const Step *s) { each_plane(s, pool_plane); }
 static void run_unpool(const Step *s) { each_plane(s, unpool_plane); }
 static Err max_pool_forward(Plan *p, PlanNode *n, int id) { return emit_forward_planes(p, n, id, run_pool, true), OK; }
 static Err max_pool_backward(Plan *p, PlanNode *n, int id) { return emit_backward_planes(p, n, id, run_unpool), OK; }
-static bool pool_accepts(const Plan *p, const PlanNode *n) { return n->shape.rank == 4 && ((const PoolAttr *)n->attr)->k <= 15; }
+static bool pool_accepts(const Plan *p, const PlanNode *n) {
+    const PoolAttr *a = n->attr;
+    const bool square = (!a->kw || a->kw == a->k) && (!a->stride_w || a->stride_w == a->stride);
+    const bool even = !(a->extra[0] || a->extra[1] || a->extra[2] || a->extra[3]);
+    return n->shape.rank == 4 && a->k <= 15 && square && even && !a->ceil;
+}
 const Kernel cpu_max_pool = {&op_max_pool, pool_accepts, max_pool_forward, max_pool_backward};
 
 /* ---- adaptive average pooling: window of output i is [floor(i n / m), ceil((i + 1) n / m)) -------------- */
@@ -106,52 +112,86 @@ static Err avg_forward(Plan *p, PlanNode *n, int id) { return emit_forward_plane
 static Err avg_backward(Plan *p, PlanNode *n, int id) { return emit_backward_planes(p, n, id, run_spread), OK; }
 const Kernel cpu_avg_pool = {&op_adaptive_avg_pool, four_dims, avg_forward, avg_backward};
 
-/* ---- bilinear resize ---------------------------------------------------------------------------------- */
+/* ---- resize: all modes; rows first, then columns, over a row of scratch per plane -------------------------- */
 
-typedef struct { int64_t i0, i1; float w1; } Tap;
-static Tap tap(int64_t i, int64_t in, int64_t out, bool corners) {
-    double at = corners ? (out > 1 ? (double)i * (double)(in - 1) / (double)(out - 1) : 0)
-                        : ((double)i + 0.5) * (double)in / (double)out - 0.5;
-    if (at < 0) at = 0;
-    int64_t i0 = (int64_t)at;
-    if (i0 > in - 1) i0 = in - 1;
-    return (Tap){i0, i0 + (i0 < in - 1), (float)(at - (double)i0)};
+typedef struct { Planes p; FloatTap *row, *column; ValueId line; } Resize;
+typedef struct { const Resize *r; const float *src; float *dst, *line; } ResizeRun;
+
+static FloatTap *tap_table(Plan *p, const ResizeAttr *a, int which, int64_t in, int64_t out) {
+    FloatTap *t = arena_alloc(p->arena, (size_t)out * sizeof *t);
+    for (int64_t i = 0; i < out; i++) {
+        const Tap tap = resize_tap(a, which, i, in, out);
+        t[i].n = tap.n;
+        for (int k = 0; k < tap.n; k++) t[i].at[k] = (int32_t)tap.at[k], t[i].w[k] = (float)tap.w[k];
+    }
+    return t;
+}
+/* line = the weighted rows of src; a row that is one of src is not copied. */
+static const float *mixed_rows(const FloatTap *t, const float *src, int64_t n, float *line) {
+    if (t->n == 1) return src + t->at[0] * n;
+    lanes()->mix(line, src + t->at[0] * n, src + t->at[1] * n, t->w[0], t->w[1], n);
+    for (int k = 2; k < t->n; k++) lanes()->axpy(line, src + t->at[k] * n, t->w[k], n);
+    return line;
 }
 static void resize_plane(void *arg, int64_t plane) {
-    const PlaneRun *r = arg;
-    const Planes *p = r->p;
-    int64_t inner = p->from.inner, w = p->in.d[3], ow = p->out.d[3];
-    bool corners = ((const ResizeAttr *)p->attr)->align_corners;
+    const ResizeRun *r = arg;
+    const Planes *p = &r->r->p;
+    const int64_t inner = p->from.inner, n = p->in.d[3] * inner, oh = p->out.d[2], ow = p->out.d[3];
     const float *src = r->src + plane * p->from.spatial * inner;
     float *dst = r->dst + plane * p->to.spatial * inner;
-    for (int64_t o = 0; o < p->to.spatial; o++) {
-        Tap y = tap(o / ow, p->in.d[2], p->out.d[2], corners), x = tap(o % ow, w, ow, corners);
-        const float *a = src + (y.i0 * w + x.i0) * inner, *b = src + (y.i0 * w + x.i1) * inner;
-        const float *c = src + (y.i1 * w + x.i0) * inner, *d = src + (y.i1 * w + x.i1) * inner;
-        for (int64_t k = 0; k < inner; k++)
-            dst[o * inner + k] = (1 - y.w1) * ((1 - x.w1) * a[k] + x.w1 * b[k]) + y.w1 * ((1 - x.w1) * c[k] + x.w1 * d[k]);
+    for (int64_t y = 0; y < oh; y++) {
+        const float *row = mixed_rows(&r->r->row[y], src, n, r->line + plane * n);
+        lanes()->stretch(dst + y * ow * inner, row, r->r->column, ow, (int)inner);
     }
 }
 static void resize_plane_back(void *arg, int64_t plane) {
-    const PlaneRun *r = arg;
-    const Planes *p = r->p;
-    int64_t inner = p->from.inner, w = p->in.d[3], ow = p->out.d[3];
-    bool corners = ((const ResizeAttr *)p->attr)->align_corners;
+    const ResizeRun *r = arg;
+    const Planes *p = &r->r->p;
+    const int64_t inner = p->from.inner, n = p->in.d[3] * inner, ow = p->out.d[3];
     const float *dy = r->src + plane * p->to.spatial * inner;
-    float *dx = r->dst + plane * p->from.spatial * inner;
+    float *dx = r->dst + plane * p->from.spatial * inner, *line = r->line + plane * n;
     memset(dx, 0, (size_t)(p->from.spatial * inner) * sizeof(float));
-    for (int64_t o = 0; o < p->to.spatial; o++) {
-        Tap y = tap(o / ow, p->in.d[2], p->out.d[2], corners), x = tap(o % ow, w, ow, corners);
-        const float weight[4] = {(1 - y.w1) * (1 - x.w1), (1 - y.w1) * x.w1, y.w1 * (1 - x.w1), y.w1 * x.w1};
-        const int64_t at[4] = {y.i0 * w + x.i0, y.i0 * w + x.i1, y.i1 * w + x.i0, y.i1 * w + x.i1};
-        for (int t = 0; t < 4; t++)
-            for (int64_t k = 0; k < inner; k++) dx[at[t] * inner + k] += weight[t] * dy[o * inner + k];
+    for (int64_t y = 0; y < p->out.d[2]; y++, dy += ow * inner) {
+        const FloatTap *v = &r->r->row[y];
+        memset(line, 0, (size_t)n * sizeof *line);
+        lanes()->stretch_backward(line, dy, r->r->column, ow, (int)inner);
+        for (int k = 0; k < v->n; k++) lanes()->axpy(dx + v->at[k] * n, line, v->w[k], n);
     }
 }
-static void run_resize(const Step *s) { each_plane(s, resize_plane); }
-static void run_resize_back(const Step *s) { each_plane(s, resize_plane_back); }
-static Err resize_forward(Plan *p, PlanNode *n, int id) { return emit_forward_planes(p, n, id, run_resize, false), OK; }
-static Err resize_backward(Plan *p, PlanNode *n, int id) { return emit_backward_planes(p, n, id, run_resize_back), OK; }
+static void run_resize_planes(const Step *s, void (*fn)(void *, int64_t)) {
+    const Resize *r = s->state;
+    ResizeRun run = {r, step_ptr(s, r->p.src), step_ptr(s, r->p.dst), step_ptr(s, r->line)};
+    parallel_for(r->p.from.n * r->p.from.outer, fn, &run);
+}
+static void run_resize(const Step *s) { run_resize_planes(s, resize_plane); }
+static void run_resize_back(const Step *s) { run_resize_planes(s, resize_plane_back); }
+
+/* The step of one direction; p.src and p.dst are set by the caller. */
+static Err emit_resize(Plan *p, const PlanNode *n, int id, Planes planes, bool backward) {
+    Resize *r = arena_alloc(p->arena, sizeof *r);
+    const int64_t line = planes.from.n * planes.from.outer * planes.in.d[3] * planes.from.inner;
+    *r = (Resize){planes, tap_table(p, n->attr, 0, planes.in.d[2], planes.out.d[2]),
+                  tap_table(p, n->attr, 1, planes.in.d[3], planes.out.d[3]), 0};
+    r->line = plan_new_bytes(p, "scratch", (size_t)line * sizeof(float));
+    Step *s = plan_step(p, id, backward ? "backward" : "forward", backward ? run_resize_back : run_resize, r);
+    step_reads(s, planes.src), step_writes(s, r->line), step_writes(s, planes.dst);
+    return OK;
+}
+static Err resize_forward(Plan *p, PlanNode *n, int id) {
+    const Layout l = plan_layout(p, n->src[0]);
+    Planes *st = new_planes(p, n, l);
+    st->src = plan_src(p, n->src[0], l), st->dst = plan_dst(p, id, l);
+    return emit_resize(p, n, id, *st, false);
+}
+static Err resize_backward(Plan *p, PlanNode *n, int id) {
+    const Layout l = p->values[n->value].layout;
+    Planes *st = new_planes(p, n, l);
+    st->src = plan_grad(p, id, l);
+    st->dst = plan_new_value(p, p->net->nodes[id].name, st->in, DT_F32, l);
+    TRY(emit_resize(p, n, id, *st, true));
+    plan_add_grad(p, n->src[0], st->dst);
+    return OK;
+}
 const Kernel cpu_resize = {&op_resize, four_dims, resize_forward, resize_backward};
 
 /* ---- concatenation along channels ---------------------------------------------------------------------- */

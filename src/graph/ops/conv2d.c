@@ -32,7 +32,7 @@ void conv_padding(const ConvAttr *a, Shape src, int64_t begin[2], int64_t end[2]
     for (int i = 0; i < 2; i++) {
         const int64_t side = src.d[2 + i], reach = or_one(a->dilation) * (k[i] - 1) + 1;
         const int64_t all = a->same ? (side - 1) / stride * stride + reach - side : 2 * a->pad;
-        begin[i] = all > 0 ? all / 2 : 0, end[i] = all > 0 ? all - all / 2 : 0;
+        begin[i] = (all > 0 ? all / 2 : 0) + a->extra[i], end[i] = (all > 0 ? all - all / 2 : 0) + a->extra[2 + i];
     }
 }
 static Err conv_infer(const OpSite *s, Shape *dst) {

@@ -1,8 +1,14 @@
-/* resize.c - bilinear resize, both of PyTorch's conventions:
- *   align_corners: source = i (in - 1) / (out - 1), 0 where out is 1;
- *   otherwise:     source = max(0, (i + 1/2) in / out - 1/2).
+/* resize.c - both sides to another size. Output i lies at p of the source, with s = in / out or a given step:
+ *
+ *   half pixels    p = (i + 1/2) s - 1/2      aligned corners  p = i (in - 1) / (out - 1), 0 where out is 1
+ *   asymmetric     p = i s                    half_or_zero     half pixels, but 0 where out is 1
+ *
+ *   linear   two neighbours, p held inside     nearest  one, p rounded down, up, or at the half down or up
+ *   cubic    four, weights by the cubic convolution with a (PyTorch: -0.75); outside: the edge again
+ *
  * Positions are in double; PyTorch's are in float32, which differs by about 1e-7 of the side. */
 #include "graph/ops/op_util.h"
+#include "graph/ops/taps.h"
 
 static Err resize_infer(const OpSite *s, Shape *dst) {
     const ResizeAttr *a = s->attr;
@@ -16,54 +22,86 @@ static Err resize_infer(const OpSite *s, Shape *dst) {
     return OK;
 }
 
-/* Two neighbours along one side and the weight of the second. */
-typedef struct { int64_t lo, hi; double t; } Tap;
-static Tap tap_of(int64_t i, int64_t in, int64_t out, bool align) {
-    double at;
-    if (align) at = out > 1 ? (double)i * (double)(in - 1) / (double)(out - 1) : 0;
-    else at = fmax(0, ((double)i + 0.5) * (double)in / (double)out - 0.5);
-    int64_t lo = (int64_t)at;
-    if (lo > in - 1) lo = in - 1;
-    return (Tap){lo, lo + 1 < in ? lo + 1 : lo, at - (double)lo};
+/* ---- positions and weights --------------------------------------------------------------------- */
+
+static double position(const ResizeAttr *a, int which, int64_t i, int64_t in, int64_t out) {
+    const double step = a->step[which] > 0 ? a->step[which] : (double)in / (double)out;
+    if (a->align_corners) return out > 1 ? (double)i * (double)(in - 1) / (double)(out - 1) : 0;
+    if (a->at == RESIZE_ASYMMETRIC) return (double)i * step;
+    if (a->at == RESIZE_HALF_OR_ZERO && out == 1) return 0;
+    return ((double)i + 0.5) * step - 0.5;
+}
+static int64_t inside(int64_t i, int64_t in) { return i < 0 ? 0 : i > in - 1 ? in - 1 : i; }
+static double rounded(ResizeRound r, double p) {
+    switch (r) {
+    case ROUND_FLOOR: return floor(p);
+    case ROUND_CEIL: return ceil(p);
+    case ROUND_HALF_UP: return floor(p + 0.5);
+    default: return ceil(p - 0.5);
+    }
+}
+/* Weight of a neighbour at distance d of the cubic convolution. */
+static double cubic(double d, double a) {
+    d = fabs(d);
+    if (d <= 1) return ((a + 2) * d - (a + 3)) * d * d + 1;
+    return d < 2 ? ((a * d - 5 * a) * d + 8 * a) * d - 4 * a : 0;
+}
+Tap resize_tap(const ResizeAttr *a, int which, int64_t i, int64_t in, int64_t out) {
+    const double p = position(a, which, i, in, out), held = fmin(fmax(p, 0), (double)(in - 1));
+    Tap t = {.n = 1, .w = {1}};
+    if (a->mode == RESIZE_NEAREST) {
+        t.at[0] = inside((int64_t)rounded(a->round, p), in);
+    } else if (a->mode == RESIZE_LINEAR) {
+        const int64_t lo = (int64_t)held;
+        t = (Tap){2, {lo, inside(lo + 1, in)}, {1 - (held - (double)lo), held - (double)lo}};
+    } else {
+        const int64_t lo = (int64_t)floor(p);
+        for (t.n = 0; t.n < 4; t.n++) {
+            t.at[t.n] = inside(lo - 1 + t.n, in);
+            t.w[t.n] = cubic(p - (double)(lo - 1 + t.n), a->cubic_a != 0 ? a->cubic_a : -0.75);
+        }
+    }
+    return t;
 }
 
-/* One plane; forward reads src, backward spreads ddst onto dsrc with the same weights. */
+/* ---- planes: forward reads src, backward spreads ddst onto dsrc with the same weights ------------ */
+
+typedef struct { int64_t H, W, OH, OW; const ResizeAttr *a; } Sides;
+static Sides sides(const OpCall *c) {
+    return (Sides){c->src_shape[0].d[2], c->src_shape[0].d[3], c->shape.d[2], c->shape.d[3], c->attr};
+}
 static void resize_plane(void *arg, int64_t nc) {
     const OpCall *c = arg;
-    const bool align = ((const ResizeAttr *)c->attr)->align_corners;
-    const int64_t H = c->src_shape[0].d[2], W = c->src_shape[0].d[3], OH = c->shape.d[2], OW = c->shape.d[3];
-    const float *src = (const float *)c->src[0] + nc * H * W;
-    for (int64_t y = 0; y < OH; y++) {
-        const Tap v = tap_of(y, H, OH, align);
-        const float *r0 = src + v.lo * W, *r1 = src + v.hi * W;
-        float *out = c->dst + (nc * OH + y) * OW;
-        for (int64_t x = 0; x < OW; x++) {
-            const Tap h = tap_of(x, W, OW, align);
-            const double top = r0[h.lo] * (1 - h.t) + r0[h.hi] * h.t, low = r1[h.lo] * (1 - h.t) + r1[h.hi] * h.t;
-            out[x] = (float)(top * (1 - v.t) + low * v.t);
+    const Sides s = sides(c);
+    const float *src = (const float *)c->src[0] + nc * s.H * s.W;
+    for (int64_t y = 0; y < s.OH; y++) {
+        const Tap v = resize_tap(s.a, 0, y, s.H, s.OH);
+        float *out = c->dst + (nc * s.OH + y) * s.OW;
+        for (int64_t x = 0; x < s.OW; x++) {
+            const Tap h = resize_tap(s.a, 1, x, s.W, s.OW);
+            double sum = 0;
+            for (int i = 0; i < v.n; i++)
+                for (int k = 0; k < h.n; k++) sum += v.w[i] * h.w[k] * src[v.at[i] * s.W + h.at[k]];
+            out[x] = (float)sum;
+        }
+    }
+}
+static void resize_dplane(void *arg, int64_t nc) {
+    const OpCall *c = arg;
+    const Sides s = sides(c);
+    float *dsrc = c->dsrc[0] + nc * s.H * s.W;
+    for (int64_t y = 0; y < s.OH; y++) {
+        const Tap v = resize_tap(s.a, 0, y, s.H, s.OH);
+        const float *d = c->ddst + (nc * s.OH + y) * s.OW;
+        for (int64_t x = 0; x < s.OW; x++) {
+            const Tap h = resize_tap(s.a, 1, x, s.W, s.OW);
+            for (int i = 0; i < v.n; i++)
+                for (int k = 0; k < h.n; k++) dsrc[v.at[i] * s.W + h.at[k]] += (float)(d[x] * v.w[i] * h.w[k]);
         }
     }
 }
 static void resize_forward(const OpCall *c) {
     parallel_for(c->shape.d[0] * c->shape.d[1], resize_plane, (void *)c);
-}
-static void resize_dplane(void *arg, int64_t nc) {
-    const OpCall *c = arg;
-    const bool align = ((const ResizeAttr *)c->attr)->align_corners;
-    const int64_t H = c->src_shape[0].d[2], W = c->src_shape[0].d[3], OH = c->shape.d[2], OW = c->shape.d[3];
-    float *dsrc = c->dsrc[0] + nc * H * W;
-    for (int64_t y = 0; y < OH; y++) {
-        const Tap v = tap_of(y, H, OH, align);
-        float *r0 = dsrc + v.lo * W, *r1 = dsrc + v.hi * W;
-        const float *d = c->ddst + (nc * OH + y) * OW;
-        for (int64_t x = 0; x < OW; x++) {
-            const Tap h = tap_of(x, W, OW, align);
-            r0[h.lo] += (float)(d[x] * (1 - v.t) * (1 - h.t));
-            r0[h.hi] += (float)(d[x] * (1 - v.t) * h.t);
-            r1[h.lo] += (float)(d[x] * v.t * (1 - h.t));
-            r1[h.hi] += (float)(d[x] * v.t * h.t);
-        }
-    }
 }
 static void resize_backward(const OpCall *c) {
     if (c->dsrc[0]) parallel_for(c->shape.d[0] * c->shape.d[1], resize_dplane, (void *)c);
