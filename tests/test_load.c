@@ -156,11 +156,13 @@ TEST(backbones_in_published_layouts_start_a_student) {
         sequence[] = {{"head", NULL}, {"pretrained.conv1", "conv1.0"}, {"pretrained.bn1", "conv1.1"}, {"pretrained.conv2", "conv1.3"},
                       {"pretrained.bn2", "conv1.4"}, {"pretrained.conv3", "conv1.6"}, {"pretrained.bn3", "bn1"}, {"pretrained.", ""}},
         flat[] = {{"head", NULL}, {"pretrained.net.", ""}};
-    static const char *const fc[] = {"fc.weight", "fc.bias"}, *const last[] = {"features.18.0.weight", "classifier.1.weight", "conv.0.weight"};
+    static const char *const fc[] = {"fc.weight", "fc.bias"}, *const last[] = {"features.18.0.weight", "classifier.1.weight", "conv.0.weight"},
+        *const lite[] = {"_conv_head.weight", "_bn1.weight", "_fc.bias"};
     check_backbone("pspnet_resnet18", own, COUNT(own), NULL, 0);
     check_backbone("pspnet_resnet18", plain, COUNT(plain), fc, 2);
     check_backbone("pspnet_resnet18", sequence, COUNT(sequence), fc, 2);
     check_backbone("deeplabv3_mobilenetv2", flat, COUNT(flat), last, 3);
+    check_backbone("lraspp_efficientnet_lite0", plain, COUNT(plain), lite, 3);      /* not taken for a ResNet's, which fits as well */
 }
 /* features.N.conv: 0 1 (2) 3 4 (5) 6 7 here, 0.0 0.1 1.0 1.1 2 3 there; the first block lacks its first pair. */
 TEST(torchvisions_mobilenetv2_starts_a_student) {

@@ -66,6 +66,13 @@ const char *sys_test_data(void);        /* RETORT_TEST_DATA or ../shared beside 
 void sys_catch_signals(void);           /* INT, TERM, USR1 -> flag; PIPE, XFSZ, HUP ignored; SEGV -> 139 with a line */
 int  sys_signal_pending(void);
 
+/* Another program, talked to through its standard input and output; its standard error is dropped. */
+typedef struct Child Child;
+Err  child_open(char *const argv[], Child **out);   /* looked up on the PATH; E2000 when it cannot be started */
+bool child_write(Child *c, const void *data, size_t bytes);      /* false: it is gone */
+bool child_read(Child *c, void *data, size_t bytes);
+void child_close(Child *c);             /* closes its input and waits for its end; NULL is fine */
+
 /* Threads (pthreads), for the loader. */
 typedef struct Thread Thread;
 Err  thread_open(Thread **out, void (*fn)(void *), void *arg);   /* E7075 when none can be made */

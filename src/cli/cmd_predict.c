@@ -98,25 +98,9 @@ static Err jobs_check_unique(const Jobs *j) {
     return rc;
 }
 
-/* Colours of a run's data set, otherwise those of the PASCAL VOC bit scheme. */
-typedef struct {
-    uint8_t rgb[256][3];
-} Palette;
-static void palette_of(const DataOptions *data, Palette *p) {
-    for (int i = 0; i < 256; i++) {
-        int c = i, v[3] = {0, 0, 0};
-        for (int bit = 7; bit >= 0; bit--, c >>= 3)
-            for (int k = 0; k < 3; k++) v[k] |= (c >> k & 1) << bit;
-        for (int k = 0; k < 3; k++) p->rgb[i][k] = (uint8_t)v[k];
-    }
-    Dataset *d = open_some_split(data);
-    for (int i = 0; d && i < d->n_classes && i < 256; i++) memcpy(p->rgb[i], d->palette[i], 3);
-    dataset_close(d);
-}
-
 typedef struct {
     Predictor *predictor;
-    const Palette *palette;
+    const uint8_t (*palette)[3];
     const char *out;
     int classes;
     bool probs;
@@ -128,9 +112,9 @@ static Err write_outputs(const Context *c, const char *base, const Image *im, co
     char *label = xprintf("%s.label.png", base), *overlay = xprintf("%s.overlay.png", base),
          *tensors = xprintf("%s.probs.safetensors", base);
     uint8_t *rgb = xcalloc((size_t)pixels, 3);
-    overlay_labels(rgb, pred, pixels, c->palette->rgb, c->classes);
+    overlay_labels(rgb, pred, pixels, c->palette, c->classes);
     overlay_blend(rgb, im->px, rgb, 0.5, pixels);
-    Err rc = image_write_png_palette(label, pred, im->h, im->w, c->palette->rgb, c->classes);
+    Err rc = image_write_png_palette(label, pred, im->h, im->w, c->palette, c->classes);
     if (!rc) rc = image_write_png_rgb(overlay, rgb, im->h, im->w);
     if (!rc && probs)
         rc = st_write(tensors, &(Tensor){"probs", DT_F32, SHAPE(c->classes, im->h, im->w), probs},
@@ -168,8 +152,8 @@ static Err predict_one(const Context *c, const Job1 *job) {
 
 static Err predict_all(const OpenModel *m, const CliArgs *args) {
     Jobs jobs = {0};
-    Palette palette;
-    Context c = {.palette = &palette,
+    uint8_t palette[256][3];
+    Context c = {.palette = palette,
                  .out = m->config->out,
                  .classes = m->options.classes,
                  .probs = m->config->probs};
@@ -182,7 +166,7 @@ static Err predict_all(const OpenModel *m, const CliArgs *args) {
     if (!rc) rc = sys_mkdirs(c.out);
     if (!rc) rc = sys_probe_writable(c.out);
     if (!rc) rc = predictor_open(m->net, &m->nodes, &c.predictor);
-    if (!rc) palette_of(&m->config->data, &palette);
+    if (!rc) open_palette(&m->config->data, palette);
     for (int i = 0; i < jobs.n && !rc; i++) {
         if (!(rc = predict_one(&c, &jobs.v[i]))) log_progress("predict %d of %d", i + 1, jobs.n);
         int signal = sys_signal_pending();

@@ -62,23 +62,26 @@ bool match_fits(const NetParam *p, const Tensor *t) {
     if (p->kind == PARAM_COUNT) return t->dtype == DT_I64 && shape_count(t->shape) == 1;
     return match_is_float(t->dtype) && shape_equal(t->shape, p->shape);
 }
-static int count_fits(const Net *n, const TensorList *list, int layout) {
+/* How many tensors fit by a layout, and how many it leaves without a use. */
+static int count_fits(const Net *n, const TensorList *list, int layout, int *left) {
     int count = 0;
+    *left = 0;
     for (int i = 0; i < list->n; i++) {
         char buffer[NAME_MAX_BYTES];
         const char *name = rewrite(layout, list->v[i].name, buffer);
         const int p = name ? net_find_param(n, name) : -1;
-        count += p >= 0 && match_fits(&n->params[p], &list->v[i]);
+        const bool fits = p >= 0 && match_fits(&n->params[p], &list->v[i]);
+        count += fits, *left += name && !fits;
     }
     return count;
 }
 static int best_layout(const Net *n, const TensorList *list, int *count) {
-    int best = 0;
+    int best = 0, fewest = 0, left;
     *count = -1;
     for (int at = 0; at < N_RULES; at++) {
         if (!RULES[at].layout) continue;
-        const int c = count_fits(n, list, at);
-        if (c > *count) *count = c, best = at;
+        const int c = count_fits(n, list, at, &left);
+        if (c > *count || (c == *count && left < fewest)) *count = c, fewest = left, best = at;
     }
     return best;
 }

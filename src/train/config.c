@@ -296,7 +296,8 @@ static void dashes(char *s) {
 static Err assign_arg(Config *c, const char *command, const char *key, const char *value) {
     Walk w = {.c = c, .bit = config_command_bit(command), .command = command};
     const char *full = w.bit == IN_TRAIN ? NULL : config_alias(key);
-    if (full && config_row_find(key) < 0) key = full;
+    const int row = config_row_find(key);
+    if (full && (row < 0 || !(config_row_commands(row) & w.bit))) key = full;
     if (!strcmp(key, "base")) return err_set(E(2, 76), "command line: base belongs into the file");
     YNode *y = yaml_scalar(c->arena, value, "command line");
     if (*value && strchr("[{\"'", *value)) {

@@ -32,6 +32,7 @@ typedef struct Config {
     double   report_every_s; int64_t report_images, metrics_every;
     /* options of single commands */
     const char *weights, *json, *trace, *split, *mode, *size, *taps, *loss, *grads; bool plan, probs, print_config, deterministic; int64_t images, runs;
+    struct { int output, input, opset, batch, calibrate; bool check, int8; const char *python; } export;   /* batch 0: free */
     Arena *arena; struct ConfigOrigin *origin;       /* where each value came from */
 } Config;
 

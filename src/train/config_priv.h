@@ -27,7 +27,7 @@ enum {                               /* who accepts a row on the command line */
     IN_TRAIN = 1, IN_EVAL = 2, IN_PREDICT = 4, IN_INFO = 8, IN_RUN = 16, IN_BENCH = 32,
     IN_CHECK = 64, IN_MAPS = 128, IN_STUDY = 256, IN_EXPORT = 512, IN_LOSS = 1024,
     IN_ALL = 2047, IN_TRAINING = IN_TRAIN | IN_CHECK | IN_STUDY | IN_BENCH,
-    IN_DATA = IN_TRAINING | IN_EVAL | IN_PREDICT | IN_MAPS,          /* which pictures */
+    IN_DATA = IN_TRAINING | IN_EVAL | IN_PREDICT | IN_MAPS | IN_EXPORT,          /* which pictures */
     IN_STUDENT = IN_TRAINING | IN_EVAL | IN_PREDICT | IN_INFO | IN_RUN | IN_EXPORT,
     IN_WEIGHTS = IN_EVAL | IN_PREDICT | IN_INFO | IN_RUN | IN_BENCH | IN_EXPORT,
     IN_TEACHER = IN_TRAINING | IN_MAPS, IN_DISTILL = IN_TEACHER | IN_LOSS
@@ -53,6 +53,7 @@ typedef struct ConfigRaw {           /* what options.def describes; types are th
     int64_t checkpoint_keep, eval_images, report_images, metrics_every, images, runs;
     const char *weights, *split, *json, *trace, *mode, *size, *taps, *loss, *grads;
     bool plan, probs, deterministic, print_config;
+    int output, input, opset, export_batch, calibrate; bool check, int8; const char *python;     /* of export */
 } ConfigRaw;
 extern const Option config_rows[];   /* ends with {0} */
 int  config_row_count(void);

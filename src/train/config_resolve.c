@@ -253,5 +253,8 @@ Err config_resolve(Config *c, const char *file, unsigned command) {
     c->taps = or_null(r->taps), c->loss = or_null(r->loss), c->grads = or_null(r->grads);
     c->plan = r->plan, c->probs = r->probs, c->print_config = r->print_config;
     c->deterministic = r->deterministic, c->runs = r->runs, c->images = r->images;
+    c->export.output = r->output, c->export.input = r->input, c->export.opset = r->opset;
+    c->export.batch = r->export_batch, c->export.calibrate = r->calibrate;
+    c->export.check = r->check, c->export.int8 = r->int8, c->export.python = or_null(r->python);
     return OK;
 }

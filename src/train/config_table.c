@@ -30,7 +30,7 @@ static const struct { const char *alias, *name; } aliases[] = {
     {"model", "student.model"}, {"classes", "student.classes"}, {"width", "student.width"},
     {"output_stride", "student.output_stride"}, {"stem", "student.stem"}, {"aux", "student.aux"}, {"norm", "student.norm"},
     {"dropout", "student.dropout"}, {"batch", "train.batch"}, {"steps", "train.steps"},
-    {"threads", "train.threads"}, {"precision", "train.precision"}, {"crop", "data.crop"},
+    {"threads", "train.threads"}, {"partial", "student.partial"}, {"precision", "train.precision"}, {"crop", "data.crop"},
 };
 static const struct { const char *name; unsigned bit; } commands[] = {
     {"train", IN_TRAIN}, {"eval", IN_EVAL}, {"predict", IN_PREDICT}, {"info", IN_INFO}, {"run", IN_RUN},

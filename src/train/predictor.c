@@ -127,17 +127,9 @@ static void upsample(Upsample *u) {
     free(x0), free(wx);
 }
 
-Err predictor_run(Predictor *p, const uint8_t *rgb, int h, int w, uint8_t *pred, float *probs) {
-    Plan *plan;
-    TRY(plan_for(p, h, w, &plan));
-    const int32_t rect[4] = {0, 0, w, h};
-    plan_bind(plan, p->nodes.image, rgb);
-    plan_bind(plan, p->nodes.rects, rect);
-    OpRun run = {.training = false};
-    plan_run(plan, &run, false);
-    Shape s = plan_shape(plan, p->nodes.logits);
-    CHECK(s.rank == 4 && s.d[1] <= 256);
-    Upsample u = {.logits = plan_value(plan, p->nodes.logits),
+void predictor_classes(const float *logits, Shape s, int h, int w, uint8_t *pred, float *probs) {
+    CHECK(s.rank == 4 && s.d[0] == 1 && s.d[1] <= 256);
+    Upsample u = {.logits = logits,
                   .k = (int)s.d[1],
                   .h = (int)s.d[2],
                   .w = (int)s.d[3],
@@ -146,5 +138,17 @@ Err predictor_run(Predictor *p, const uint8_t *rgb, int h, int w, uint8_t *pred,
                   .pred = pred,
                   .probs = probs};
     upsample(&u);
+}
+
+Err predictor_run(Predictor *p, const uint8_t *rgb, int h, int w, uint8_t *pred, float *probs) {
+    Plan *plan;
+    TRY(plan_for(p, h, w, &plan));
+    const int32_t rect[4] = {0, 0, w, h};
+    plan_bind(plan, p->nodes.image, rgb);
+    plan_bind(plan, p->nodes.rects, rect);
+    OpRun run = {.training = false};
+    plan_run(plan, &run, false);
+    predictor_classes(plan_value(plan, p->nodes.logits), plan_shape(plan, p->nodes.logits), h, w,
+                      pred, probs);
     return OK;
 }

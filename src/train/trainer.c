@@ -210,7 +210,8 @@ static void announce(const Run *r) {
              c->batch, c->accumulate, r->data.crop_h, r->data.crop_w, c->steps, c->seed,
              parallel_threads(), dtype_name(c->precision));
     if (r->s.step == 0 && !strcmp(c->student_weights, "none"))
-        log_info("the student starts from random weights");
+        log_warn("the backbone starts from random weights; docs/weights.md tells which file fits "
+                 "student.weights");
     if (c->accumulate > 1)
         log_info("with train.accumulate the counts of a loss (RDD's fraction) are per micro-batch");
 }

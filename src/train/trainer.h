@@ -75,6 +75,8 @@ typedef struct Predictor Predictor;
 Err predictor_open(Net *n, const ModelNodes *nodes, Predictor **out); /* keeps plans per size */
 void predictor_close(Predictor *p);
 Err predictor_run(Predictor *p, const uint8_t *rgb, int h, int w, uint8_t *pred, float *probs);
+/* The end of it: logits 1 x K x h x w, enlarged with aligned corners to h x w, to the best class. */
+void predictor_classes(const float *logits, Shape s, int h, int w, uint8_t *pred, float *probs);
 char *scores_json(const Confusion *m, const Dataset *d,
                   const char *model); /* eval --json; caller frees */
 #endif
