@@ -150,4 +150,6 @@ TEST(ifvd_equals_torch) { run_method("ifvd", 7); }
 TEST(cwd_equals_torch) { run_method("cwd", 10); }
 TEST(dsd_equals_torch) { run_method("dsd", 10); }
 TEST(dist_equals_torch) { run_method("dist", 6); }
-TEST_MAIN(T(at_equals_torch), T(fitnet_equals_torch), T(ifvd_equals_torch), T(cwd_equals_torch), T(dsd_equals_torch), T(dist_equals_torch), T(ce_equals_torch), T(ohem_equals_torch), T(kd_equals_torch), T(tfe_equals_torch), T(tse_equals_torch))
+TEST(skd_pa_equals_torch) { run_method("skd.pa", 6); }
+TEST(cirkd_equals_torch) { run_method("cirkd", 4); }
+TEST_MAIN(T(skd_pa_equals_torch), T(cirkd_equals_torch), T(at_equals_torch), T(fitnet_equals_torch), T(ifvd_equals_torch), T(cwd_equals_torch), T(dsd_equals_torch), T(dist_equals_torch), T(ce_equals_torch), T(ohem_equals_torch), T(kd_equals_torch), T(tfe_equals_torch), T(tse_equals_torch))

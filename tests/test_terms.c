@@ -167,6 +167,14 @@ TEST(dist_gradient) {
     check_gradients("dist", "", 6, 9);
     check_gradients("dist", "tau=2 beta=0.5 mask=valid", 6, 9);
 }
+TEST(skd_pa_gradient) {
+    check_gradients("skd.pa", "", 6, 9);
+    check_gradients("skd.pa", "mask=valid", 6, 6);
+}
+TEST(cirkd_gradient) {
+    check_gradients("cirkd", "memory=off", 6, 9);
+    check_gradients("cirkd", "memory=off tau=1", 6, 6);
+}
 
 /* ---- facts ------------------------------------------------------------------------------------------ */
 static const Case plain = {.n = 4, .own = 6, .there = 9, .h = 7, .w = 9};
@@ -202,7 +210,7 @@ static void expect_split(Case c, int parts) {
     drop(&whole);
 }
 static const char *const per_image[][2] = {{"kd", ""}, {"at", ""}, {"at", "norm=image"}, {"fitnet", ""}, {"ifvd", ""}, {"cwd", ""},
-                                           {"cwd", "tap=features"}, {"dsd", ""}};
+                                           {"cwd", "tap=features"}, {"dsd", ""}, {"skd.pa", ""}};
 TEST(parts_of_a_batch_average_to_the_whole) {
     for (size_t i = 0; i < sizeof per_image / sizeof *per_image; i++) {
         expect_split(with(plain, per_image[i][0], per_image[i][1]), 2);
@@ -210,7 +218,8 @@ TEST(parts_of_a_batch_average_to_the_whole) {
     }
 }
 static const char *const every[][2] = {{"at", "mask=valid"}, {"fitnet", "mask=valid"}, {"ifvd", ""}, {"cwd", "mask=valid"},
-                                       {"cwd", "tap=features"}, {"dsd", "mask=valid"}, {"dist", "mask=valid"}};
+                                       {"cwd", "tap=features"}, {"dsd", "mask=valid"}, {"dist", "mask=valid"},
+                                       {"skd.pa", "mask=valid"}, {"cirkd", "memory=off"}};
 enum { EVERY = sizeof every / sizeof *every };
 TEST(threads_do_not_change_bits) {
     for (int i = 0; i < EVERY; i++) {
@@ -219,7 +228,7 @@ TEST(threads_do_not_change_bits) {
         for (int threads = 1; threads <= 3; threads++) {
             parallel_set_threads(threads);
             Case c = with(plain, every[i][0], every[i][1]);
-            c.void_share = 0.2, c.h = 20, c.w = 21;
+            c.void_share = 0.2, c.h = 30, c.w = 31;
             Run r = make(c);
             run(&r);
             const int at = plan_gradient(r.plan, r.node[1]) ? 1 : 2;
@@ -236,7 +245,7 @@ TEST(threads_do_not_change_bits) {
 }
 TEST(nothing_labelled_gives_zero) {
     for (int i = 0; i < EVERY; i++) {
-        if (strstr(every[i][1], "features")) continue;
+        if (strstr(every[i][1], "features") || !strcmp(every[i][0], "cirkd")) continue;    /* labels say nothing there */
         Case c = with(plain, every[i][0], every[i][1]);
         c.void_share = 2;
         Run r = make(c);
@@ -253,7 +262,7 @@ TEST(nothing_labelled_gives_zero) {
 TEST(masked_positions_say_nothing) {
     for (int i = 0; i < EVERY; i++) {
         if (!strstr(every[i][1], "mask=valid") && strcmp(every[i][0], "ifvd")) continue;
-        if (!strcmp(every[i][0], "dsd")) continue;           /* its pooling mixes neighbours */
+        if (!strcmp(every[i][0], "dsd") || !strcmp(every[i][0], "skd.pa")) continue;      /* pooling mixes neighbours */
         Case c = with(plain, every[i][0], every[i][1]);
         c.h = c.w = SIDE, c.void_share = 0.3;                /* the labels' own grid */
         double value[2];
@@ -319,6 +328,6 @@ TEST(adapters_are_made_where_channels_differ) {
     }
 }
 
-TEST_MAIN(T(at_gradient), T(fitnet_gradient), T(ifvd_gradient), T(cwd_gradient), T(dsd_gradient), T(dist_gradient),
+TEST_MAIN(T(at_gradient), T(fitnet_gradient), T(ifvd_gradient), T(cwd_gradient), T(dsd_gradient), T(dist_gradient), T(skd_pa_gradient), T(cirkd_gradient),
           T(parts_of_a_batch_average_to_the_whole), T(threads_do_not_change_bits), T(nothing_labelled_gives_zero),
           T(masked_positions_say_nothing), T(nan_reaches_the_loss), T(wrong_layers_are_refused), T(adapters_are_made_where_channels_differ))

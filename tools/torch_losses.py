@@ -133,6 +133,32 @@ def cwd(t, tap="logits", tau=4, mask="none", compat=None):
     return tau**2 * total / (len(s) * (before if compat else s).shape[1])
 
 
+def skd_pa(t, mask="none", tap="features"):
+    teacher = t["teacher." + tap]
+    maps = [F.max_pool2d(x, 2, 2, ceil_mode=True) for x in (line_up(t, t["student." + tap], teacher), teacher)]
+    m = counted(t, mask, maps[0].shape[2:], len(teacher)).flatten(1)
+    x = [unit(y, 1).flatten(2) * m[:, None] for y in maps]
+    g = [y.transpose(1, 2) @ y for y in x]
+    pairs = (m.sum(1)**2).sum()
+    return ((g[0] - g[1])**2).sum() / pairs if pairs else 0 * maps[0].sum()
+
+
+def cirkd_batch(s, teacher, tau):
+    x = [unit(y, 1).flatten(2) for y in (s, teacher)]
+    total = 0
+    for i in range(len(s)):
+        for j in range(len(s)):
+            a, b = (F.log_softmax(y[i].T @ y[j] / tau, 1) for y in x)
+            total = total + F.kl_div(a, b, reduction="batchmean", log_target=True)
+    return total / len(s)**2
+
+
+def cirkd(t, tau=0.1, tap="features", minibatch=1, memory="on"):
+    teacher = t["teacher." + tap]
+    s = line_up(t, t["student." + tap], teacher)
+    return minibatch * cirkd_batch(s, teacher, tau)
+
+
 def nearest(labels, grid):
     return F.interpolate(labels[:, None].double(), size=tuple(grid), mode="nearest")[:, 0].long()
 
@@ -229,7 +255,8 @@ def rdd_tse(t, rule="xor", theta=0.7, min_kept_fraction=0.0477, min_kept_count=0
 
 
 LOSSES = {"ce": ce, "ohem": ohem, "kd": kd, "rdd-tfe": rdd_tfe, "rdd-tse": rdd_tse, "at": at, "fitnet": fitnet, "ifvd": ifvd, "cwd": cwd,
-          "dsd": dsd, "dist": dist}
+          "dsd": dsd, "dist": dist, "skd.pa": skd_pa,
+          "cirkd": cirkd}
 
 
 def value_and_gradients(method, tensors, options, dtype=torch.float64):

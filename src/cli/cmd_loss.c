@@ -10,10 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "backend/plan.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "base/sys.h"
 #include "cli/given.h"
 #include "cli/open_model.h"
 #include "distill/method.h"
@@ -25,7 +27,7 @@ static const struct {
 } rows[] = {{"student.logits", offsetof(KdSite, logits)},   {"student.aux", offsetof(KdSite, aux)},
             {"teacher.logits", offsetof(KdSite, t_logits)}, {"teacher.aux", offsetof(KdSite, t_aux)},
             {"teacher.flip", offsetof(KdSite, t_flip)}};
-enum { ROWS = sizeof rows / sizeof *rows, GIVEN_MAX = 32 };
+enum { ROWS = sizeof rows / sizeof *rows, GIVEN_MAX = 32, RUNS_MAX = 1000 };
 
 typedef struct Given {
     const Tensor *t;
@@ -39,6 +41,7 @@ typedef struct LossRun {
     float stage[2];
     int only; /* the stage, of rdd-tfe and rdd-tse */
     BackendKind backend;
+    int64_t runs; /* timed ones; 0: none */
     const char *in_path, *out_path;
     SafeFile in;
     Given given[GIVEN_MAX];
@@ -67,19 +70,20 @@ static Err find_method(const char *name, LossRun *r) {
                    name);
 }
 
-/* key=value of the method's own table, and backend=cpu|ref. */
+/* key=value of the method's own table, backend=cpu|ref and runs=N. */
 static Err read_options(const CliArgs *args, Arena *a, LossRun *r) {
     r->opt = arena_alloc(a, r->method->option_bytes + 1);
     method_bare_options(r->method, r->opt, a);
     for (int i = 0; i < args->n_opt;) {
         const char *key, *value;
         TRY(cli_option(args, &i, a, &key, &value));
-        if (strcmp(key, "backend")) {
-            TRY(option_set(r->method->options, r->opt, a, "", key, value, "command line"));
-            continue;
-        }
-        TRY(cli_choice("backend", value, "cpu", "ref"));
-        r->backend = !strcmp(value, "ref") ? BACKEND_REF : BACKEND_CPU;
+        if (!strcmp(key, "runs")) {
+            if (!parse_i64(value, &r->runs) || r->runs < 1 || r->runs > RUNS_MAX)
+                return err_set(E(EXIT_USAGE, 76), "loss: runs=%s; give 1 to %d", value, RUNS_MAX);
+        } else if (!strcmp(key, "backend")) {
+            TRY(cli_choice("backend", value, "cpu", "ref"));
+            r->backend = !strcmp(value, "ref") ? BACKEND_REF : BACKEND_CPU;
+        } else TRY(option_set(r->method->options, r->opt, a, "", key, value, "command line"));
     }
     return OK;
 }
@@ -216,6 +220,26 @@ static Err run(LossRun *r) {
     return r->method->check && saved ? r->method->check(saved) : OK;
 }
 
+static int by_size(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* One line of JSON: the median time of forward and backward, and what memory they take beside their inputs. */
+static void time_runs(const LossRun *r) {
+    double ms[RUNS_MAX];
+    const clock_t before = clock();
+    for (int64_t i = 0; i < r->runs; i++) {
+        const double start = sys_now();
+        plan_run(r->plan, &(OpRun){.training = true}, false);
+        ms[i] = 1e3 * (sys_now() - start);
+    }
+    const double cpu = 1e3 * (double)(clock() - before) / CLOCKS_PER_SEC / (double)r->runs;
+    qsort(ms, (size_t)r->runs, sizeof *ms, by_size);
+    const PlanStats s = plan_stats(r->plan);
+    printf("{\"ms\": %.4f, \"cpu_ms\": %.4f, \"bytes\": %zu}\n", ms[r->runs / 2], cpu, s.arena_bytes);
+}
+
 /* grad: NULL when the loss does not depend on it; zeros. */
 static void add_gradient(TensorList *out, const char *name, Shape s, const float *grad) {
     Tensor *t = tensor_add(out, arena_printf(out->arena, "grad.%s", name), DT_F32, s);
@@ -252,7 +276,8 @@ static void print_help(void) {
         printf("\n%s (%s)\n", m->name, m->cite);
         if (m->options) option_help(m->options, "");
     }
-    printf("\nbackend  cpu, or ref: plain C\n");
+    printf("\nbackend  cpu, or ref: plain C\n"
+           "runs     repeat so often and print the median time and the memory as JSON\n");
 }
 
 Err cmd_loss(int argc, char **argv) {
@@ -268,6 +293,7 @@ Err cmd_loss(int argc, char **argv) {
     if (!rc) rc = build(&r);
     if (!rc) rc = run(&r);
     if (!rc) rc = write_out(&r);
+    if (!rc && r.runs) time_runs(&r);
     if (r.plan) plan_close(r.plan);
     if (r.net) net_close(r.net);
     if (read) st_close(&r.in);

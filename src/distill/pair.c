@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "distill/rows.h"
+
 Pair pair_open(Net *n, const KdSite *s, const char *method, const PairOptions *o) {
     if (o->mask && !s->labels.id) net_fail(n, E(2, 0), "%s: mask=valid needs labels", method);
     if (n->err) return (Pair){NO_NODE, NO_NODE, NO_NODE};
@@ -37,9 +39,7 @@ Err pair_infer(const OpSite *s, Shape *dst) { return infer(s, dst, 3); }
 Err pair_infer_same(const OpSite *s, Shape *dst) { return infer(s, dst, 4); }
 size_t pair_saved_bytes(const OpSite *s, Shape dst) { return sizeof(float) * (size_t)shape_count(s->src[0]); }
 void pair_backward(const OpCall *c) {
-    const float *g = c->saved, scale = c->ddst[0];
-    float *d = c->dsrc[0];
-    for (int64_t i = 0; d && i < shape_count(c->src_shape[0]); i++) d[i] += scale * g[i];
+    if (c->dsrc[0]) rows()->scale_add(c->dsrc[0], c->ddst[0], c->saved, shape_count(c->src_shape[0]));
 }
 
 static int64_t corner_pos(int64_t i, int64_t n_low, int64_t n_full) {
