@@ -36,13 +36,15 @@ METHODS = [("ce", {}), ("ce", {"class_weights": True}), ("ohem", {}), ("ohem", L
            ("rdd-tse", {"rule": "student"}), ("rdd-tse", {"rule": "student-not-teacher"}), ("rdd-tse", LOW),
            ("rdd-tse", {"theta": 0, "min_kept_fraction": 0.7}), ("rdd-tse", {"theta": 0.2, "min_kept_count": 150}),
            ("rdd-tse", {"class_weights": True, **LOW})]
+QUEUES = {"pixel_queue": 9, "region_queue": 5}          # smaller than what is drawn: all of them take part
 # Terms on layers: name, options, limit. channels: the student's and the teacher's of their features.
 TERMS = [("at", {}), ("at", {"norm": "image"}), ("at", {"mask": "valid"}), ("at", {"mask": "valid", "norm": "image"}), ("fitnet", {}),
          ("fitnet", {"mask": "valid"}), ("ifvd", {}), ("ifvd", {"compat": "rdd2023"}), ("cwd", {}), ("cwd", {"tau": 1, "mask": "valid"}),
          ("cwd", {"tap": "features"}), ("cwd", {"tap": "features", "compat": "rdd2023", "tau": 0.5}), ("dsd", {}), ("dsd", {"csd": 0}),
          ("dsd", {"psd": 0}), ("dsd", {"psd": 1000, "csd": 10}), ("dsd", {"mask": "valid", "taps": "features,logits", "tau": 1}), ("dist", {}),
          ("dist", {"tau": 4, "beta": 2, "gamma": 0.5}), ("dist", {"mask": "valid"}), ("skd.pa", {}), ("skd.pa", {"mask": "valid"}),
-         ("cirkd", {"memory": "off"}), ("cirkd", {"memory": "off", "tau": 0.5})]
+         ("cirkd", {"memory": "off"}), ("cirkd", {"memory": "off", "tau": 0.5}),
+         ("cirkd", {"minibatch": 0, **QUEUES}), ("cirkd", {"minibatch": 0.5, "pixel": 2, "region": 3, "tau": 0.3, **QUEUES})]
 CHANNELS = ((8, 8), (5, 12), (20, 7))
 COMPAT = [{"compat": "rdd2023", "min_kept_count": 40}, {"compat": "rdd2023", "min_kept_count": 200, "theta": 0.1},
           {"compat": "rdd2023", "min_kept_count": 40, "rule": "or", "class_weights": True}]
@@ -105,6 +107,20 @@ def layers(case, g, grids):
         t[f"teacher.{name}"], t[f"student.{name}"] = teacher, student + 0.25 * case.likeness * g.standard_normal(student.shape)
     if own != there and (not case.method or case.method == "fitnet" or (case.method == "cwd" and tap == "features")):
         t["adapter.weight"] = g.standard_normal((there, own, 1, 1)) / own**0.5
+    if not case.method or (case.method == "cirkd" and case.options.get("memory") != "off"):
+        t |= queues(case, g, own, there)
+    return t
+
+
+def queues(case, g, own, there):
+    """cirkd's projection and its queues, of each class as many entries as its number allows."""
+    t = {"projection.0.weight": g.standard_normal((there, own, 1, 1)) / own**0.5, "projection.1.weight": 1 + 0.1 * g.standard_normal(there),
+         "projection.1.bias": 0.1 * g.standard_normal(there), "projection.3.weight": g.standard_normal((there, there, 1, 1)) / there**0.5}
+    for name, slots in (("pixels", QUEUES["pixel_queue"]), ("regions", QUEUES["region_queue"])):
+        entries = g.standard_normal((case.classes, slots, there))
+        count = np.arange(case.classes) * 3 % (slots + 1)
+        t[name + ".entries"] = (entries / np.linalg.norm(entries, axis=2, keepdims=True)).astype(np.float16)
+        t[name + ".count"] = count.astype(np.int64)
     return t
 
 
@@ -133,7 +149,7 @@ def make(case, seed):
     drop = [f"{who}.aux" for who, there in zip(("student", "teacher"), case.heads) if not there]
     if case.method in ("ce", "ohem"):
         drop += [n for n in t if n.startswith("teacher")]
-    return {n: np.ascontiguousarray(v, np.float32) for n, v in t.items() if n not in drop} | {"labels": labels}
+    return {n: np.ascontiguousarray(v, np.float32 if v.dtype == np.float64 else v.dtype) for n, v in t.items() if n not in drop} | {"labels": labels}
 
 
 def too_close(q, labels, theta, k):

@@ -153,10 +153,27 @@ def cirkd_batch(s, teacher, tau):
     return total / len(s)**2
 
 
-def cirkd(t, tau=0.1, tap="features", minibatch=1, memory="on"):
+def cirkd_memory(t, s, teacher, tau, queue):
+    """Against all filled entries of a queue: pixels or regions."""
+    x = F.conv2d(s, t["projection.0.weight"])
+    x = F.relu(F.batch_norm(x, None, None, t["projection.1.weight"], t["projection.1.bias"], training=True))
+    y = nearest(t["labels"], teacher.shape[2:])
+    own, there = (unit(z, 1).permute(0, 2, 3, 1)[y >= 0] for z in (F.conv2d(x, t["projection.3.weight"]), teacher))
+    entries = torch.cat([e[:n] for e, n in zip(t[queue + ".entries"], t[queue + ".count"])])
+    if not len(own) or not len(entries):
+        return 0 * s.sum()
+    a, b = (F.log_softmax(z @ entries.T / tau, 1) for z in (own, there))
+    return F.kl_div(a, b, reduction="batchmean", log_target=True)
+
+
+def cirkd(t, tau=0.1, tap="features", minibatch=1, pixel=1, region=1, memory="on", **sizes):
     teacher = t["teacher." + tap]
     s = line_up(t, t["student." + tap], teacher)
-    return minibatch * cirkd_batch(s, teacher, tau)
+    total = minibatch * cirkd_batch(s, teacher, tau) if minibatch else 0 * s.sum()
+    for weight, queue in ((pixel, "pixels"), (region, "regions")):
+        if memory == "on" and weight:
+            total = total + weight * cirkd_memory(t, s, teacher, tau, queue)
+    return total
 
 
 def nearest(labels, grid):
@@ -261,8 +278,8 @@ LOSSES = {"ce": ce, "ohem": ohem, "kd": kd, "rdd-tfe": rdd_tfe, "rdd-tse": rdd_t
 
 def value_and_gradients(method, tensors, options, dtype=torch.float64):
     """tensors: numpy arrays. (value, {student tensor or parameter: gradient}) as numpy float64."""
-    t = {n: torch.from_numpy(v).to(dtype) if v.dtype == np.float32 else torch.from_numpy(v).long() for n, v in tensors.items()}
-    wanted = {n: v.requires_grad_() for n, v in t.items() if n.startswith("student.") or n.endswith(".weight")}
+    t = {n: torch.from_numpy(v).to(dtype) if v.dtype in (np.float32, np.float16) else torch.from_numpy(v).long() for n, v in tensors.items()}
+    wanted = {n: v.requires_grad_() for n, v in t.items() if n.startswith("student.") or n.endswith((".weight", ".bias"))}
     loss = LOSSES[method](t, **options)
     grads = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
     return loss.item(), {n: (torch.zeros_like(v) if g is None else g).double().numpy() for (n, v), g in zip(wanted.items(), grads)}

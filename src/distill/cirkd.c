@@ -133,6 +133,8 @@ static Node build(Net *n, const KdSite *s, const void *opt) {
     Pair p = pair_open(n, s, "cirkd", &o->pair);
     pair_line_up(n, s, &p, false);
     if (o->minibatch > 0) weight[count] = (float)o->minibatch, term[count++] = pair_add(n, &op_cirkd, &(CirkdAttr){o->tau}, sizeof(CirkdAttr), &p);
+    const Node memory = o->memory ? cirkd_memory(n, s, o, p) : NO_NODE;
+    if (memory.id) weight[count] = 1, term[count++] = memory;
     if (!count) net_fail(n, E(2, 0), "cirkd: all its weights are 0; take cirkd out of distill.losses");
     return nn_weighted_sum(n, term, weight, count);
 }

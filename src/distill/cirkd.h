@@ -6,10 +6,9 @@
 typedef struct CirkdOptions {
     PairOptions pair;                            /* mask is not used */
     double minibatch, pixel, region, tau;
-    int    memory;
+    bool   memory;
     int64_t pixel_queue, region_queue, pixel_samples, region_samples, pixels;
 } CirkdOptions;
 /* The terms of the pixel and the region queue, weighted; NO_NODE when both weigh 0. */
 Node cirkd_memory(Net *n, const KdSite *s, const CirkdOptions *o, Pair p);
-void cirkd_enqueue(const void *saved);
 #endif

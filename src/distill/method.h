@@ -51,7 +51,6 @@ typedef struct KdMethod {
     Node (*build)(Net *student, const KdSite *site, const void *opt);   /* scalar loss */
     /* Statistics of the last run for the log, from plan_saved of the built node: adds "kept.main" etc.; NULL: none */
     int  (*stats)(const void *saved, const char **names, double *values, int max);
-    void (*after_step)(const void *saved);   /* after each run in training: queues take what saved holds; NULL: nothing */
     Err  (*check)(const void *saved);    /* after each run: kernels cannot fail, so this reports what they met; NULL: nothing */
 } KdMethod;
 #define METHOD(name) extern const KdMethod kd_##name;

@@ -353,7 +353,7 @@ static void read_stats(const Job *j, StepResult *out) {
 }
 
 /* Kernels cannot fail: what a term met that its formula does not allow is told here, after the run;
- * then queues and side networks take what they need of it. */
+ * then side networks take what they need of it. */
 static Err after_run(Job *j, const OpRun *run, bool accumulate) {
     const Config *c = j->c;
     for (int i = 0; i <= c->n_losses; i++) {
@@ -361,11 +361,8 @@ static Err after_run(Job *j, const OpRun *run, bool accumulate) {
         const void *saved = plan_saved(j->splan, j->term[i]);
         if (saved && m->check) TRY(m->check(saved));
     }
-    for (int i = 0; i <= c->n_losses; i++) {
-        const KdMethod *m = i ? c->losses[i - 1].method : c->task.method;
-        if (m->after_step) m->after_step(plan_saved(j->splan, j->term[i]));
+    for (int i = 0; i <= c->n_losses; i++)
         if (j->side[i].plan) side_run(&j->side[i], j->student, j->splan, run, accumulate);
-    }
     return OK;
 }
 
