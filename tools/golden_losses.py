@@ -3,7 +3,7 @@
     python tools/golden_losses.py      (PyTorch, numpy and safetensors; seconds)
 
 GROUP/student.logits, ... are float32 inputs, GROUP/labels bytes (255 = void); GROUP/METHOD OPTION .../loss and
-.../grad.student.logits, ... what `retort loss METHOD OPTION ...` should give for them. As in parity_losses.py no
+.../grad.student.logits, ... (gradients that are not 0) what `retort loss METHOD OPTION ...` should give for them. As in parity_losses.py no
 probability lies near a threshold. tests/test_loss_golden.c runs every case it finds; no PyTorch is needed there.
 """
 import os
@@ -20,6 +20,8 @@ FEW = [("ce", {}), ("ohem", P.LOW), ("kd", {}), ("rdd-tfe", {}), ("rdd-tse", {})
 COMPAT = [("rdd-tfe", {"compat": "rdd2023"}), ("rdd-tse", {"compat": "rdd2023", "min_kept_count": 90, "theta": 0.1}),
           ("rdd-tse", {"compat": "rdd2023", "min_kept_count": 90, "class_weights": True})]
 RDD = [("rdd-tfe", {"tfe": "entropy"}), ("rdd-tse", {"rule": "or", **P.LOW})]
+LAYERS = BASE._replace(classes=4, grid=(4, 5), size=(23, 30), channels=(5, 9), heads=(None, None))
+VALID = [(m, o) for m, o in P.TERMS if "mask" in o or m == "ifvd"]
 GROUPS = {
     "every": (BASE._replace(classes=11), P.METHODS),
     "cityscapes": (BASE._replace(classes=19, batch=1, grid=(2, 4), size=(23, 30)), FEW + COMPAT),
@@ -33,6 +35,10 @@ GROUPS = {
     "student is teacher": (BASE._replace(likeness=0.0), FEW[2:] + RDD),
     "no teacher aux": (BASE._replace(heads=("aux", None)), FEW[4:] + RDD),
     "no student aux": (BASE._replace(heads=(None, "aux")), FEW[1:] + RDD),
+    "layers alike": (LAYERS._replace(channels=(6, 6)), P.TERMS),
+    "layers of other channels": (LAYERS, P.TERMS),
+    "layers on another grid": (LAYERS._replace(teacher_grid=(6, 4)), P.TERMS[::2]),
+    "layers, nothing labelled": (LAYERS._replace(void=1.0), VALID),
 }
 
 
@@ -60,7 +66,7 @@ def main():
             value, *exact = (np.where(np.abs(v) < 1e-15, 0, v) for v in (value, *grads.values()))    # float64's own rounding
             name = f"{group}/{' '.join([case.method, *P.option_words(case)])}"
             tensors[f"{name}/loss"] = value.astype(np.float32).reshape(1)
-            tensors |= {f"{name}/grad.{n}": g.astype(np.float32) for n, g in zip(grads, exact)}
+            tensors |= {f"{name}/grad.{n}": g.astype(np.float32) for n, g in zip(grads, exact) if g.any() or n == "student.logits"}
             count += 1
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tests/golden/losses.safetensors")
     save_file({n: np.ascontiguousarray(v) for n, v in tensors.items()}, path)

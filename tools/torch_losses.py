@@ -6,6 +6,7 @@ Everything is computed in the logits' own type; the checks use float64.
 """
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -76,17 +77,164 @@ def ohem(t, theta=0.7, min_kept_fraction=0.0477, min_kept_count=0, class_weights
     return heads(t, lambda _, x: mean_over(hard(x.detach(), y, theta, k), x, y, class_weights))
 
 
+def corners(labels, grid):
+    """Labels on a low grid: row round(i (H - 1) / (h - 1)), halves to even; h = 1: row 0."""
+    rows, cols = ([round(i * (full - 1) / (low - 1)) if low > 1 else 0 for i in range(low)] for full, low in zip(labels.shape[1:], grid))
+    return labels[:, rows][:, :, cols]
+
+
+def counted(t, mask, grid, batch):
+    """Which positions of the low grid count: B x h x w."""
+    return corners(t["labels"], grid) >= 0 if mask == "valid" else torch.ones((batch, *grid), dtype=torch.bool)
+
+
+def line_up(t, student, teacher, adapt=False):
+    """The student's map with the teacher's channels and grid."""
+    if adapt and student.shape[1] != teacher.shape[1]:
+        student = F.conv2d(student, t["adapter.weight"])
+    return student if student.shape[2:] == teacher.shape[2:] else up(student, teacher.shape[2:])
+
+
 def kd(t, tau=1, mask="none"):
-    s, teacher, y = t["student.logits"], t["teacher.logits"], t.get("labels")
-    if s.shape[2:] != teacher.shape[2:]:
-        s = up(s, teacher.shape[2:])
-    d = kl(teacher / tau, s / tau)
-    if mask == "valid":
-        rows, cols = ([round(i * (full - 1) / (low - 1)) if low > 1 else 0 for i in range(low)]
-                      for full, low in zip(y.shape[1:], s.shape[2:]))
-        valid = y[:, rows][:, :, cols] >= 0
-        return tau**2 * (d * valid).sum() / valid.sum() if valid.any() else 0 * s.sum()
-    return tau**2 * d.mean()
+    teacher = t["teacher.logits"]
+    s = line_up(t, t["student.logits"], teacher)
+    d, m = kl(teacher / tau, s / tau), counted(t, mask, s.shape[2:], len(s))
+    return tau**2 * (d * m).sum() / m.sum() if m.any() else 0 * s.sum()
+
+
+def unit(v, dim=-1):
+    return F.normalize(v, dim=dim, eps=1e-12)
+
+
+def at(t, norm="mean", mask="none", tap="features"):
+    teacher = t["teacher." + tap]
+    s = line_up(t, t["student." + tap], teacher)
+    m = counted(t, mask, s.shape[2:], len(s)).flatten(1)
+    d = (unit((s**2).mean(1).flatten(1) * m) - unit((teacher**2).mean(1).flatten(1) * m))**2
+    count = m.any(1).sum() if norm == "image" else m.sum()
+    return d.sum() / count if count else 0 * s.sum()
+
+
+def fitnet(t, mask="none", tap="features"):
+    teacher = t["teacher." + tap]
+    s = line_up(t, t["student." + tap], teacher, adapt=True)
+    m = counted(t, mask, s.shape[2:], len(s))[:, None]
+    return ((s - teacher)**2 * m).sum() / (m.sum() * s.shape[1]) if m.any() else 0 * s.sum()
+
+
+def cwd(t, tap="logits", tau=4, mask="none", compat=None):
+    teacher = t["teacher." + tap]
+    before = t["student." + tap]
+    s = line_up(t, before, teacher, adapt=True)
+    total = 0 * s.sum()
+    for own, there, m in zip(s, teacher, counted(t, mask, s.shape[2:], len(s))):
+        if m.any():
+            total = total + F.kl_div(F.log_softmax(own[:, m] / tau, 1), F.log_softmax(there[:, m] / tau, 1), reduction="sum", log_target=True)
+    return tau**2 * total / (len(s) * (before if compat else s).shape[1])
+
+
+def skd_pa(t, mask="none", tap="features"):
+    teacher = t["teacher." + tap]
+    maps = [F.max_pool2d(x, 2, 2, ceil_mode=True) for x in (line_up(t, t["student." + tap], teacher), teacher)]
+    m = counted(t, mask, maps[0].shape[2:], len(teacher)).flatten(1)
+    x = [unit(y, 1).flatten(2) * m[:, None] for y in maps]
+    g = [y.transpose(1, 2) @ y for y in x]
+    pairs = (m.sum(1)**2).sum()
+    return ((g[0] - g[1])**2).sum() / pairs if pairs else 0 * maps[0].sum()
+
+
+def cirkd_batch(s, teacher, tau):
+    x = [unit(y, 1).flatten(2) for y in (s, teacher)]
+    total = 0
+    for i in range(len(s)):
+        for j in range(len(s)):
+            a, b = (F.log_softmax(y[i].T @ y[j] / tau, 1) for y in x)
+            total = total + F.kl_div(a, b, reduction="batchmean", log_target=True)
+    return total / len(s)**2
+
+
+def cirkd_memory(t, s, teacher, tau, queue):
+    """Against all filled entries of a queue: pixels or regions."""
+    x = F.conv2d(s, t["projection.0.weight"])
+    x = F.relu(F.batch_norm(x, None, None, t["projection.1.weight"], t["projection.1.bias"], training=True))
+    y = nearest(t["labels"], teacher.shape[2:])
+    own, there = (unit(z, 1).permute(0, 2, 3, 1)[y >= 0] for z in (F.conv2d(x, t["projection.3.weight"]), teacher))
+    entries = torch.cat([e[:n] for e, n in zip(t[queue + ".entries"], t[queue + ".count"])])
+    if not len(own) or not len(entries):
+        return 0 * s.sum()
+    a, b = (F.log_softmax(z @ entries.T / tau, 1) for z in (own, there))
+    return F.kl_div(a, b, reduction="batchmean", log_target=True)
+
+
+def cirkd(t, tau=0.1, tap="features", minibatch=1, pixel=1, region=1, memory="on", **sizes):
+    teacher = t["teacher." + tap]
+    s = line_up(t, t["student." + tap], teacher)
+    total = minibatch * cirkd_batch(s, teacher, tau) if minibatch else 0 * s.sum()
+    for weight, queue in ((pixel, "pixels"), (region, "regions")):
+        if memory == "on" and weight:
+            total = total + weight * cirkd_memory(t, s, teacher, tau, queue)
+    return total
+
+
+def nearest(labels, grid):
+    return F.interpolate(labels[:, None].double(), size=tuple(grid), mode="nearest")[:, 0].long()
+
+
+def ifvd(t, tap="features", compat=None):
+    teacher = t["teacher." + tap]
+    s = line_up(t, t["student." + tap], teacher)
+    y = nearest(t["labels"], s.shape[2:])
+
+    def cosines(f):
+        """Of the labelled positions, to the mean of their class in their image."""
+        out = []
+        for x, labels in zip(f, y):
+            for k in labels[labels >= 0].unique():
+                own = x[:, labels == k]
+                out.append(F.cosine_similarity(own, (own.sum(1) / (own.shape[1] + 1e-6))[:, None], dim=0, eps=1e-8))
+        return torch.cat(out)
+    if not (y >= 0).any():
+        return 0 * s.sum()
+    d = (cosines(s) - cosines(teacher))**2
+    return d.sum() / y.numel() if compat else d.mean()
+
+
+def dsd(t, psd=1, csd=1, taps=("mid", "features", "logits"), tau=4, mask="none"):
+    total, pairs = 0, [(i, k) for i in range(len(taps)) for k in range(i + 1, len(taps))]
+    for i, k in pairs if psd else ():
+        grids = [t["teacher." + taps[n]].shape[2:] for n in (i, k)]
+        grid = grids[1] if grids[1].numel() < grids[0].numel() else grids[0]
+        m = counted(t, mask, grid, len(t["labels"])).flatten(1)
+
+        def vector(who):
+            maps = [line_up(t, (t[f"{who}.{taps[n]}"]**2).mean(1, keepdim=True), torch.empty(1, 1, *grid)) for n in (i, k)]
+            a, b = (unit(x.flatten(1) * m) for x in maps)
+            return unit(a - b)
+        if m.any():
+            total = total + psd * ((vector("student") - vector("teacher"))**2).sum() / m.sum() / len(pairs)
+    if csd:
+        teacher = t["teacher.logits"]
+        maps = [F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False) for x in (line_up(t, t["student.logits"], teacher), teacher)]
+        m = counted(t, mask, maps[0].shape[2:], len(teacher)).flatten(1)[:, None]
+        p = [torch.where(m.any(2, keepdim=True), F.softmax((x / tau).flatten(2).masked_fill(~m, -1e30), 2), 0) for x in maps]
+        g = [x @ x.transpose(1, 2) for x in p]
+        total = total + csd * ((g[0] - g[1])**2).mean()
+    return total
+
+
+def correlation(a, b):
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + 1e-8)
+
+
+def dist(t, tau=1, beta=1, gamma=1, mask="none", tap="logits"):
+    teacher = t["teacher." + tap]
+    s = line_up(t, t["student." + tap], teacher)
+    m = counted(t, mask, s.shape[2:], len(s))
+    if not m.any():
+        return 0 * s.sum()
+    a, b = (F.softmax(x / tau, 1).permute(0, 2, 3, 1)[m] for x in (s, teacher))
+    return tau**2 * (beta * (1 - correlation(a, b).mean()) + gamma * (1 - correlation(a.T, b.T).mean()))
 
 
 def easiness(t, tfe):
@@ -123,13 +271,15 @@ def rdd_tse(t, rule="xor", theta=0.7, min_kept_fraction=0.0477, min_kept_count=0
     return heads(t, one)
 
 
-LOSSES = {"ce": ce, "ohem": ohem, "kd": kd, "rdd-tfe": rdd_tfe, "rdd-tse": rdd_tse}
+LOSSES = {"ce": ce, "ohem": ohem, "kd": kd, "rdd-tfe": rdd_tfe, "rdd-tse": rdd_tse, "at": at, "fitnet": fitnet, "ifvd": ifvd, "cwd": cwd,
+          "dsd": dsd, "dist": dist, "skd.pa": skd_pa,
+          "cirkd": cirkd}
 
 
 def value_and_gradients(method, tensors, options, dtype=torch.float64):
-    """tensors: numpy arrays. (value, {student tensor: gradient}) as numpy float64."""
-    t = {n: torch.from_numpy(v).long() if n == "labels" else torch.from_numpy(v).to(dtype) for n, v in tensors.items()}
-    student = {n: v.requires_grad_() for n, v in t.items() if n.startswith("student.")}
+    """tensors: numpy arrays. (value, {student tensor or parameter: gradient}) as numpy float64."""
+    t = {n: torch.from_numpy(v).to(dtype) if v.dtype in (np.float32, np.float16) else torch.from_numpy(v).long() for n, v in tensors.items()}
+    wanted = {n: v.requires_grad_() for n, v in t.items() if n.startswith("student.") or n.endswith((".weight", ".bias"))}
     loss = LOSSES[method](t, **options)
-    grads = torch.autograd.grad(loss, list(student.values()), allow_unused=True)
-    return loss.item(), {n: (torch.zeros_like(v) if g is None else g).double().numpy() for (n, v), g in zip(student.items(), grads)}
+    grads = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
+    return loss.item(), {n: (torch.zeros_like(v) if g is None else g).double().numpy() for (n, v), g in zip(wanted.items(), grads)}

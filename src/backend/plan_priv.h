@@ -9,7 +9,7 @@
 #include "backend/plan.h"
 
 typedef int ValueId;                         /* index into plan->values; 0 is no value */
-enum { STEP_IO_MAX = 12, GRAD_MAX = 8 };
+enum { STEP_IO_MAX = 12, GRAD_MAX = 16 };    /* a layer that every loss reads */
 
 typedef enum {
     VALUE_ARENA,                             /* lives between its first write and its last read */

@@ -24,7 +24,8 @@ typedef enum {
 typedef struct { int64_t steps; double seconds; } OptEvery;
 enum { OPT_RESUME = 1,               /* a resumed run may change it: cannot change the result */
        OPT_AUTO = 2,                 /* "auto" or "none" may be given: zero */
-       OPT_REQUIRED = 4 };
+       OPT_REQUIRED = 4,
+       OPT_TERM_WEIGHT = 8 };        /* weighs a part of a loss term: `retort loss`, where no weight applies, takes 1 */
 typedef struct Option {
     const char *name;                /* "train.lr", or "tau" within a method's table */
     OptType     type;

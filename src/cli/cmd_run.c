@@ -61,7 +61,6 @@ static Node add_loss(OpenModel *m, Node *label_node) {
     *label_node = net_input(m->net, "labels", DT_I32, SHAPE(1, NOMINAL, NOMINAL));
     KdSite site = {.logits = m->nodes.logits,
                    .aux = m->nodes.aux,
-                   .features = m->nodes.features,
                    .labels = *label_node};
     Node loss = ce->build(m->net, &site, opt);
     free(opt);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include "base/parallel.h"
 #include "distill/fullres_priv.h"
+#include "distill/pair.h"
 
 typedef struct KdOptions { double tau; int mask; } KdOptions;
 typedef struct KdAttr { double tau; bool valid; } KdAttr;
@@ -29,35 +30,20 @@ static Err infer(const OpSite *s, Shape *dst) {              /* student, teacher
     *dst = (Shape){0};
     return OK;
 }
-static int64_t pixels_of(Shape s) { return s.d[2] * s.d[3]; }
-static size_t saved_bytes(const OpSite *s, Shape dst) { return sizeof(float) * (size_t)shape_count(s->src[0]); }
 static size_t scratch_bytes(const OpSite *s, Shape dst) {    /* sums of chunks, then the mask */
     Shape x = s->src[0];
-    return sizeof(double) * (size_t)(x.d[0] * kl_chunks(pixels_of(x))) + sizeof(float) * (size_t)(x.d[0] * pixels_of(x));
-}
-static int64_t label_pos(int64_t i, int64_t n_low, int64_t n_full) {
-    return n_low > 1 ? (int64_t)rint((double)(i * (n_full - 1)) / (double)(n_low - 1)) : 0;
-}
-/* mask: N x h x w of 0 or 1; returns how many are 1. */
-static int64_t fill_mask(const int32_t *labels, Shape y, Shape x, float *mask) {
-    int64_t count = 0;
-    for (int64_t i = 0; i < x.d[0] * pixels_of(x); i++) {
-        int64_t n = i / pixels_of(x), r = i / x.d[3] % x.d[2], c = i % x.d[3];
-        int32_t label = labels[(n * y.d[1] + label_pos(r, x.d[2], y.d[1])) * y.d[2] + label_pos(c, x.d[3], y.d[2])];
-        mask[i] = label >= 0, count += label >= 0;
-    }
-    return count;
+    return sizeof(double) * (size_t)(x.d[0] * kl_chunks(grid_count(x))) + sizeof(float) * (size_t)(x.d[0] * grid_count(x));
 }
 static void kl_item(void *arg, int64_t i) { fr_kernels()->kl_item(arg, i); }
 
 static void run(const OpCall *c, bool fast) {
     const KdAttr *a = c->attr;
     Shape x = c->src_shape[0];
-    int64_t items = x.d[0] * kl_chunks(pixels_of(x)), count = x.d[0] * pixels_of(x);
-    FrKl kl = {.p = c->src[1], .q = c->src[0], .n = (int)x.d[0], .k = (int)x.d[1], .pixels = pixels_of(x),
+    int64_t items = x.d[0] * kl_chunks(grid_count(x)), count = x.d[0] * grid_count(x);
+    FrKl kl = {.p = c->src[1], .q = c->src[0], .n = (int)x.d[0], .k = (int)x.d[1], .pixels = grid_count(x),
                .scale = (float)(1.0 / a->tau), .dq = c->saved, .sum = c->scratch};
     float *mask = (float *)(kl.sum + items);
-    if (a->valid) count = fill_mask(c->src[2], c->src_shape[2], x, mask), kl.weight = mask;
+    if (a->valid) count = pair_mask(c, x.d[2], x.d[3], mask), kl.weight = mask;
     kl.coef = count ? (float)(a->tau / (double)count) : 0.0f;
     if (fast) parallel_for(items, kl_item, &kl);
     else fr_ref_kl(&kl);
@@ -67,13 +53,8 @@ static void run(const OpCall *c, bool fast) {
 }
 static void forward(const OpCall *c) { run(c, false); }
 static void fast_forward(const OpCall *c) { run(c, true); }
-static void backward(const OpCall *c) {                      /* dstudent += ddst * saved */
-    const float *g = c->saved;
-    float *d = c->dsrc[0], scale = c->ddst[0];
-    for (int64_t i = 0; d && i < shape_count(c->src_shape[0]); i++) d[i] += scale * g[i];
-}
-static const OpDef op_kd = {.name = "kd", .infer = infer, .saved_bytes = saved_bytes, .scratch_bytes = scratch_bytes,
-                            .forward = forward, .backward = backward, .fast_forward = fast_forward, .fast_backward = backward};
+static const OpDef op_kd = {.name = "kd", .infer = infer, .saved_bytes = pair_saved_bytes, .scratch_bytes = scratch_bytes,
+                            .forward = forward, .backward = pair_backward, .fast_forward = fast_forward, .fast_backward = pair_backward};
 
 static Node build(Net *n, const KdSite *s, const void *opt) {
     const KdOptions *o = opt;

@@ -9,20 +9,41 @@
 #include "nn/nn.h"
 
 typedef struct KdSite {              /* what a method may use; NO_NODE where absent */
-    Node logits, aux, features;      /* student's, N x K x h x w */
-    Node t_logits, t_aux, t_features;/* teacher's: inputs of the student's net, constant */
+    Node logits, aux;                /* student's, N x K x h x w */
+    Node t_logits, t_aux;            /* teacher's: inputs of the student's net, constant */
     Node t_flip;                     /* teacher's logits of the mirrored image, mirrored back (rdd, tfe=flip) */
     Node labels;                     /* i32 N x H x W, -1 = ignore */
     Node stage;                      /* f32 [2]: weights of the TFE and the TSE stage, set per step by the trainer */
     int  only;                       /* KD_TFE or KD_TSE: rdd's other stage will never run; 0: both may */
+    int  classes;                    /* labels are below this */
+    bool adapters;                   /* a 1x1 convolution on the student's features even where channels agree */
+    /* Any layer by name: logits, aux, features, mid, or one that `retort info` prints. The teacher's are constant
+     * inputs of the student's net. Fails the net, naming the nearest, when there is no such layer. */
+    Node (*tap)(const struct KdSite *, Net *student, bool teacher, const char *name);
+    void *owner;                     /* tap's own */
+    struct KdSide *side;             /* out: zeroed before build; see below */
 } KdSite;
 enum { KD_TFE = 1, KD_TSE };
 enum { KD_LOGITS = 1, KD_FEATURES = 2, KD_LABELS = 4, KD_AUX = 8 };
+
+/* A network beside the student's that a method trains on its own loss, by Adam (a discriminator). After each update
+ * of the student its inputs are bound to values of the student's net, it steps, and its parameters are copied to
+ * those of the student's net called PREFIX.NAME, which are frozen there. */
+enum { SIDE_INPUTS_MAX = 4 };
+typedef struct KdSide {
+    Net  *net;                       /* NULL: none. The caller closes it, and finishes it first */
+    Node  from[SIDE_INPUTS_MAX], to[SIDE_INPUTS_MAX], loss;
+    int   n;
+    double lr, beta1, beta2;
+    const char *prefix;              /* whole, scopes included; lives in the student's arena */
+    Tensor *m, *v, *count;           /* Adam's moments and steps: states of the student's net */
+} KdSide;
 
 typedef struct KdMethod {
     const char   *name;              /* in distill.losses / distill.task, and of the file */
     const char   *cite;              /* paper and equation number */
     double        weight;            /* default weight of the term */
+    double      (*weight_of)(const void *opt);   /* the same where it depends on the options; NULL: weight */
     bool          task;              /* a task loss (ce, ohem, rdd), chosen by distill.task */
     unsigned      taps;              /* what it needs from both nets */
     const Option *options;           /* of the opt struct; ends with {0} */
@@ -36,5 +57,7 @@ typedef struct KdMethod {
 #include "distill/methods.def"
 #undef METHOD
 const KdMethod *method_find(const char *name);
+/* Defaults, with the parts of a term weighing 1: the bare formula. */
+void method_bare_options(const KdMethod *m, void *opt, Arena *a);
 int method_names(const char **out, int max);
 #endif

@@ -60,7 +60,12 @@ static Node build(Net *n, const KdSite *s, const void *opt) {
                      .fraction = o->fraction, .count = o->count ? o->count : compat ? COMPAT_KEPT : 0, .compat = compat};
     const char *weights = compat && !listed && K == COMPAT_CLASSES ? cityscapes_weights : o->class_weights;
     a.class_weight = fullres_class_weights(n, "rdd", weights, K);
-    return fullres_add(n, &op_rdd, s, &a, true);
+    KdSite site = *s;                    /* TFE compares the teacher's two heads position by position */
+    if (s->t_aux.id && !n->err) {
+        const Shape main = net_shape(n, s->t_logits), aux = net_shape(n, s->t_aux);
+        if (main.d[2] != aux.d[2] || main.d[3] != aux.d[3]) site.t_aux = nn_resize_like(n, s->t_aux, s->t_logits, true);
+    }
+    return fullres_add(n, &op_rdd, &site, &a, true);
 }
 const KdMethod kd_rdd = {.name = "rdd", .cite = "Relative Difficulty Distillation, arXiv 2407.03719", .weight = 1, .task = true,
                          .taps = KD_LOGITS | KD_AUX | KD_LABELS, .options = options, .option_bytes = sizeof(RddOptions),

@@ -69,6 +69,8 @@ void net_close(Net *n) {
     index_close(n->param_names);
     block_free(n->values);
     block_free(n->grads);
+    for (int i = 0; i < n->n_states; i++) block_free(n->states[i]->data);
+    free(n->states);
     free(n->nodes);
     free(n->params);
     arena_close(n->arena);
@@ -162,6 +164,17 @@ int net_param(Net *n, const char *name, ParamKind kind, Shape shape, int fan_in,
         net_fail(n, E(EXIT_MODEL, 0), "parameter %s is declared twice", p->name);
     index_set(n->param_names, p->name, n->n_params);
     return n->n_params++;
+}
+Tensor *net_state(Net *n, const char *name, Dtype t, Shape shape) {
+    size_t bytes;
+    if (n->err) return NULL;
+    Tensor *x = arena_alloc(n->arena, sizeof *x);
+    *x = (Tensor){.name = scoped(n, name), .dtype = t, .shape = shape};
+    CHECK(shape_bytes(shape, t, &bytes));
+    Err rc = block_alloc(&x->data, bytes ? bytes : 1, x->name);
+    if (rc) return net_fail(n, rc, "%s", err_text()), NULL;
+    GROW(n->states, n->n_states, n->cap_states);
+    return n->states[n->n_states++] = x;
 }
 void net_init_rule(Net *n, bool fan_out) { n->fan_out_init = fan_out; }
 void net_alias(Net *n, Node x, const char *name) {

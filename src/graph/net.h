@@ -48,6 +48,7 @@ struct Net {
     Arena    *arena;
     NetNode  *nodes;  int n_nodes, cap_nodes;       /* nodes[0] is no node */
     NetParam *params; int n_params, cap_params;     /* in state_dict order */
+    Tensor  **states; int n_states, cap_states;     /* what methods remember between steps; see net_state */
     float    *values, *grads; int64_t n_values, n_trainable;   /* trainable ones come first in the block */
     uint64_t  version;               /* bumped whenever a parameter changes: plans refresh their copies */
     Err       err; char *err_msg;    /* sticky builder failure */
@@ -77,6 +78,9 @@ Node net_add(Net *n, const OpDef *op, const char *name, const void *attr, size_t
              const Node *src, int n_src, const int *param, int n_param);
 /* Declare a parameter under the present scope ("conv1" + ".weight"); returns its index. */
 int  net_param(Net *n, const char *name, ParamKind kind, Shape shape, int fan_in, int fan_out);
+/* Memory that outlives a step and is no parameter (a queue of features, an optimiser's moments): zeroed, at one
+ * address as long as the net lives, saved in checkpoints as state/NAME. Returns NULL after a failure. */
+Tensor *net_state(Net *n, const char *name, Dtype t, Shape shape);
 void net_init_rule(Net *n, bool fan_out);            /* rule for the convolutions declared from here on */
 /* Allocates the blocks; returns a sticky failure if any. Each parameter starts on 64 bytes, gaps are 0
  * in both blocks. More nodes and parameters may follow (distillation adapters): call it again, values stay. */

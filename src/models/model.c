@@ -108,6 +108,7 @@ static void build(Net *n, const ModelDef *m, Node x, const ModelOptions *o, Mode
     const int stride = o->output_stride ? o->output_stride : m->head->output_stride;
     const Backbone b = m->backbone->build(n, x, m->backbone->variant, o, stride);
     m->head->build(n, &b, m->head->width[(m->backbone->traits & WIDE_HEADS) != 0], o->classes, out);
+    nn_tap(n, b.aux, "mid");
     if (o->aux) out->aux = fcn_block(n, b.aux, "auxlayer", o->classes, NULL);
 }
 /* ---- other taps and classes ----------------------------------------------------------------------- */

@@ -1,7 +1,8 @@
 /* checkpoint.c - RUN/checkpoints/step-N.safetensors: everything a run needs to go on, in one file.
  *
  * Tensors: weights and running statistics under their own names, optimiser state under optim/
- * (AdamW's second moment under optim/sq/), averages under ema/. The rest is in the metadata: there
+ * (AdamW's second moment under optim/sq/), averages under ema/, what loss terms own and remember
+ * (adapters, queues) under state/. The rest is in the metadata: there
  * is nothing after the tensors and nothing beside the file. The writer (st_write) is durable,
  * stores a digest per tensor and reads the file back before it gets its name; older files go only
  * after that, and two always stay.
@@ -149,6 +150,11 @@ typedef struct Wanted {
     int n, cap;
 } Wanted;
 
+/* Parameters that loss terms added: adapters, a discriminator. Files of weights alone are without. */
+static bool of_losses(const NetParam *p) {
+    return str_starts(p->name, "loss.");
+}
+
 static void want(Wanted *w, const char *prefix, const NetParam *p, void *data, Dtype t) {
     GROW(w->t, w->n, w->cap);
     w->t[w->n++] = (Tensor){.name = *prefix ? arena_printf(w->a, "%s%s", prefix, p->name) : p->name,
@@ -161,8 +167,15 @@ static void want(Wanted *w, const char *prefix, const NetParam *p, void *data, D
 static void list_tensors(Wanted *w, Net *n, const Optimizer *o) {
     for (int k = 0; k < n->n_params; k++) {
         NetParam *p = &n->params[k];
-        if (p->kind == PARAM_COUNT) want(w, "", p, &p->count, DT_I64);
-        else want(w, "", p, p->data, DT_F32);
+        const char *prefix = of_losses(p) ? "state/" : "";
+        if (!o && of_losses(p)) continue;
+        if (p->kind == PARAM_COUNT) want(w, prefix, p, &p->count, DT_I64);
+        else want(w, prefix, p, p->data, DT_F32);
+    }
+    for (int k = 0; o && k < n->n_states; k++) {
+        GROW(w->t, w->n, w->cap);
+        w->t[w->n] = *n->states[k];
+        w->t[w->n++].name = arena_printf(w->a, "state/%s", n->states[k]->name);
     }
     for (int k = 0; o && k < n->n_params; k++) {
         NetParam *p = &n->params[k];

@@ -194,8 +194,8 @@ static Err distill_set(Walk *w, const char *path, YNode *y, bool *done) {
                 TRY(assign(w, arena_printf(c->arena, "distill.task.%s", y->key[i]), y->item[i]));
         return OK;
     }
-    const char *rest = path + 8, *dot = strchr(rest, '.');
-    if (y->kind != Y_MAP && dot) {
+    const char *rest = path + 8;                     /* a method's name may hold a dot: skd.pa */
+    for (const char *dot = strchr(rest, '.'); y->kind != Y_MAP && dot; dot = strchr(dot + 1, '.')) {
         char *method = arena_printf(c->arena, "%.*s", (int)(dot - rest), rest);
         if (method_find(method)) return override_add(c, rest, y);
     }

@@ -55,9 +55,11 @@ static Err resolve_term(Config *c, const TermSource *src, const char *prefix, bo
     t->weight = t->method->weight;
     t->opt = arena_alloc(c->arena, t->method->option_bytes + 1);
     if (t->method->options) option_defaults(t->method->options, t->opt, c->arena);
+    bool weighed = false;
     for (int i = 0; i < src->n; i++) {
         const TermOption *o = &src->option[i];
         if (!strcmp(o->name, "weight")) {
+            weighed = true;
             if (!parse_f64(o->value, &t->weight) || !isfinite(t->weight))
                 return err_set(E(2, 76), "%s: %sweight=%s is no number", o->where, prefix, o->value);
             continue;
@@ -65,6 +67,7 @@ static Err resolve_term(Config *c, const TermSource *src, const char *prefix, bo
         if (!option_find(t->method->options, o->name)) return unknown_option(t->method, prefix, o);
         TRY(option_set(t->method->options, t->opt, c->arena, prefix, o->name, o->value, o->where));
     }
+    if (!weighed && t->method->weight_of) t->weight = t->method->weight_of(t->opt);
     return OK;
 }
 

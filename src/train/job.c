@@ -11,30 +11,28 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "train/trainer_priv.h"
+#include "train/side.h"
 
-enum { FLIP = 3, N_TAPS = 4 }; /* flip: the logits of the mirrored images, mirrored back */
-static const char *const tap_names[N_TAPS] = {"logits", "aux", "features", "flip"};
+enum { TAUGHT_MAX = 32, OUTPUTS_MAX = 64 };
+typedef struct Taught { Node from, to; } Taught;   /* a value of the teacher, an input of the student's net */
 struct Job {
     const Config *c;
     Arena *arena;
     Net *student, *teacher;
     ModelNodes sn, tn;
-    Node taught[N_TAPS]; /* inputs of the student's net; NO_NODE where unused */
+    Taught taught[TAUGHT_MAX];
+    int n_taught;
+    Node flip; /* input: the teacher's logits of the mirrored images; NO_NODE: nothing reads it */
     Node labels, stage, term[1 + LOSSES_MAX], total;
+    Side side[1 + LOSSES_MAX];
     Plan *splan, *tplan;
     float stage_value[2];
-    float *flip;                   /* values of taught[FLIP] */
-    uint8_t *mirrored;             /* images, and their rectangles */
+    uint8_t *mirrored; /* images and rectangles, and the logits put right again */
     int32_t *mirrored_rects;
+    float *flipped;
     Digest teacher_digest;
     bool has_digest;
 };
-
-static Node tap_of(const ModelNodes *m, int i) {
-    const Node tap[N_TAPS] = {m->logits, m->aux, m->features, m->logits};
-    return tap[i];
-}
 
 /* ---- classes -------------------------------------------------------------------------------- */
 
@@ -98,17 +96,41 @@ static Err open_nets(Job *j, int classes, int h, int w) {
     return OK;
 }
 
+/* The input of the student's net that shows x of the teacher. */
+static Node taught_input(Job *j, Node x, const char *name) {
+    for (int i = 0; i < j->n_taught; i++)
+        if (j->taught[i].from.id == x.id) return j->taught[i].to;
+    if (j->n_taught == TAUGHT_MAX)
+        return net_fail(j->student, E(2, 0), "more than %d layers of the teacher are compared", TAUGHT_MAX), NO_NODE;
+    const Node to = net_input(j->student, arena_printf(j->arena, "teacher.%s", name), DT_F32, net_shape(j->teacher, x));
+    j->taught[j->n_taught++] = (Taught){x, to};
+    return to;
+}
+
+/* KdSite.tap: a layer of either network by its name. */
+static Node find_layer(const KdSite *s, Net *student, bool teacher, const char *name) {
+    Job *j = s->owner;
+    const Net *n = teacher ? j->teacher : student;
+    if (student->err) return NO_NODE;
+    if (!n) return net_fail(student, E(2, 0), "there is no teacher; set teacher.model, or take this term out of distill.losses"), NO_NODE;
+    const Node x = net_find(n, name);
+    if (x.id) return teacher ? taught_input(j, x, name) : x;
+    const char **names = arena_alloc(j->arena, (size_t)n->n_nodes * sizeof *names);
+    for (int i = 1; i < n->n_nodes; i++) names[i - 1] = n->nodes[i].name;
+    const char *near = str_nearest(name, names, n->n_nodes - 1);
+    net_fail(student, E(2, 0), "the %s has no layer %s; %s%s%s", teacher ? "teacher" : "student", name, near ? "did you mean " : "retort info lists them", near ? near : "", near ? "?" : "");
+    return NO_NODE;
+}
+
 static void add_inputs(Job *j, int h, int w) {
     Net *n = j->student;
-    int64_t batch = net_shape(n, j->sn.image).d[0];
+    const int64_t batch = net_shape(n, j->sn.image).d[0];
     j->labels = net_input(n, "labels", DT_I32, SHAPE(batch, h, w));
     j->stage = net_input(n, "stage", DT_F32, SHAPE(2));
-    for (int i = 0; j->teacher && i < N_TAPS; i++) {
-        Node x = tap_of(&j->tn, i);
-        char name[32];
-        snprintf(name, sizeof name, "teacher.%s", tap_names[i]);
-        if (x.id) j->taught[i] = net_input(n, name, DT_F32, net_shape(j->teacher, x));
-    }
+    if (!j->teacher) return;
+    taught_input(j, j->tn.logits, "logits");
+    if (j->tn.aux.id) taught_input(j, j->tn.aux, "aux");
+    j->flip = net_input(n, "teacher.flip", DT_F32, net_shape(j->teacher, j->tn.logits));
 }
 
 /* Parameters that a method added (adapters) start at random, as the net's own do. */
@@ -120,46 +142,40 @@ static Err init_added(Job *j, int first) {
     return OK;
 }
 
-/* The teacher's logits or aux as the loss terms take them: on the grid of the student's logits. */
-static Node lined_up(Job *j, Node taught) {
+static Node add_term(Job *j, int i, KdSite *site) {
+    const LossTerm *t = i ? &j->c->losses[i - 1] : &j->c->task;
     Net *n = j->student;
-    if (!taught.id) return NO_NODE;
-    Shape s = net_shape(n, j->sn.logits), t = net_shape(n, taught);
-    if (s.d[2] == t.d[2] && s.d[3] == t.d[3]) return taught;
-    return nn_resize_like(n, taught, j->sn.logits, true);
+    char scope[40];
+    snprintf(scope, sizeof scope, "%s", t->label);
+    for (char *p = scope; *p; p++)
+        if (*p == '.') *p = '_';
+    net_enter(n, "loss"), net_enter(n, scope);
+    site->side = &j->side[i].side;
+    const Node term = t->method->build(n, site, t->opt);
+    net_leave(n), net_leave(n);
+    return term;
 }
 
 static Err add_losses(Job *j) {
     const Config *c = j->c;
     Net *n = j->student;
-    net_enter(n, "teacher");
-    const Node t_logits = lined_up(j, j->taught[0]), t_aux = lined_up(j, j->taught[1]);
-    const Node t_flip = lined_up(j, j->taught[FLIP]);
-    net_leave(n);
     KdSite site = {.logits = j->sn.logits,
                    .aux = j->sn.aux,
-                   .features = j->sn.features,
-                   .t_logits = t_logits,
-                   .t_aux = t_aux,
-                   .t_features = j->taught[2],
-                   .t_flip = t_flip,
+                   .t_flip = j->flip,
                    .labels = j->labels,
-                   .stage = j->stage};
-    float weight[1 + LOSSES_MAX];
+                   .stage = j->stage,
+                   .classes = (int)net_shape(n, j->sn.logits).d[1],
+                   .tap = find_layer,
+                   .owner = j};
+    if (j->teacher) site.t_logits = taught_input(j, j->tn.logits, "logits");
+    if (j->teacher && j->tn.aux.id) site.t_aux = taught_input(j, j->tn.aux, "aux");
     const int first = n->n_params;
     for (int i = 0; i <= c->n_losses; i++) {
-        const LossTerm *t = i ? &c->losses[i - 1] : &c->task;
-        net_enter(n, "loss");
-        char scope[40];
-        snprintf(scope, sizeof scope, "%s", t->label);
-        for (char *p = scope; *p; p++)
-            if (*p == '.') *p = '_';
-        net_enter(n, scope);
-        j->term[i] = t->method->build(n, &site, t->opt);
-        net_leave(n), net_leave(n);
-        weight[i] = (float)t->weight;
+        const float weight = (float)(i ? c->losses[i - 1].weight : c->task.weight);
+        j->term[i] = add_term(j, i, &site);
+        j->total = i ? nn_weighted_sum(n, (Node[]){j->total, j->term[i]}, (float[]){1, weight}, 2)
+                     : nn_weighted_sum(n, j->term, &weight, 1);
     }
-    j->total = nn_weighted_sum(n, j->term, weight, 1 + c->n_losses);
     if (n->err) return err_set(n->err, "%s", n->err_msg);
     return init_added(j, first);
 }
@@ -174,38 +190,50 @@ static bool is_read(const Job *j, Node x) {
     return false;
 }
 
+/* What no term reads is forgotten. */
+static void forget_unread(Job *j) {
+    int n = 0;
+    for (int i = 0; i < j->n_taught; i++)
+        if (is_read(j, j->taught[i].to)) j->taught[n++] = j->taught[i];
+    j->n_taught = n;
+    if (j->flip.id && !is_read(j, j->flip)) j->flip = NO_NODE;
+}
+
 static Err make_teacher_plan(Job *j, int batch, int h, int w) {
-    Node out[N_TAPS], in[] = {j->tn.image, j->tn.rects};
+    Node out[TAUGHT_MAX + 1], in[] = {j->tn.image, j->tn.rects};
     Shape shapes[] = {SHAPE(batch, h, w, 3), SHAPE(batch, 4)};
     int n = 0;
-    for (int i = 0; i < N_TAPS; i++) {
-        if (j->taught[i].id && !is_read(j, j->taught[i])) j->taught[i] = NO_NODE;
-        if (j->taught[i].id) out[n++] = tap_of(&j->tn, i);
-    }
+    forget_unread(j);
+    for (int i = 0; i < j->n_taught; i++) out[n++] = j->taught[i].from;
+    if (j->flip.id) out[n++] = j->tn.logits;
     if (!n) {
         log_warn("no loss term reads the teacher; it is not run");
         return OK;
     }
-    PlanSpec spec = {.precision = j->c->teacher_precision,
-                     .outputs = out,
-                     .n_outputs = n,
-                     .inputs = in,
-                     .input_shapes = shapes,
-                     .n_inputs = 2};
-    return plan_make(j->teacher, &spec, &j->tplan);
+    PlanSpec spec = {
+        .precision = j->c->teacher_precision, .outputs = out, .n_outputs = n, .inputs = in, .input_shapes = shapes, .n_inputs = 2};
+    TRY(plan_make(j->teacher, &spec, &j->tplan));
+    if (!j->flip.id) return OK;
+    const size_t pixels = (size_t)batch * (size_t)h * (size_t)w;
+    j->mirrored = xcalloc(pixels, 3), j->mirrored_rects = xcalloc((size_t)batch, 4 * sizeof(int32_t));
+    j->flipped = xcalloc((size_t)shape_count(plan_shape(j->tplan, j->tn.logits)), sizeof(float));
+    return OK;
 }
 
 static Err make_student_plan(Job *j, int batch, int h, int w) {
-    Node in[4 + N_TAPS] = {j->sn.image, j->sn.rects, j->labels}, out[2 + LOSSES_MAX];
-    Shape shapes[4 + N_TAPS] = {SHAPE(batch, h, w, 3), SHAPE(batch, 4), SHAPE(batch, h, w)};
+    Node in[4 + TAUGHT_MAX] = {j->sn.image, j->sn.rects, j->labels}, out[OUTPUTS_MAX];
+    Shape shapes[4 + TAUGHT_MAX] = {SHAPE(batch, h, w, 3), SHAPE(batch, 4), SHAPE(batch, h, w)};
     int n_in = 3, n_out = 0;
-    for (int i = 0; i < N_TAPS; i++) {
-        if (!j->taught[i].id) continue;
-        in[n_in] = j->taught[i];
-        shapes[n_in++] = plan_shape(j->tplan, tap_of(&j->tn, i));
+    for (int i = 0; i < j->n_taught; i++) {
+        in[n_in] = j->taught[i].to;
+        shapes[n_in++] = plan_shape(j->tplan, j->taught[i].from);
     }
+    if (j->flip.id) in[n_in] = j->flip, shapes[n_in++] = plan_shape(j->tplan, j->tn.logits);
     out[n_out++] = j->total;
-    for (int i = 0; i <= j->c->n_losses; i++) out[n_out++] = j->term[i];
+    for (int i = 0; i <= j->c->n_losses; i++) {
+        out[n_out++] = j->term[i];
+        for (int k = 0; k < j->side[i].side.n; k++) out[n_out++] = j->side[i].side.from[k];
+    }
     PlanSpec spec = {.training = true,
                      .precision = j->c->precision,
                      .loss = j->total,
@@ -214,7 +242,10 @@ static Err make_student_plan(Job *j, int batch, int h, int w) {
                      .inputs = in,
                      .input_shapes = shapes,
                      .n_inputs = n_in};
-    return plan_make(j->student, &spec, &j->splan);
+    TRY(plan_make(j->student, &spec, &j->splan));
+    for (int i = 0; i <= j->c->n_losses; i++)
+        if (j->side[i].side.net) TRY(side_open(&j->side[i], j->splan));
+    return OK;
 }
 
 static Err open_parts(Job *j, int batch, int h, int w, const Dataset *d) {
@@ -246,6 +277,8 @@ Err job_open(const Config *c, int batch, int h, int w, const Dataset *d, Job **o
 
 void job_close(Job *j) {
     if (!j) return;
+    for (int i = 0; i <= LOSSES_MAX; i++) side_close(&j->side[i]);
+    free(j->mirrored), free(j->mirrored_rects), free(j->flipped);
     if (j->splan) plan_close(j->splan);
     if (j->tplan) plan_close(j->tplan);
     net_close(j->student);
@@ -275,45 +308,38 @@ const char *job_teacher_digest(const Job *j) {
 
 /* ---- one micro-batch ------------------------------------------------------------------------ */
 
-/* Rows of `width` items of `bytes` each, every row from its end. */
-static void mirror_rows(void *dst, const void *src, int64_t rows, int64_t width, size_t bytes) {
-    for (int64_t y = 0; y < rows; y++)
-        for (int64_t x = 0; x < width; x++)
-            memcpy((char *)dst + (size_t)(y * width + x) * bytes,
-                   (const char *)src + (size_t)(y * width + width - 1 - x) * bytes, bytes);
+static void mirror_row(uint8_t *dst, const uint8_t *src, int64_t w) {
+    for (int64_t x = 0; x < w; x++) memcpy(dst + 3 * x, src + 3 * (w - 1 - x), 3);
 }
-static void run_plan(Job *j, const uint8_t *images, const int32_t *rects, const OpRun *run) {
-    plan_bind(j->tplan, j->tn.image, images);
-    plan_bind(j->tplan, j->tn.rects, rects);
-    plan_run(j->tplan, run, false);
-}
+
+/* The teacher on the mirrored images; its logits, mirrored back, wait in j->flipped. */
 static void run_mirrored(Job *j, const Batch *b, const OpRun *run) {
-    const Shape s = plan_shape(j->tplan, j->tn.logits);
-    const size_t pixels = (size_t)b->n * (size_t)b->h * (size_t)b->w;
-    if (!j->flip) {
-        j->mirrored = arena_alloc(j->arena, 3 * pixels);
-        j->mirrored_rects = arena_alloc(j->arena, 4 * (size_t)b->n * sizeof *b->rects);
-        j->flip = arena_alloc(j->arena, (size_t)shape_count(s) * sizeof *j->flip);
-    }
-    mirror_rows(j->mirrored, b->images, (int64_t)b->n * b->h, b->w, 3);
-    memcpy(j->mirrored_rects, b->rects, 4 * (size_t)b->n * sizeof *b->rects);
-    for (int i = 0; i < b->n; i++) {
+    const Shape images = plan_shape(j->tplan, j->tn.image), logits = plan_shape(j->tplan, j->tn.logits);
+    const int64_t W = images.d[2], w = logits.d[3];
+    for (int64_t row = 0; row < images.d[0] * images.d[1]; row++)
+        mirror_row(j->mirrored + 3 * row * W, b->images + 3 * row * W, W);
+    memcpy(j->mirrored_rects, b->rects, (size_t)images.d[0] * 4 * sizeof(int32_t));
+    for (int64_t i = 0; i < images.d[0]; i++) {
         int32_t *r = j->mirrored_rects + 4 * i;
-        r[0] = b->w - r[0] - r[2];
+        r[0] = (int32_t)W - r[0] - r[2];
     }
-    run_plan(j, j->mirrored, j->mirrored_rects, run);
-    mirror_rows(j->flip, plan_value(j->tplan, j->tn.logits), s.d[0] * s.d[1] * s.d[2], s.d[3],
-                sizeof *j->flip);
+    plan_bind(j->tplan, j->tn.image, j->mirrored);
+    plan_bind(j->tplan, j->tn.rects, j->mirrored_rects);
+    plan_run(j->tplan, run, false);
+    const float *out = plan_value(j->tplan, j->tn.logits);
+    for (int64_t i = 0; i < shape_count(logits); i++) j->flipped[i] = out[i - i % w + w - 1 - i % w];
+    plan_bind(j->splan, j->flip, j->flipped);
 }
+
 static void run_teacher(Job *j, const Batch *b, const OpRun *run) {
     OpRun quiet = *run;
     quiet.training = false;
-    if (j->taught[FLIP].id) run_mirrored(j, b, &quiet);
-    run_plan(j, b->images, b->rects, &quiet);
-    for (int i = 0; i < N_TAPS; i++)
-        if (j->taught[i].id)
-            plan_bind(j->splan, j->taught[i],
-                      i == FLIP ? j->flip : plan_value(j->tplan, tap_of(&j->tn, i)));
+    if (j->flip.id) run_mirrored(j, b, &quiet);
+    plan_bind(j->tplan, j->tn.image, b->images);
+    plan_bind(j->tplan, j->tn.rects, b->rects);
+    if (j->n_taught) plan_run(j->tplan, &quiet, false);
+    for (int i = 0; i < j->n_taught; i++)
+        plan_bind(j->splan, j->taught[i].to, plan_value(j->tplan, j->taught[i].from));
 }
 
 static void read_stats(const Job *j, StepResult *out) {
@@ -330,16 +356,33 @@ static void read_stats(const Job *j, StepResult *out) {
     }
 }
 
-/* Kernels cannot fail: what a term met that its formula does not allow is told here, after the run.
- */
-static Err check_terms(const Job *j) {
+/* Kernels cannot fail: what a term met that its formula does not allow is told here, after the run;
+ * then side networks take what they need of it. */
+static Err after_run(Job *j, const OpRun *run, bool accumulate) {
     const Config *c = j->c;
     for (int i = 0; i <= c->n_losses; i++) {
         const KdMethod *m = i ? c->losses[i - 1].method : c->task.method;
-        const void *saved = m->check ? plan_saved(j->splan, j->term[i]) : NULL;
-        if (saved) TRY(m->check(saved));
+        const void *saved = plan_saved(j->splan, j->term[i]);
+        if (saved && m->check) TRY(m->check(saved));
     }
+    for (int i = 0; i <= c->n_losses; i++)
+        if (j->side[i].plan) side_run(&j->side[i], j->student, j->splan, run, accumulate);
     return OK;
+}
+
+void job_update(Job *j) {
+    for (int i = 0; i <= j->c->n_losses; i++)
+        if (j->side[i].plan) side_step(&j->side[i], j->student, j->c->accumulate);
+}
+
+void job_forget(Job *j) {
+    Net *n = j->student;
+    for (int i = 0; i < n->n_states; i++) {
+        size_t bytes;
+        CHECK(shape_bytes(n->states[i]->shape, n->states[i]->dtype, &bytes));
+        memset(n->states[i]->data, 0, bytes);
+    }
+    for (int i = 0; i <= j->c->n_losses; i++) j->side[i].loaded = false;
 }
 
 Err job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool accumulate,
@@ -361,5 +404,5 @@ Err job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool a
     out->task = *plan_value(j->splan, j->term[0]);
     for (int i = 0; i < j->c->n_losses; i++) out->terms[i] = *plan_value(j->splan, j->term[1 + i]);
     read_stats(j, out);
-    return check_terms(j);
+    return after_run(j, &run, accumulate);
 }

@@ -368,6 +368,7 @@ static Err dry_run(Run *r, const Batch *b) {
     memcpy(n->values + n->n_trainable, stats, rest * sizeof *stats);
     for (int k = 0; k < n->n_params; k++) n->params[k].count = counts[k];
     n->version++;
+    job_forget(r->job);
     free(stats), free(counts);
     r->dry = true;
     return rc;
@@ -395,6 +396,7 @@ static Err micro_batch(Run *r, const float stage[2], bool accumulate, StepResult
         sum->grad_norm = optimizer_step(r->opt, r->s.step);
         if (isnan(sum->grad_norm))
             rc = not_finite(r, b, c->accumulate * c->batch, &x, "the gradient");
+        else job_update(r->job);
     }
     loader_done(r->loader, b);
     return rc;

@@ -24,6 +24,10 @@ typedef struct StepResult { /* staged: the task loss has stages (rdd) */
  * then. */
 Err job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool accumulate,
              StepResult *out);
+/* After each update of the student: what learns beside it (a discriminator) learns too. */
+void job_update(Job *j);
+/* What terms remember is as it was before the first step; of a dry run. */
+void job_forget(Job *j);
 
 typedef struct TrainHooks { /* called at report.every and at the end; failures only warn */
     Err (*report)(const char *run_dir, void *arg);

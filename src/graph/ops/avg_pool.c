@@ -4,9 +4,9 @@
 #include "graph/ops/op_util.h"
 
 static int64_t pool_size(int64_t in, int64_t k, int64_t stride, int64_t pad, int64_t extra, bool ceil) {
-    const int64_t room = in + 2 * pad + extra - k;
+    const int64_t room = in + 2 * pad + extra - k + (ceil ? stride - 1 : 0);
     if (room < 0) return 0;
-    int64_t n = (room + (ceil ? stride - 1 : 0)) / stride + 1;
+    int64_t n = room / stride + 1;
     if (ceil && (n - 1) * stride >= in + pad) n--;
     return n;
 }

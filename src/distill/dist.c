@@ -1,0 +1,150 @@
+/* dist.c - distillation from a stronger teacher by correlation (Huang et al., NeurIPS 2022, arXiv 2205.10536, eq. 8-11).
+ *
+ * Probabilities softmax(F / tau) as a matrix of R = N h w rows and K columns;
+ *   inter = 1 - mean over rows of r(student's row, teacher's row), intra the same over columns,
+ *   loss = tau^2 (beta inter + gamma intra), r = sum a b / (|a| |b| + 1e-8), a and b less their means.
+ * F_s, F_t: logits N x K x h x w. mask=valid leaves rows out. The columns run over the whole micro-batch. */
+#include <math.h>
+
+#include "base/parallel.h"
+#include "distill/pair.h"
+#include "distill/rows.h"
+
+typedef struct DistOptions { PairOptions pair; double tau, beta, gamma; } DistOptions;
+typedef struct DistAttr { double tau, beta, gamma; } DistAttr;
+static const Option options[] = {
+    PAIR_OPTIONS(DistOptions, "logits"),
+    {"tau", OPT_F64, offsetof(DistOptions, tau), "1", "", "temperature of both softmaxes", .lo = 1e-3, .hi = 1e3},
+    {"beta", OPT_F64, offsetof(DistOptions, beta), "1", "", "weight of the relation between classes, per position", .lo = 0, .hi = 1e6},
+    {"gamma", OPT_F64, offsetof(DistOptions, gamma), "1", "", "weight of the relation within a class, over positions", .lo = 0, .hi = 1e6},
+    {0}};
+
+enum { CHUNK = 128 };                            /* positions of a work item */
+static const double EPS = 1e-8;
+
+/* r and what its gradient by a is made of: dr/da = along_b b + along_a a. */
+typedef struct Correlation { double r, along_b, along_a; } Correlation;
+static Correlation correlate(double ab, double aa, double bb) {
+    const double size_a = sqrt(aa), size_b = sqrt(bb), whole = size_a * size_b + EPS;
+    return (Correlation){ab / whole, 1 / whole, size_a > 0 ? -ab * size_b / (size_a * whole * whole) : 0};
+}
+
+typedef struct Run {
+    const OpCall *c;
+    const DistAttr *a;
+    int64_t P, chunks, count;
+    int K;
+    float  *s, *t, *mask;                        /* probabilities N x K x P; N x P */
+    double *row_sum, *mean_s, *mean_t;           /* [N * chunks], [K], [K] */
+    Correlation *column;                         /* [K] */
+} Run;
+
+static size_t lay_out(Shape x, void *base, Run *r) {
+    const size_t n = (size_t)shape_count(x), P = (size_t)grid_count(x), K = (size_t)x.d[1], chunks = (P + CHUNK - 1) / CHUNK;
+    char *at = base;
+    *r = (Run){.P = (int64_t)P, .chunks = (int64_t)chunks, .K = (int)K};
+    r->column = (Correlation *)at, at += K * sizeof *r->column;
+    r->mean_s = (double *)at, at += K * sizeof(double);
+    r->mean_t = (double *)at, at += K * sizeof(double);
+    r->row_sum = (double *)at, at += (size_t)x.d[0] * chunks * sizeof(double);
+    r->s = (float *)at, at += n * sizeof(float);
+    r->t = (float *)at, at += n * sizeof(float);
+    r->mask = (float *)at, at += (size_t)x.d[0] * P * sizeof(float);
+    return (size_t)(at - (char *)base);
+}
+static size_t scratch_bytes(const OpSite *s, Shape dst) {
+    Run unused;
+    static char anchor;
+    return lay_out(s->src[0], &anchor, &unused);
+}
+
+/* Item i: a stretch of positions of image *n from *at. */
+static int64_t stretch(const Run *r, int64_t i, int64_t *n, int64_t *at) {
+    *n = i / r->chunks, *at = i % r->chunks * CHUNK;
+    return r->P - *at < CHUNK ? r->P - *at : CHUNK;
+}
+static void softmax_item(void *arg, int64_t i) {
+    const Run *r = arg;
+    int64_t n, at;
+    const int64_t m = stretch(r, i, &n, &at), from = n * r->K * r->P + at;
+    rows()->channel_softmax(r->s + from, (const float *)r->c->src[0] + from, (float)(1 / r->a->tau), r->K, r->P, m);
+    rows()->channel_softmax(r->t + from, (const float *)r->c->src[1] + from, (float)(1 / r->a->tau), r->K, r->P, m);
+}
+static void column_item(void *arg, int64_t k) {
+    Run *r = arg;
+    double sum_s = 0, sum_t = 0, ab = 0, aa = 0, bb = 0;
+    const int64_t images = r->c->src_shape[0].d[0];
+    for (int pass = 0; pass < 2; pass++) {
+        if (pass) r->mean_s[k] = sum_s / (double)r->count, r->mean_t[k] = sum_t / (double)r->count;
+        for (int64_t n = 0; n < images; n++) {
+            const float *s = r->s + (n * r->K + k) * r->P, *t = r->t + (n * r->K + k) * r->P, *mask = r->mask + n * r->P;
+            for (int64_t i = 0; i < r->P; i++) {
+                if (mask[i] == 0) continue;
+                const double a = (double)s[i] - r->mean_s[k] * pass, b = (double)t[i] - r->mean_t[k] * pass;
+                if (!pass) sum_s += a, sum_t += b;
+                else ab += a * b, aa += a * a, bb += b * b;
+            }
+        }
+    }
+    r->column[k] = correlate(ab, aa, bb);
+}
+/* Rows of one stretch: their correlations, and the gradient of the whole by the logits. */
+static void row_item(void *arg, int64_t i) {
+    const Run *r = arg;
+    int64_t n, first;
+    const int64_t m = stretch(r, i, &n, &first), from = n * r->K * r->P + first;
+    const double tau2 = r->a->tau * r->a->tau, mean = 1.0 / r->K;
+    const double by_row = -tau2 * r->a->beta / (double)r->count, by_column = -tau2 * r->a->gamma / r->K;
+    double ab[CHUNK] = {0}, aa[CHUNK] = {0}, bb[CHUNK] = {0}, inner[CHUNK] = {0}, sum = 0;
+    float *out = (float *)r->c->saved + from;
+    const float *mask = r->mask + n * r->P + first;
+    for (int k = 0; k < r->K; k++)
+        for (int64_t j = 0; j < m; j++) {
+            const double a = (double)r->s[from + k * r->P + j] - mean, b = (double)r->t[from + k * r->P + j] - mean;
+            ab[j] += a * b, aa[j] += a * a, bb[j] += b * b;
+        }
+    Correlation row[CHUNK];
+    for (int64_t j = 0; j < m; j++) row[j] = correlate(ab[j], aa[j], bb[j]), sum += mask[j] != 0 ? row[j].r : 0;
+    r->row_sum[i] = sum;
+    for (int k = 0; k < r->K; k++)
+        for (int64_t j = 0; j < m; j++) {
+            const double s = (double)r->s[from + k * r->P + j], t = (double)r->t[from + k * r->P + j];
+            const Correlation *column = &r->column[k];
+            const double g = by_row * (row[j].along_b * (t - mean) + row[j].along_a * (s - mean)) +
+                             by_column * (column->along_b * (t - r->mean_t[k]) + column->along_a * (s - r->mean_s[k]));
+            out[k * r->P + j] = (float)g, inner[j] += g * s;
+        }
+    for (int k = 0; k < r->K; k++)
+        for (int64_t j = 0; j < m; j++) {
+            const double s = (double)r->s[from + k * r->P + j];
+            out[k * r->P + j] = mask[j] != 0 ? (float)(s / r->a->tau * ((double)out[k * r->P + j] - inner[j])) : 0;
+        }
+}
+static void forward(const OpCall *c) {
+    Run r;
+    const Shape x = c->src_shape[0];
+    lay_out(x, c->scratch, &r);
+    r.c = c, r.a = c->attr;
+    r.count = pair_mask(c, x.d[2], x.d[3], r.mask);
+    const int64_t items = x.d[0] * r.chunks;
+    parallel_for(items, softmax_item, &r);
+    parallel_for(r.count ? r.K : 0, column_item, &r);
+    double inter = 0, intra = 0;
+    if (r.count) parallel_for(items, row_item, &r);
+    else for (int64_t i = 0; i < shape_count(x); i++) ((float *)c->saved)[i] = 0;
+    for (int64_t i = 0; i < items && r.count; i++) inter += r.row_sum[i];
+    for (int k = 0; k < r.K && r.count; k++) intra += r.column[k].r;
+    const double loss = r.a->beta * (1 - inter / (double)r.count) + r.a->gamma * (1 - intra / r.K);
+    c->dst[0] = r.count ? (float)(r.a->tau * r.a->tau * loss) : 0;
+}
+static const OpDef op_dist = {.name = "dist", .infer = pair_infer_same, .saved_bytes = pair_saved_bytes, .scratch_bytes = scratch_bytes,
+                              .forward = forward, .backward = pair_backward};
+
+static Node build(Net *n, const KdSite *s, const void *opt) {
+    const DistOptions *o = opt;
+    Pair p = pair_open(n, s, "dist", &o->pair);
+    pair_line_up(n, s, &p, false);
+    return pair_add(n, &op_dist, &(DistAttr){o->tau, o->beta, o->gamma}, sizeof(DistAttr), &p);
+}
+const KdMethod kd_dist = {.name = "dist", .cite = "DIST, arXiv 2205.10536, eq. 8-11", .weight = 1, .taps = KD_LOGITS,
+                          .options = options, .option_bytes = sizeof(DistOptions), .build = build};

@@ -1,0 +1,65 @@
+/* pair.c - see pair.h. */
+#include "distill/pair.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "distill/rows.h"
+
+Pair pair_open(Net *n, const KdSite *s, const char *method, const PairOptions *o) {
+    if (o->mask && !s->labels.id) net_fail(n, E(2, 0), "%s: mask=valid needs labels", method);
+    if (n->err) return (Pair){NO_NODE, NO_NODE, NO_NODE};
+    return (Pair){s->tap(s, n, false, o->tap), s->tap(s, n, true, *o->teacher_tap ? o->teacher_tap : o->tap), o->mask ? s->labels : NO_NODE};
+}
+void pair_line_up(Net *n, const KdSite *s, Pair *p, bool adapt) {
+    if (n->err) return;
+    const Shape t = net_shape(n, p->teacher), x = net_shape(n, p->student);
+    if (x.rank != 4 || t.rank != 4) return;              /* the op's shape rule refuses them */
+    if (adapt && (s->adapters || x.d[1] != t.d[1])) p->student = nn_conv(n, p->student, "adapter", (Conv){.out = (int)t.d[1], .k = 1});
+    if (x.d[2] != t.d[2] || x.d[3] != t.d[3]) p->student = nn_resize_like(n, p->student, p->teacher, true);
+}
+Node pair_add(Net *n, const OpDef *op, const void *attr, size_t attr_bytes, const Pair *p) {
+    if (n->err) return NO_NODE;
+    const Node src[] = {p->student, p->teacher, p->labels};
+    return net_add(n, op, op->name, attr, attr_bytes, src, p->labels.id ? 3 : 2, NULL, 0);
+}
+
+static Err infer(const OpSite *s, Shape *dst, int n_equal) {
+    const Shape x = s->src[0], t = s->src[1];
+    bool good = x.rank == 4 && t.rank == 4 && shape_count(x) > 0 && shape_count(t) > 0;
+    for (int i = 0; i < 4 && good; i++) good = x.d[i] == t.d[i] || (i == 1 && n_equal == 3);
+    if (!good)
+        return err_set(E(2, 37), "student's %s and teacher's %s do not go together", shape_text(x).s, shape_text(t).s);
+    if (s->n_src == 3 && (s->src[2].rank != 3 || s->src[2].d[0] != x.d[0] || shape_count(s->src[2]) < 1))
+        return err_set(E(2, 0), "labels: shape %s; expected %lld x H x W", shape_text(s->src[2]).s, (long long)x.d[0]);
+    *dst = (Shape){0};
+    return OK;
+}
+Err pair_infer(const OpSite *s, Shape *dst) { return infer(s, dst, 3); }
+Err pair_infer_same(const OpSite *s, Shape *dst) { return infer(s, dst, 4); }
+size_t pair_saved_bytes(const OpSite *s, Shape dst) { return sizeof(float) * (size_t)shape_count(s->src[0]); }
+void pair_backward(const OpCall *c) {
+    if (c->dsrc[0]) rows()->scale_add(c->dsrc[0], c->ddst[0], c->saved, shape_count(c->src_shape[0]));
+}
+
+static int64_t corner_pos(int64_t i, int64_t n_low, int64_t n_full) {
+    return n_low > 1 ? (int64_t)rint((double)(i * (n_full - 1)) / (double)(n_low - 1)) : 0;
+}
+int64_t pair_mask(const OpCall *c, int64_t h, int64_t w, float *mask) {
+    const int64_t images = c->src_shape[0].d[0];
+    const int32_t *labels = c->n_src > 2 ? c->src[2] : NULL;
+    const Shape y = labels ? c->src_shape[2] : (Shape){0};
+    int64_t count = 0;
+    for (int64_t i = 0; i < images * h * w; i++) {
+        const int64_t n = i / (h * w), row = i / w % h, col = i % w;
+        const bool in = !labels || labels[(n * y.d[1] + corner_pos(row, h, y.d[1])) * y.d[2] + corner_pos(col, w, y.d[2])] >= 0;
+        mask[i] = in, count += in;
+    }
+    return count;
+}
+void pair_labels_nearest(const int32_t *labels, Shape y, int64_t h, int64_t w, int32_t *out) {
+    for (int64_t i = 0; i < y.d[0] * h * w; i++) {
+        const int64_t n = i / (h * w), row = i / w % h, col = i % w;
+        out[i] = labels[(n * y.d[1] + row * y.d[1] / h) * y.d[2] + col * y.d[2] / w];
+    }
+}

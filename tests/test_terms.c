@@ -1,0 +1,392 @@
+/* test_terms.c - the terms on layers, through a net and its plan: gradients against central differences (adapters
+ * too), what masks leave out, parts of a batch against the whole, threads, NaN, and sites that must be refused. Their
+ * values are held to PyTorch's in test_loss_golden.c. */
+#include "backend/plan.h"
+#include "base/cpu.h"
+#include "base/parallel.h"
+#include "base/rng.h"
+#include "distill/method.h"
+#include "test.h"
+
+typedef struct Case {
+    const char *method, *options;
+    int n, own, there;                   /* batch; channels of the features, student's and teacher's */
+    int h, w, th, tw;                    /* grids; th 0: as the student's */
+    double void_share;
+    BackendKind backend;
+    int first;                           /* number of the first image: parts of a batch see the same numbers */
+} Case;
+enum { K = 4, SIDE = 13, LAYERS = 3, FIELDS = 2 * LAYERS, STATES_MAX = 4 };
+static const char *const layer_names[LAYERS] = {"mid", "features", "logits"};
+typedef struct Run {
+    Case c;
+    Net *net;
+    Plan *plan;
+    Node node[FIELDS], label_node, stage_node, loss;     /* the student's layers, then the teacher's */
+    float *data[FIELDS];
+    int64_t count[FIELDS];
+    int32_t *labels;
+    double value;
+    void *state[STATES_MAX];             /* what the method remembers, restored before each run */
+} Run;
+static void swap_states(Run *r, bool keep) {
+    CHECK(r->net->n_states <= STATES_MAX);
+    for (int i = 0; i < r->net->n_states; i++) {
+        size_t bytes;
+        const Tensor *s = r->net->states[i];
+        CHECK(shape_bytes(s->shape, s->dtype, &bytes));
+        if (keep) r->state[i] = xcalloc(1, bytes);
+        memcpy(keep ? r->state[i] : s->data, keep ? s->data : r->state[i], bytes);
+    }
+}
+
+static Node find_layer(const KdSite *s, Net *n, bool teacher, const char *name) {
+    const Node x = net_find(n, arena_printf(n->arena, "%s.%s", teacher ? "teacher" : "student", name));
+    if (!x.id) net_fail(n, E(2, 0), "no layer %s", name);
+    return x;
+}
+static void add_field(Run *r, int i) {
+    const Case *c = &r->c;
+    const bool teacher = i >= LAYERS, logits = i % LAYERS == 2;
+    const int channels = logits ? K : teacher ? c->there : c->own, h = teacher && c->th ? c->th : c->h, w = teacher && c->tw ? c->tw : c->w;
+    const Shape s = SHAPE(c->n, channels, h, w);
+    const int64_t per_image = shape_count(s) / c->n;
+    r->count[i] = shape_count(s);
+    r->data[i] = xcalloc((size_t)r->count[i], sizeof(float));
+    for (int n = 0; n < c->n; n++) {
+        const Rng g = rng_stream(3, RNG_METHOD, (uint64_t)(c->first + n), (uint64_t)i);
+        for (int64_t e = 0; e < per_image; e++) r->data[i][n * per_image + e] = rng_normal(&g, (uint64_t)e) + (logits ? 0 : 0.5f);
+    }
+    r->node[i] = net_input(r->net, arena_printf(r->net->arena, "%s.%s", teacher ? "teacher" : "student", layer_names[i % LAYERS]), DT_F32, s);
+}
+static void set_options(const KdMethod *m, void *opt, Arena *a, const char *text) {
+    char *rest = arena_strdup(a, text ? text : "");
+    method_bare_options(m, opt, a);
+    for (char *item; (item = strtok_r(rest, " ", &rest));) {
+        char *value = strchr(item, '=');
+        *value++ = 0;
+        CHECK(option_set(m->options, opt, a, m->name, item, value, "test") == OK);
+    }
+}
+static Run make(Case c) {
+    Run r = {.c = c, .net = net_open("test")};
+    for (int i = 0; i < FIELDS; i++) add_field(&r, i);
+    r.labels = xcalloc((size_t)(c.n * SIDE * SIDE), sizeof(int32_t));
+    for (int64_t i = 0; i < c.n * SIDE * SIDE; i++) {
+        const Rng g = rng_stream(4, RNG_METHOD, (uint64_t)(c.first + i / (SIDE * SIDE)), 0);
+        const uint64_t at = (uint64_t)(i % (SIDE * SIDE));
+        r.labels[i] = (double)rng_uniform(&g, 2 * at) < c.void_share ? -1 : (int32_t)rng_below(&g, 2 * at + 1, K);
+    }
+    static const float stage[2] = {0, 1};
+    KdSide side = {.net = NULL};
+    KdSite s = {.logits = r.node[2], .t_logits = r.node[LAYERS + 2], .classes = K, .tap = find_layer, .side = &side};
+    s.labels = r.label_node = net_input(r.net, "labels", DT_I32, SHAPE(c.n, SIDE, SIDE));
+    s.stage = r.stage_node = net_input(r.net, "stage", DT_F32, SHAPE(2));
+    const KdMethod *m = method_find(c.method);
+    CHECK(m != NULL);
+    void *opt = arena_alloc(r.net->arena, m->option_bytes + 1);
+    set_options(m, opt, r.net->arena, c.options);
+    r.loss = m->build(r.net, &s, opt);
+    net_close(side.net);
+    if (net_finish(r.net)) return r;
+    net_init_params(r.net, 0, 5);
+    CHECK(plan_make(r.net, &(PlanSpec){.backend = c.backend, .training = true, .loss = r.loss, .outputs = &r.loss, .n_outputs = 1,
+                                       .wanted = r.node, .n_wanted = LAYERS}, &r.plan) == OK);
+    for (int i = 0; i < FIELDS; i++) plan_bind(r.plan, r.node[i], r.data[i]);
+    plan_bind(r.plan, r.label_node, r.labels);
+    plan_bind(r.plan, r.stage_node, stage);
+    if (r.net->n_states) plan_run(r.plan, &(OpRun){.training = true}, false);    /* its own batch fills the queues */
+    swap_states(&r, true);
+    return r;
+}
+static void run(Run *r) {
+    swap_states(r, false);
+    plan_run(r->plan, &(OpRun){.training = true}, false);
+    r->value = (double)*plan_value(r->plan, r->loss);
+}
+static void drop(Run *r) {
+    if (r->plan) plan_close(r->plan);
+    for (int i = 0; i < FIELDS; i++) free(r->data[i]);
+    free(r->labels);
+    for (int i = 0; i < STATES_MAX; i++) free(r->state[i]);
+    net_close(r->net);
+}
+static float *copy(const float *v, int64_t n) {
+    float *out = xcalloc((size_t)n + 1, sizeof *out);
+    if (v) memcpy(out, v, (size_t)n * sizeof *out);
+    return out;
+}
+static double max_abs(const float *v, int64_t n) {
+    double m = 0;
+    for (int64_t i = 0; i < n; i++) m = fmax(m, fabs((double)v[i]));
+    return m;
+}
+
+/* ---- gradients ------------------------------------------------------------------------------------- */
+/* float32 values: step 1e-2, error of a difference ~ 1e-7 loss / step; tolerance beside the largest element. */
+static void check_block(Run *r, const char *what, float *v, const float *grad, int64_t n) {
+    const double scale = fmax(max_abs(grad, n), 1e-3 * fabs(r->value));
+    for (int64_t i = 0; i < n && test_failures < 10; i += 1 + n / 24) {
+        const float old = v[i], step = 1e-2f;
+        v[i] = old + step, r->net->version++, run(r);
+        const double up = r->value;
+        v[i] = old - step, r->net->version++, run(r);
+        const double numeric = (up - r->value) / (2 * (double)step);
+        v[i] = old, r->net->version++;
+        if (!(fabs(numeric - (double)grad[i]) <= 1e-2 * scale))
+            FAIL("%s %s, %s element %lld: %.7g, expected %.7g", r->c.method, r->c.options, what, (long long)i, (double)grad[i], numeric);
+    }
+}
+static void check_gradients(const char *method, const char *options, int own, int there) {
+    Case c = {.method = method, .options = options, .n = 2, .own = own, .there = there, .h = 5, .w = 6, .void_share = 0.2, .backend = BACKEND_REF};
+    Run r = make(c);
+    if (r.net->err) { FAIL("%s: %s", method, r.net->err_msg); drop(&r); return; }
+    run(&r);
+    for (int i = 0; i < LAYERS; i++) {
+        float *g = copy(plan_gradient(r.plan, r.node[i]), r.count[i]);
+        check_block(&r, layer_names[i], r.data[i], g, r.count[i]);
+        free(g);
+        run(&r);
+    }
+    for (int i = 0; i < r.net->n_params; i++) {
+        NetParam *p = &r.net->params[i];
+        if (!p->trainable || !strncmp(p->name, "projection.0", 12) || !strncmp(p->name, "projection.1", 12)) continue;   /* a ReLU's kinks lie within the step */
+        float *g = copy(p->grad, shape_count(p->shape));
+        check_block(&r, p->name, p->data, g, shape_count(p->shape));
+        free(g);
+        run(&r);
+    }
+    drop(&r);
+}
+TEST(at_gradient) {
+    check_gradients("at", "", 6, 9);
+    check_gradients("at", "norm=image mask=valid", 6, 6);
+}
+TEST(fitnet_gradient) {
+    check_gradients("fitnet", "", 6, 9);
+    check_gradients("fitnet", "mask=valid", 6, 6);
+}
+TEST(ifvd_gradient) {
+    check_gradients("ifvd", "", 6, 9);
+    check_gradients("ifvd", "compat=rdd2023", 6, 6);
+}
+TEST(cwd_gradient) {
+    check_gradients("cwd", "tau=1", 6, 9);
+    check_gradients("cwd", "tap=features tau=1 mask=valid", 6, 9);
+}
+TEST(dsd_gradient) {
+    check_gradients("dsd", "csd=0", 6, 9);
+    check_gradients("dsd", "psd=0 tau=1 mask=valid", 6, 9);
+}
+TEST(dist_gradient) {
+    check_gradients("dist", "", 6, 9);
+    check_gradients("dist", "tau=2 beta=0.5 mask=valid", 6, 9);
+}
+TEST(skd_pa_gradient) {
+    check_gradients("skd.pa", "", 6, 9);
+    check_gradients("skd.pa", "mask=valid", 6, 6);
+}
+TEST(cirkd_gradient) {
+    check_gradients("cirkd", "memory=off", 6, 9);
+    check_gradients("cirkd", "memory=off tau=1", 6, 6);
+    check_gradients("cirkd", "minibatch=0 tau=0.5", 6, 9);
+    check_gradients("cirkd", "pixel=2 region=0 pixel_queue=5 pixel_samples=8", 6, 6);
+}
+
+/* ---- the queues of cirkd ------------------------------------------------------------------------------ */
+static float half_of(uint16_t h) {               /* normal numbers, what unit vectors need of them, and 0 */
+    const float m = ldexpf((float)(h & 0x3ff), -24), n = ldexpf((float)((h & 0x3ff) | 0x400), (h >> 10 & 31) - 25);
+    return (h >> 15 ? -1.0f : 1.0f) * (h >> 10 & 31 ? n : m);
+}
+/* The entries that a first batch leaves behind are unit vectors of pixels of their class, no more than asked for. */
+TEST(cirkd_keeps_pixels_of_their_class) {
+    Case c = {.method = "cirkd", .options = "minibatch=0 pixels=2 pixel_queue=7", .n = 3, .own = 6, .there = 9, .h = SIDE, .w = SIDE, .void_share = 0.3};
+    Run r = make(c);
+    const uint16_t *entry = r.net->states[0]->data;
+    const int64_t *count = r.net->states[1]->data, P = SIDE * SIDE;
+    EXPECT_STR(r.net->states[0]->name, "pixels.entries");
+    for (int k = 0; k < K; k++) {
+        EXPECT_INT(count[k], 2 * c.n);
+        for (int64_t i = 0; i < count[k]; i++) {
+            bool found = false;
+            for (int64_t at = 0; at < c.n * P && !found; at++) {
+                if (r.labels[at] != k) continue;
+                const float *f = r.data[LAYERS + 1] + at / P * c.there * P + at % P;
+                double size = 0, off = 0;
+                for (int ch = 0; ch < c.there; ch++) size += (double)f[ch * P] * (double)f[ch * P];
+                for (int ch = 0; ch < c.there; ch++) off = fmax(off, fabs((double)half_of(entry[(k * 7 + i) * c.there + ch]) - (double)f[ch * P] / sqrt(size)));
+                found = off < 1e-3;              /* half precision */
+            }
+            if (!found) FAIL("class %d: entry %lld is no pixel of it", k, (long long)i);
+        }
+    }
+    drop(&r);
+}
+/* Slots that were never filled are never drawn: with one entry, all rows are that entry, and teacher and student agree. */
+TEST(cirkd_draws_filled_slots_only) {
+    Case c = {.method = "cirkd", .options = "minibatch=0 region=0", .n = 2, .own = 6, .there = 9, .h = 5, .w = 6};
+    Run r = make(c);
+    int64_t *count = r.net->states[1]->data;
+    for (int k = 0; k < K; k++) count[k] = k == 1;
+    for (int i = 0; i < STATES_MAX; i++) free(r.state[i]), r.state[i] = NULL;
+    swap_states(&r, true);
+    run(&r);
+    EXPECT_NEAR(r.value, 0, 1e-7);
+    drop(&r);
+}
+
+/* ---- facts ------------------------------------------------------------------------------------------ */
+static const Case plain = {.n = 4, .own = 6, .there = 9, .h = 7, .w = 9};
+static Case with(Case c, const char *method, const char *options) {
+    c.method = method, c.options = options;
+    return c;
+}
+/* Means over images of equal counts: the loss of a batch is the mean of its parts', and so are the gradients. */
+static void expect_split(Case c, int parts) {
+    Run whole = make(c);
+    run(&whole);
+    double sum = 0;
+    const Case all = c;
+    c.n /= parts;
+    for (int p = 0; p < parts; p++) {
+        c.first = p * c.n;
+        Run part = make(c);
+        run(&part);
+        sum += part.value / parts;
+        for (int i = 0; i < LAYERS; i++) {
+            const float *a = plan_gradient(part.plan, part.node[i]), *b = plan_gradient(whole.plan, whole.node[i]);
+            if (!a || !b) continue;
+            const double size = max_abs(b, whole.count[i]);
+            for (int64_t e = 0; e < part.count[i]; e++)
+                if (!(fabs((double)a[e] / parts - (double)b[p * part.count[i] + e]) <= 1e-5 * size)) {
+                    FAIL("%s %s, part %d of %d: %s differs at %lld", all.method, all.options, p, parts, layer_names[i], (long long)e);
+                    break;
+                }
+        }
+        drop(&part);
+    }
+    if (!(fabs(sum - whole.value) <= 2e-6 * fabs(whole.value))) FAIL("%s %s in %d parts: %.9g, whole %.9g", all.method, all.options, parts, sum, whole.value);
+    drop(&whole);
+}
+static const char *const per_image[][2] = {{"kd", ""}, {"at", ""}, {"at", "norm=image"}, {"fitnet", ""}, {"ifvd", ""}, {"cwd", ""},
+                                           {"cwd", "tap=features"}, {"dsd", ""}, {"skd.pa", ""}};
+TEST(parts_of_a_batch_average_to_the_whole) {
+    for (size_t i = 0; i < sizeof per_image / sizeof *per_image; i++) {
+        expect_split(with(plain, per_image[i][0], per_image[i][1]), 2);
+        expect_split(with(plain, per_image[i][0], per_image[i][1]), 4);
+    }
+}
+static const char *const every[][2] = {{"at", "mask=valid"}, {"fitnet", "mask=valid"}, {"ifvd", ""}, {"cwd", "mask=valid"},
+                                       {"cwd", "tap=features"}, {"dsd", "mask=valid"}, {"dist", "mask=valid"},
+                                       {"skd.pa", "mask=valid"}, {"cirkd", "memory=off"}, {"cirkd", "minibatch=0"}};
+enum { EVERY = sizeof every / sizeof *every };
+TEST(threads_do_not_change_bits) {
+    for (int i = 0; i < EVERY; i++) {
+        float *first = NULL;
+        double value = 0;
+        for (int threads = 1; threads <= 3; threads++) {
+            parallel_set_threads(threads);
+            Case c = with(plain, every[i][0], every[i][1]);
+            c.void_share = 0.2, c.h = 30, c.w = 31;
+            Run r = make(c);
+            run(&r);
+            const int at = plan_gradient(r.plan, r.node[1]) ? 1 : 2;
+            float *g = copy(plan_gradient(r.plan, r.node[at]), r.count[at]);
+            if (!first) first = g, value = r.value;
+            else {
+                if (value != r.value || memcmp(first, g, sizeof(float) * (size_t)r.count[at])) FAIL("%s %s: %d threads change bits", every[i][0], every[i][1], threads);
+                free(g);
+            }
+            drop(&r);
+        }
+        free(first);
+    }
+}
+TEST(nothing_labelled_gives_zero) {
+    for (int i = 0; i < EVERY; i++) {
+        if (strstr(every[i][1], "features") || !strcmp(every[i][0], "cirkd")) continue;    /* labels say nothing there */
+        Case c = with(plain, every[i][0], every[i][1]);
+        c.void_share = 2;
+        Run r = make(c);
+        run(&r);
+        EXPECT(r.value == 0);
+        for (int k = 0; k < LAYERS; k++) {
+            const float *g = plan_gradient(r.plan, r.node[k]);
+            if (g && max_abs(g, r.count[k]) != 0) FAIL("%s: gradient of %s is not 0", every[i][0], layer_names[k]);
+        }
+        drop(&r);
+    }
+}
+/* What lies where nothing is labelled changes neither value nor gradient. */
+TEST(masked_positions_say_nothing) {
+    for (int i = 0; i < EVERY; i++) {
+        if (!strstr(every[i][1], "mask=valid") && strcmp(every[i][0], "ifvd")) continue;
+        if (!strcmp(every[i][0], "dsd") || !strcmp(every[i][0], "skd.pa")) continue;      /* pooling mixes neighbours */
+        Case c = with(plain, every[i][0], every[i][1]);
+        c.h = c.w = SIDE, c.void_share = 0.3;                /* the labels' own grid */
+        double value[2];
+        for (int moved = 0; moved < 2; moved++) {
+            Run r = make(c);
+            for (int k = 0; moved && k < FIELDS; k++)
+                for (int64_t e = 0; e < r.count[k]; e++) {
+                    const int64_t channels = r.count[k] / (c.n * SIDE * SIDE), at = e / (channels * SIDE * SIDE) * SIDE * SIDE + e % (SIDE * SIDE);
+                    if (r.labels[at] < 0) r.data[k][e] += 3;
+                }
+            run(&r);
+            value[moved] = r.value;
+            for (int k = 0; k < LAYERS; k++) {
+                const float *g = plan_gradient(r.plan, r.node[k]);
+                for (int64_t e = 0; g && e < r.count[k]; e++) {
+                    const int64_t channels = r.count[k] / (c.n * SIDE * SIDE), at = e / (channels * SIDE * SIDE) * SIDE * SIDE + e % (SIDE * SIDE);
+                    if (r.labels[at] < 0 && g[e] != 0) { FAIL("%s: gradient at a void position", every[i][0]); break; }
+                }
+            }
+            drop(&r);
+        }
+        EXPECT(value[0] == value[1] && value[0] > 0);
+    }
+}
+TEST(nan_reaches_the_loss) {
+    for (int i = 0; i < EVERY; i++)
+        for (int level = CPU_PLAIN; level <= (int)cpu_best(); level++) {
+            cpu_force((CpuLevel)level);
+            Run r = make(with(plain, every[i][0], every[i][1]));
+            for (int k = 0; k < FIELDS; k++) r.data[k][0] = NAN;
+            run(&r);
+            if (!isnan(r.value)) FAIL("%s at %s: loss %g", every[i][0], cpu_level_name((CpuLevel)level), r.value);
+            drop(&r);
+        }
+}
+static void expect_refused(const char *method, const char *options, const char *part) {
+    Run r = make(with(plain, method, options));
+    EXPECT(r.net->err != OK);
+    EXPECT_HAS(r.net->err_msg ? r.net->err_msg : "", part);
+    drop(&r);
+}
+TEST(wrong_layers_are_refused) {
+    expect_refused("dsd", "taps=[features,features]", "twice");
+    expect_refused("dsd", "taps=[features]", "two or more");
+    expect_refused("dsd", "psd=0 csd=0", "both 0");
+    expect_refused("at", "tap=nowhere", "nowhere");
+    expect_refused("at", "teacher_tap=nowhere", "nowhere");
+}
+/* An adapter exists where a formula compares channels one by one and they differ, and nowhere else. */
+TEST(adapters_are_made_where_channels_differ) {
+    static const struct { const char *method, *options; int own, n; } rows[] = {
+        {"fitnet", "", 6, 1}, {"fitnet", "", 9, 0}, {"cwd", "tap=features", 6, 1}, {"cwd", "", 6, 0}, {"at", "", 6, 0}, {"ifvd", "", 6, 0}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        Case c = with(plain, rows[i].method, rows[i].options);
+        c.own = rows[i].own;
+        Run r = make(c);
+        EXPECT_INT(r.net->n_params, rows[i].n);
+        if (rows[i].n == 1) {
+            EXPECT_STR(r.net->params[0].name, "adapter.weight");
+            EXPECT(shape_equal(r.net->params[0].shape, SHAPE(9, 6, 1, 1)));
+        }
+        drop(&r);
+    }
+}
+
+TEST_MAIN(T(at_gradient), T(fitnet_gradient), T(ifvd_gradient), T(cwd_gradient), T(dsd_gradient), T(dist_gradient), T(skd_pa_gradient), T(cirkd_gradient), T(cirkd_keeps_pixels_of_their_class), T(cirkd_draws_filled_slots_only),
+          T(parts_of_a_batch_average_to_the_whole), T(threads_do_not_change_bits), T(nothing_labelled_gives_zero),
+          T(masked_positions_say_nothing), T(nan_reaches_the_loss), T(wrong_layers_are_refused), T(adapters_are_made_where_channels_differ))
