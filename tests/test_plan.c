@@ -119,9 +119,24 @@ TEST(arena_is_close_to_its_peak) {
     EXPECT((double)s.arena_bytes <= 1.15 * (double)s.peak_bytes);
     close_result(&r), close_case(&c);
 }
+/* A plan in another's arena gives the same bits, and its outputs outlive the other's run. */
+TEST(a_shared_arena_changes_nothing) {
+    Case big = open_case("deeplabv3_resnet18", 2, 65, 65), small = open_case("deeplabv3_mobilenetv2", 2, 65, 65);
+    Result host = run_case(&big, BACKEND_CPU, true, true, false), r = run_case(&small, BACKEND_CPU, false, false, false);
+    size_t before = plan_stats(r.plan).arena_bytes;
+    EXPECT(!plan_share_arena(host.plan, r.plan));
+    EXPECT(plan_share_arena(r.plan, host.plan));
+    EXPECT(plan_stats(r.plan).arena_bytes < before / 4);
+    plan_run(r.plan, &(OpRun){.seed = 1}, false);
+    plan_run(host.plan, &(OpRun){.seed = 1}, true);
+    EXPECT(!memcmp(plan_value(r.plan, small.nodes.logits), r.logits, (size_t)r.n_logits * 4));
+    EXPECT(!memcmp(plan_value(host.plan, big.nodes.logits), host.logits, (size_t)host.n_logits * 4));
+    close_result(&r), close_case(&small), close_two(&big, &host, &(Result){0});
+}
 
 TEST_MAIN(T(resnet18_inference_equals_reference), T(resnet18_training_equals_reference), T(resnet18_eval_gradients_equal_reference),
           T(resnet50_inference_equals_reference), T(mobilenet_inference_equals_reference), T(mobilenet_training_equals_reference),
           T(efficientnet_inference_equals_reference), T(lraspp_efficientnet_training_equals_reference),
           T(fused_training_equals_composed), T(accumulating_doubles_the_gradient), T(running_twice_gives_the_same_bits),
-          T(simd_levels_agree), T(running_statistics_equal_the_reference), T(arena_is_close_to_its_peak))
+          T(simd_levels_agree), T(running_statistics_equal_the_reference), T(arena_is_close_to_its_peak),
+          T(a_shared_arena_changes_nothing))

@@ -36,6 +36,13 @@ ValueId plan_own_value(Plan *p, const char *name, size_t bytes) {
     return v;
 }
 
+ValueId plan_param_scratch(Plan *p, size_t bytes) {
+    if (!p->param_scratch) p->param_scratch = plan_own_value(p, "parameter scratch", bytes);
+    Value *v = &p->values[p->param_scratch];
+    if (v->bytes < bytes) v->bytes = bytes;
+    return p->param_scratch;
+}
+
 int plan_resolve(const Plan *p, int node) {
     while (p->nodes[node].same_as) node = p->nodes[node].same_as;
     return node;

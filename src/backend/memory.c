@@ -92,6 +92,33 @@ static void measure_peak(Plan *p) {
     free(live);
 }
 
+/* Kept values go into a block of their own, at the places that their sizes give them. */
+static size_t kept_bytes(const Plan *p) {
+    size_t sum = 0;
+    for (ValueId v = 1; v < p->n_values; v++)
+        if (p->values[v].place == VALUE_KEPT && p->values[v].root == v) sum += aligned(p->values[v].bytes);
+    return sum;
+}
+bool plan_share_arena(Plan *p, const Plan *host) {
+    void *kept = NULL;
+    if (p->arena_bytes > host->arena_bytes || block_alloc(&kept, kept_bytes(p) + ALIGN, "outputs")) return false;
+    size_t at = 0;
+    for (ValueId v = 1; v < p->n_values; v++) {
+        Value *val = &p->values[v];
+        if (val->place != VALUE_KEPT || val->root != v) continue;
+        val->ptr = (char *)kept + at, at += aligned(val->bytes);
+    }
+    for (ValueId v = 1; v < p->n_values; v++) {
+        Value *val = &p->values[v];
+        const Value *root = &p->values[root_of(p, v)];
+        if (val->place == VALUE_BOUND || val->place == VALUE_OWN || val->first < 0) continue;
+        val->ptr = root->place == VALUE_KEPT ? root->ptr : (char *)host->arena_block + root->offset;
+    }
+    block_free(p->arena_block);
+    p->arena_block = kept, p->arena_bytes = at;
+    return true;
+}
+
 Err plan_place_memory(Plan *p) {
     grant_in_place(p);
     place_arena(p);

@@ -26,6 +26,9 @@ void plan_bind(Plan *p, Node input, const void *data);      /* borrows; plain la
 /* Forward, and with a loss backward: gradients go to net->grads. accumulate: add to them instead of
  * overwriting. Parameters' backend copies are refreshed when net->version changed. */
 void plan_run(Plan *p, const OpRun *run, bool accumulate);
+/* p works in host's arena from here on (its outputs keep a place of their own): for two plans that never run at the
+ * same time. Returns false, and changes nothing, when it does not fit. host must outlive p. */
+bool plan_share_arena(Plan *p, const Plan *host);
 const float *plan_value(const Plan *p, Node x);             /* of an output; valid until the next run */
 const float *plan_gradient(const Plan *p, Node x);          /* of an input in spec.wanted; NULL: none flowed */
 Shape plan_shape(const Plan *p, Node x);                    /* for this plan's sizes */

@@ -80,6 +80,7 @@ struct Plan {
     OpRun       run;                         /* of the run in progress */
     bool        accumulate, profiling;
     int         n_reorders;
+    ValueId     param_scratch;               /* see plan_param_scratch; 0: none yet */
     struct CpuState *cpu;                    /* handles of the CPU backend; closed by cpu_close */
 };
 
@@ -99,6 +100,7 @@ ValueId plan_new_value(Plan *p, const char *name, Shape s, Dtype t, Layout l);
 ValueId plan_new_bytes(Plan *p, const char *name, size_t bytes);        /* scratch, saved blocks */
 ValueId plan_bound_value(Plan *p, const char *name, Shape s, Dtype t, void *ptr);
 ValueId plan_own_value(Plan *p, const char *name, size_t bytes);        /* for copies of parameters */
+ValueId plan_param_scratch(Plan *p, size_t bytes);        /* one block for all: from a parameter step to the next one only */
 /* The element type that kernels which know bfloat16 use for activations and their gradients. */
 static inline Dtype plan_type(const Plan *p) { return p->spec.precision == DT_BF16 ? DT_BF16 : DT_F32; }
 ValueId plan_src_as(Plan *p, int node, Layout want, Dtype t);   /* the node's value in that layout and type */

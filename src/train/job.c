@@ -262,7 +262,9 @@ static Err open_parts(Job *j, int batch, int h, int w, const Dataset *d) {
     add_inputs(j, h, w);
     TRY(add_losses(j));
     if (j->teacher) TRY(make_teacher_plan(j, batch, h, w));
-    return make_student_plan(j, batch, h, w);
+    TRY(make_student_plan(j, batch, h, w));
+    if (j->tplan) plan_share_arena(j->tplan, j->splan);
+    return OK;
 }
 
 Err job_open(const Config *c, int batch, int h, int w, const Dataset *d, Job **out) {

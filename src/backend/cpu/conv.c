@@ -82,9 +82,15 @@ ValueId weights_copy(Plan *p, int node, ValueId plain, Shape shape, int groups, 
     return ps->value[DNN_DST];
 }
 
+ValueId weights_room(Plan *p, const NetParam *w, Shape shape, int groups, const DnnMd *md) {
+    size_t bytes = (size_t)shape_count(shape) * sizeof(float);
+    bool is_plain = dnn_md_equal(dnn_md_weights(p, shape, groups, DT_F32, false), md);
+    return is_plain ? plan_own_value(p, w->name, bytes) : plan_param_scratch(p, bytes);
+}
+
 typedef struct { ValueId weights, bias; } PlainWeights;
 
-static PlainWeights plain_weights(Plan *p, const PlanNode *n, int id, const ConvAttr *a) {
+static PlainWeights plain_weights(Plan *p, const PlanNode *n, int id, const ConvAttr *a, const DnnMd *md) {
     NetParam *w = &p->net->params[n->param[0]];
     NetParam *b = a->bias ? &p->net->params[n->param[1]] : NULL;
     PlainWeights out = {plan_bound_value(p, w->name, w->shape, DT_F32, w->data), b ? plan_bound_value(p, b->name, b->shape, DT_F32, b->data) : 0};
@@ -92,7 +98,7 @@ static PlainWeights plain_weights(Plan *p, const PlanNode *n, int id, const Conv
     Fold *f = arena_alloc(p->arena, sizeof *f);
     *f = (Fold){.w = w->data, .bias = b ? b->data : NULL, .out = w->shape.d[0], .per_out = shape_count(w->shape) / w->shape.d[0], .eps = a->eps};
     for (int i = 0; i < 4; i++) f->bn[i] = p->net->params[n->param[1 + a->bias + i]].data;
-    out.weights = f->fw = plan_own_value(p, w->name, (size_t)shape_count(w->shape) * sizeof(float));
+    out.weights = f->fw = weights_room(p, w, w->shape, a->groups, md);
     out.bias = f->fb = plan_own_value(p, w->name, (size_t)f->out * sizeof(float));
     p->emitting_params = true;
     Step *s = plan_step(p, id, "fold batch norm", run_fold, f);
@@ -152,7 +158,7 @@ static Err conv_forward(Plan *p, PlanNode *n, int id) {
     DnnPrim *prim;
     Layout src, dst;
     TRY(conv_create(p, c, &prim, &src, &dst));
-    PlainWeights w = plain_weights(p, n, id, a);
+    PlainWeights w = plain_weights(p, n, id, a, dnn_prim_md(prim, DNN_WEIGHTS));
     PrimStep *ps = new_prim_step(p, prim);
     ps->value[DNN_WEIGHTS] = weights_copy(p, id, w.weights, c.weights, c.groups, dnn_prim_md(prim, DNN_WEIGHTS));
     ps->value[DNN_BIAS] = w.bias;

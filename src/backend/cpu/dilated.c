@@ -35,10 +35,10 @@ static void run_flip(const Step *s) {
     const Flip *f = s->state;
     parallel_for(f->in, flip_channel, (void *[]){(void *)(uintptr_t)f, step_ptr(s, f->flipped)});
 }
-static ValueId flipped_weights(Plan *p, int id, const NetParam *w, const DnnConv *c) {
+static ValueId flipped_weights(Plan *p, int id, const NetParam *w, const DnnConv *c, Shape shape, const DnnMd *md) {
     Flip *f = arena_alloc(p->arena, sizeof *f);
     *f = (Flip){w->data, c->weights.d[0], c->weights.d[1], c->weights.d[2] * c->weights.d[3], 0};
-    f->flipped = plan_own_value(p, w->name, (size_t)shape_count(w->shape) * sizeof(float));
+    f->flipped = weights_room(p, w, shape, 1, md);
     p->emitting_params = true;
     Step *s = plan_step(p, id, "flip weights", run_flip, f);
     s->weights = true;
@@ -62,7 +62,7 @@ Err dilated_data(Plan *p, const PlanNode *n, int id, const DnnConv *c, bool *don
     *done = !unfolds(prim);
     if (!*done) return OK;
     PrimStep *ps = new_prim_step(p, prim);
-    ValueId plain = flipped_weights(p, id, &p->net->params[n->param[0]], c);
+    ValueId plain = flipped_weights(p, id, &p->net->params[n->param[0]], c, t.weights, dnn_prim_md(prim, DNN_WEIGHTS));
     ps->value[DNN_WEIGHTS] = weights_copy(p, id, plain, t.weights, 1, dnn_prim_md(prim, DNN_WEIGHTS));
     ps->value[DNN_SRC] = plan_grad_as(p, id, src, c->t);
     ps->value[DNN_DST] = plan_new_value(p, p->net->nodes[id].name, c->src, c->t, dst);
