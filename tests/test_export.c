@@ -217,8 +217,17 @@ TEST(eight_bits_in_onnxruntime) {
     for (int i = 0; i < m->n_value; i++) EXPECT(!m->value[i].tensor || m->value[i].tensor->dtype != DT_F32 || shape_count(m->value[i].tensor->shape) < 4096);
     onnx_close(m);
 }
+/* The same file read by ourselves: the same rounding, so the same classes but for sums in another order. */
+TEST(eight_bits_by_our_own_reader) {
+    static const char *const INT8[] = {"export", "fcn_resnet18", "m.onnx", FORMULA, "--int8", "data=scenes", SMALL, "data.scenes.train=4", "calibrate=4", "images=2", "python=none", NULL};
+    if (retort_to(NULL, INT8)->code) FAIL("%s", ran.err);
+    EXPECT_HAS(ran.out, "own reader");
+    if (!(share_told() >= 90)) FAIL("%s", ran.out);
+    EXPECT_RUNS("export", "m.onnx", "again.onnx", "size=97x129", SMALL, "--check", "images=1", "python=none");
+    if (!(share_told() >= 99.9)) FAIL("%s", ran.out);    /* written again from what was read */
+}
 TEST_MAIN(T(batch_norm_is_folded), T(a_fixed_size_leaves_no_arithmetic_of_shapes), T(bytes_in_classes_out), T(refusals),
           T(the_json_file_tells_how_to_use_the_network), T(the_classes_are_the_data_sets), T(safetensors_hold_the_network_and_what_it_needs),
           T(deeplabv3_in_onnxruntime), T(pspnet_in_onnxruntime), T(fcn_in_onnxruntime), T(lraspp_in_onnxruntime),
           T(options_in_onnxruntime), T(strides_and_stems_in_onnxruntime), T(our_own_reader_agrees),
-          T(imported_networks_in_onnxruntime), T(imported_networks_by_our_own_reader), T(eight_bits_in_onnxruntime))
+          T(imported_networks_in_onnxruntime), T(imported_networks_by_our_own_reader), T(eight_bits_in_onnxruntime), T(eight_bits_by_our_own_reader))

@@ -119,6 +119,7 @@ typedef struct { int dims; float eps; } LayerNormAttr;                   /* laye
 typedef struct { int out, kh, kw, stride, pad, dilation, groups, extra[2]; bool bias; } ConvTransposeAttr;
     /* conv_transpose: src x; params weight I x O/groups x kh x kw [, bias]; extra: more rows and columns of dst;
      * stride, dilation and groups are at least 1 */
+typedef struct { float scale; int zero, lo, hi; } QuantizeAttr;          /* quantize: src x; see quantize.c */
 typedef struct { bool trans_a, trans_b; } MatmulAttr;
     /* matmul: src a, b of rank >= 2; the last two dimensions are matrices, the others broadcast */
 /* without attributes: input, add (a + b), concat (channels), gate (x, s N x C x 1 x 1: x sigmoid(s)) */

@@ -89,6 +89,15 @@ static Err emit_prelu(Export *e, int id) {
     return export_put2(e, id, "PRelu", export_src(e, id, 0), export_floats(e, slope->name, planes ? SHAPE(n, 1, 1) : SHAPE(n), slope->data)), OK;
 }
 
+static Err emit_quantize(Export *e, int id) {
+    const QuantizeAttr *a = export_node(e, id)->attr;
+    const char *name = export_name(e, id), *scale = export_number(e, name, a->scale);
+    const char *zero = onnx_write_tensor(e->w, name, a->lo < 0 ? DT_I8 : DT_U8, (Shape){0}, &(uint8_t){(uint8_t)a->zero});
+    const char *q = onnx_write_node(e->w, "QuantizeLinear", name, INPUTS(export_src(e, id, 0), scale, zero), NO_ATTRS);
+    e->value[id] = onnx_write_node(e->w, "DequantizeLinear", name, INPUTS(q, scale, zero), NO_ATTRS);
+    return OK;
+}
+
 /* ---- pooling and deconvolution ------------------------------------------------------------------------- */
 
 static Err emit_avg_pool(Export *e, int id) {
@@ -200,5 +209,5 @@ static Err emit_expand(Export *e, int id) {
 #define ROW(name) {&op_##name, emit_##name}
 const ExportRow export_imported_rows[] = {
     ROW(unary), ROW(binary), ROW(constant), ROW(prelu), ROW(avg_pool), ROW(conv_transpose), ROW(softmax), ROW(reduce), ROW(layer_norm),
-    ROW(reshape), ROW(transpose), ROW(matmul), ROW(slice), ROW(pad), ROW(expand), {0},
+    ROW(reshape), ROW(transpose), ROW(matmul), ROW(slice), ROW(pad), ROW(expand), ROW(quantize), {0},
 };

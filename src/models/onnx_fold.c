@@ -157,6 +157,7 @@ static Err fold_expand(OnnxBuild *b) {
 static Err fold_gather(OnnxBuild *b) {
     const Tensor *x = ob_constant(b, 0), *index = ob_constant(b, 1);
     int axis;
+    if (!index) return ob_refuse(b, "its indices are missing");
     TRY(ob_axis(b, ob_int(b->node, "axis", 0), x->shape.rank, &axis));
     Shape to = {.rank = x->shape.rank - 1 + index->shape.rank};
     if (to.rank > RANK_MAX || index->dtype != DT_I64) return ob_refuse(b, "indices of shape %s", shape_text(index->shape).s);
@@ -184,6 +185,7 @@ static Err fold_concat(OnnxBuild *b) {
     to.d[axis] = 0;
     for (int i = 0; i < b->node->n_in; i++) {
         const Tensor *x = ob_constant(b, i);
+        if (!x) return ob_refuse(b, "input %d is left out", i);
         Shape same = x->shape;
         if (same.rank == to.rank) to.d[axis] += same.d[axis], same.d[axis] = first->shape.d[axis];
         if (!shape_equal(same, first->shape) || x->dtype != first->dtype) return ob_refuse(b, "its constants do not join");
@@ -313,6 +315,7 @@ static const struct { const char *name; Err (*fold)(OnnxBuild *); } FOLDS[] = {
     {"Reshape", fold_reshape}, {"Flatten", fold_reshape}, {"Squeeze", fold_reshape}, {"Unsqueeze", fold_reshape},
     {"Where", fold_where}, {"Identity", fold_same}, {"Dropout", fold_same},
     {"ReduceProd", fold_reduce}, {"ReduceSum", fold_reduce}, {"ReduceMax", fold_reduce}, {"ReduceMin", fold_reduce},
+    {"DequantizeLinear", onnx_fold_dequantize},
 };
 #define COUNT(table) ((int)(sizeof table / sizeof *table))
 
