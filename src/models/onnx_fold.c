@@ -14,9 +14,10 @@
 static size_t width(const Tensor *t) { return dtype_bytes(t->dtype); }
 static int64_t int_at(const Tensor *t, int64_t i) { return ((const int64_t *)t->data)[i]; }
 static double number_at(const Tensor *t, int64_t i) { return t->dtype == DT_I64 ? (double)int_at(t, i) : (double)((const float *)t->data)[i]; }
+static int64_t to_whole(double v) { return v >= 9.2e18 ? INT64_MAX : v <= -9.2e18 || isnan(v) ? INT64_MIN : (int64_t)v; }
 static void put(Tensor *t, int64_t i, double v) {
     if (t->dtype == DT_F32) ((float *)t->data)[i] = (float)v;
-    else ((int64_t *)t->data)[i] = v >= 9.2e18 ? INT64_MAX : v <= -9.2e18 || isnan(v) ? INT64_MIN : (int64_t)v;
+    else ((int64_t *)t->data)[i] = to_whole(v);
 }
 
 const Tensor *onnx_canonical(OnnxBuild *b, const Tensor *t) {
@@ -48,7 +49,7 @@ PAIR(sub, wrap((uint64_t)a - (uint64_t)b), a - b)
 PAIR(mul, wrap((uint64_t)a * (uint64_t)b), a * b)
 PAIR(div, b == 0 ? 0 : b == -1 ? wrap(0 - (uint64_t)a) : a / b, a / b)
 PAIR(mod, floor_mod(a, b), fmod(a, b))
-PAIR(pow, (int64_t)pow((double)a, (double)b), pow(a, b))
+PAIR(pow, to_whole(pow((double)a, (double)b)), pow(a, b))
 PAIR(min, a < b ? a : b, a < b ? a : b)
 PAIR(max, a > b ? a : b, a > b ? a : b)
 PAIR(equal, a == b, a == b)

@@ -12,6 +12,7 @@ typedef struct BnRows {              /* one run of a batch norm */
     const float *x, *residual, *y, *dy;   /* [rows][inner]; residual and y may be NULL */
     float *out, *dresidual;          /* forward: y; backward: dx, and g for the residual or NULL */
     const float *scale, *shift;      /* [inner]: y = act(x * scale + shift + residual) */
+    const float *slope;              /* [inner]: of prelu in the place of act */
     const float *mean, *c1, *c2;     /* [inner]: dx = scale * (g - c1 - (x - mean) * c2) */
     double *sum, *sum2;              /* [inner]: overwritten */
     int64_t rows;
@@ -20,6 +21,12 @@ typedef struct BnRows {              /* one run of a batch norm */
 } BnRows;
 typedef struct PoolRow { const float *src; float *dst; uint8_t *arg; int64_t in_h, in_w, out_h, out_w; int k, stride, pad, inner; } PoolRow;
 
+typedef struct WindowRow {           /* one row of a window mean: dst[x] = scale[x] * sum of the window's part inside */
+    const float *src; float *dst;    /* src: of the plane */
+    const float *scale;              /* [out_w]: 1 / count */
+    int64_t in_w, out_w, y0, y1;     /* rows y0 .. y1 - 1 of src */
+    int kw, stride, pad, inner;
+} WindowRow;
 typedef struct { int n; int32_t at[4]; float w[4]; } FloatTap;      /* of a resize: what one output reads */
 
 typedef struct LaneKernels {
@@ -27,6 +34,8 @@ typedef struct LaneKernels {
     void (*bn_apply)(const BnRows *);
     void (*bn_backward_sums)(const BnRows *); /* g = dy through act; sum, sum2 of g, g * (x - mean); dresidual = g */
     void (*bn_backward)(const BnRows *);      /* out = dx; with dresidual set g is read from there */
+    void (*prelu)(const BnRows *);            /* as bn_apply */
+    void (*window_sums)(const WindowRow *);
     void (*add)(float *dst, const float *a, const float *b, int64_t n);
     void (*act)(float *dst, const float *x, int64_t n, Act act);
     void (*act_backward)(float *dx, const float *dy, const float *y, int64_t n, Act act);

@@ -108,6 +108,39 @@ static void SIMD(bn_apply)(const BnRows *b) {
     }
 }
 
+INLINE void prelu_lanes(const BnRows *b, int inner, bool residual) {
+    const float *restrict x = b->x, *restrict scale = b->scale, *restrict shift = b->shift, *restrict slope = b->slope, *res = b->residual;
+    for (int64_t r = 0; r < b->rows; r++) {
+        const int64_t at = r * inner;
+#pragma omp simd
+        for (int c = 0; c < inner; c++) {
+            float v = x[at + c] * scale[c] + shift[c];
+            if (residual) v += res[at + c];
+            b->out[at + c] = v < 0.0f ? v * slope[c] : v;
+        }
+    }
+}
+INLINE void prelu_one(const BnRows *b, bool residual) {
+    const float *x = b->x, *res = b->residual, scale = b->scale[0], shift = b->shift[0], slope = b->slope[0];
+    float *out = b->out;
+#pragma omp simd
+    for (int64_t r = 0; r < b->rows; r++) {
+        float v = x[r] * scale + shift;
+        if (residual) v += res[r];
+        out[r] = v < 0.0f ? v * slope : v;
+    }
+}
+INLINE void prelu_by_inner(const BnRows *b, bool residual) {
+    if (b->inner == 1) { prelu_one(b, residual); return; }
+#define BODY(n) prelu_lanes(b, n, residual)
+    BY_INNER(b->inner, BODY);
+#undef BODY
+}
+static void SIMD(prelu)(const BnRows *b) {
+    if (b->residual) prelu_by_inner(b, true);
+    else prelu_by_inner(b, false);
+}
+
 /* ---- batch norm: backward --------------------------------------------------------------------------- */
 
 /* g of one element: through the activation, told by y when it was kept, else recomputed from x. */
@@ -251,6 +284,30 @@ static void SIMD(axpy)(float *dst, const float *x, float w, int64_t n) {
     for (int64_t i = 0; i < n; i++) dst[i] += w * x[i];
 }
 
+/* ---- means over windows ------------------------------------------------------------------------------- */
+
+INLINE void window_lanes(const WindowRow *w, int inner) {
+    for (int64_t x = 0; x < w->out_w; x++) {
+        const int64_t a = x * w->stride - w->pad, x0 = a < 0 ? 0 : a, x1 = a + w->kw < w->in_w ? a + w->kw : w->in_w;
+        float *dst = w->dst + x * inner;
+        for (int c = 0; c < inner; c++) dst[c] = 0;
+        for (int64_t y = w->y0; y < w->y1; y++)
+            for (int64_t i = x0; i < x1; i++) {
+                const float *src = w->src + (y * w->in_w + i) * inner;
+#pragma omp simd
+                for (int c = 0; c < inner; c++) dst[c] += src[c];
+            }
+#pragma omp simd
+        for (int c = 0; c < inner; c++) dst[c] *= w->scale[x];
+    }
+}
+static void SIMD(window_sums)(const WindowRow *w) {
+    if (w->inner == 1) { window_lanes(w, 1); return; }
+#define BODY(n) window_lanes(w, n)
+    BY_INNER(w->inner, BODY);
+#undef BODY
+}
+
 /* ---- max pooling: ties go to the first position, as in PyTorch ---------------------------------------- */
 
 INLINE void pool_at(const PoolRow *p, int64_t oy, int64_t ox, int inner) {
@@ -332,7 +389,7 @@ static void SIMD(stretch_backward)(float *drow, const float *dy, const FloatTap 
 }
 
 const LaneKernels SIMD(lanes) = {
-    SIMD(bn_sums), SIMD(bn_apply), SIMD(bn_backward_sums), SIMD(bn_backward), SIMD(add), SIMD(act), SIMD(act_backward),
+    SIMD(bn_sums), SIMD(bn_apply), SIMD(bn_backward_sums), SIMD(bn_backward), SIMD(prelu), SIMD(window_sums), SIMD(add), SIMD(act), SIMD(act_backward),
     SIMD(mul), SIMD(max_pool), SIMD(max_pool_backward), SIMD(mix), SIMD(axpy),
     SIMD(stretch), SIMD(stretch_backward),
 };
