@@ -141,12 +141,17 @@ static double share_told(void) {
     if (at && sscanf(start, "%lf", &v) != 1) v = -1;
     return v;
 }
+/* `python=none` among `more` is our own reader. */
 static void expect_agrees(const char *name, const char *const *more, int n_more) {
-    const char *args[ARGS_MAX + 1] = {"export", name, "m.onnx", FORMULA, SMALL, "--check", "images=1"};
-    int n = 8;
-    for (int i = 0; i < n_more; i++) args[n++] = more[i];
+    const char *args[ARGS_MAX + 1] = {"export", name, "m.onnx", SMALL, "--check", "images=1"}, *by = "by ONNX Runtime";
+    int n = 6;
+    if (!strchr(name, '/')) args[n++] = "weights=formula:1", args[n++] = "classes=11";
+    for (int i = 0; i < n_more; i++) {
+        args[n++] = more[i];
+        if (!strcmp(more[i], "python=none")) by = "by retort's own reader";
+    }
     if (retort_to(NULL, args)->code) FAIL("%s: exit %d: %s", name, ran.code, ran.err);
-    EXPECT_HAS(ran.out, "ONNX Runtime");
+    EXPECT_HAS(ran.out, by);
     if (!(share_told() >= 99.9)) FAIL("%s: %s", name, ran.out);
 }
 static void every_backbone(const char *head) {
@@ -171,6 +176,28 @@ TEST(options_in_onnxruntime) {
     for (int i = 0; i < 3; i++)
         for (int k = 0; k < 4; k++) expect_agrees(NETS[i], OPTIONS[k], 4);
 }
+TEST(our_own_reader_agrees) {
+    static const char *const NETS[] = {"deeplabv3_resnet18", "pspnet_efficientnet_lite0", "lraspp_mobilenetv2", "fcn_resnet50"};
+    static const char *const OPTIONS[][5] = {{"python=none", "opset=11", "output=argmax", "input=u8-nhwc", "norm=bgr-caffe"},
+                                             {"python=none", "opset=20", "output=logits_full", "size=65x97", "batch=1"}};
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < 2; k++) expect_agrees(NETS[i], OPTIONS[k], 5);
+}
+/* Networks of others, imported and written again; their size is fixed then. */
+static void imported(const char *const *more, int n_more) {
+    static const char *const FILES[] = {"bisenet", "ddrnet", "mobile", "odd", "segformer", "unet"};
+    for (int i = 0; i < 6; i++) {
+        char path[512];
+        snprintf(path, sizeof path, SOURCE_DIR "/tests/golden/onnx/%s.ts.onnx", FILES[i]);
+        expect_agrees(path, more, n_more);
+    }
+}
+TEST(imported_networks_in_onnxruntime) {
+    need_onnxruntime();
+    imported((const char *const[]){"size=96x128"}, 1);
+    imported((const char *const[]){"size=96x128", "opset=23", "input=u8-nhwc", "output=argmax"}, 4);
+}
+TEST(imported_networks_by_our_own_reader) { imported((const char *const[]){"size=96x128", "python=none"}, 2); }
 TEST(strides_and_stems_in_onnxruntime) {
     static const char *const OPTIONS[][2] = {{"output_stride=16", "stem=plain"}, {"output_stride=32", "stem=deep"}};
     need_onnxruntime();
@@ -190,7 +217,17 @@ TEST(eight_bits_in_onnxruntime) {
     for (int i = 0; i < m->n_value; i++) EXPECT(!m->value[i].tensor || m->value[i].tensor->dtype != DT_F32 || shape_count(m->value[i].tensor->shape) < 4096);
     onnx_close(m);
 }
+/* The same file read by ourselves: the same rounding, so the same classes but for sums in another order. */
+TEST(eight_bits_by_our_own_reader) {
+    static const char *const INT8[] = {"export", "fcn_resnet18", "m.onnx", FORMULA, "--int8", "data=scenes", SMALL, "data.scenes.train=4", "calibrate=4", "images=2", "python=none", NULL};
+    if (retort_to(NULL, INT8)->code) FAIL("%s", ran.err);
+    EXPECT_HAS(ran.out, "own reader");
+    if (!(share_told() >= 90)) FAIL("%s", ran.out);
+    EXPECT_RUNS("export", "m.onnx", "again.onnx", "size=97x129", SMALL, "--check", "images=1", "python=none");
+    if (!(share_told() >= 99.9)) FAIL("%s", ran.out);    /* written again from what was read */
+}
 TEST_MAIN(T(batch_norm_is_folded), T(a_fixed_size_leaves_no_arithmetic_of_shapes), T(bytes_in_classes_out), T(refusals),
           T(the_json_file_tells_how_to_use_the_network), T(the_classes_are_the_data_sets), T(safetensors_hold_the_network_and_what_it_needs),
           T(deeplabv3_in_onnxruntime), T(pspnet_in_onnxruntime), T(fcn_in_onnxruntime), T(lraspp_in_onnxruntime),
-          T(options_in_onnxruntime), T(strides_and_stems_in_onnxruntime), T(eight_bits_in_onnxruntime))
+          T(options_in_onnxruntime), T(strides_and_stems_in_onnxruntime), T(our_own_reader_agrees),
+          T(imported_networks_in_onnxruntime), T(imported_networks_by_our_own_reader), T(eight_bits_in_onnxruntime), T(eight_bits_by_our_own_reader))

@@ -143,6 +143,44 @@ TEST(unet_learns) {
 TEST(segformer_learns) { train("segformer", "dy", 0.5f); }
 TEST(bisenet_learns) { train("bisenet", "ts", 0.5f); }
 TEST(mobile_learns) { train("mobile", "dy", 0.5f); }
+/* ---- beside ONNX Runtime --------------------------------------------------------------------------------- */
+
+static const char *python(void) {
+    const char *own = getenv("RETORT_PYTHON");
+    return own ? own : "python3";
+}
+static void need_runtime(void) {
+    char command[512];
+    snprintf(command, sizeof command, "%s -c 'import numpy, onnxruntime, safetensors, PIL' >/dev/null 2>&1", python());
+    if (system(command)) SKIP("no ONNX Runtime (pip install onnxruntime numpy safetensors pillow); RETORT_PYTHON names another Python");
+}
+static void compare_with_runtime(const char *model, const char *with) {
+    char command[2048];
+    snprintf(command, sizeof command, "%s %s/tools/onnx_compare.py %s/retort %s %s >&2", python(), SOURCE_DIR, BUILD_DIR, model, with);
+    if (system(command)) FAIL("%s differs from ONNX Runtime", model);
+}
+TEST(onnx_runtime_agrees_on_foreign_networks) {
+    static const char *const NETS[] = {"unet.ts", "unet.dy", "segformer.ts", "segformer.dy", "bisenet.dy", "ddrnet.dy", "mobile.ts", "odd.ts"};
+    need_runtime();
+    for (size_t i = 0; i < sizeof NETS / sizeof *NETS; i++) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/tests/golden/onnx/%s.onnx", SOURCE_DIR, NETS[i]);
+        compare_with_runtime(path, "--size 64x96 --random 2 --threads 1");
+    }
+}
+TEST(onnx_runtime_agrees_on_real_networks) {
+    static const char *const NETS[] = {"espnetv2_city_512x1024", "espnetv2_s05_city_512x1024"};
+    const char *root = sys_test_data();
+    if (!root) SKIP("no RETORT_TEST_DATA");
+    need_runtime();
+    for (int i = 0; i < 2; i++) {
+        char path[512], images[1024];
+        snprintf(path, sizeof path, "%s/onnx/%s.onnx", root, NETS[i]);
+        if (!sys_exists(path)) SKIP("%s is not there", path);
+        snprintf(images, sizeof images, "%s/data/cityscapes-samples/*_leftImg8bit.png", root);
+        compare_with_runtime(path, images);
+    }
+}
 TEST_MAIN(T(unet_equals_torch), T(segformer_equals_torch), T(bisenet_equals_torch), T(ddrnet_equals_torch), T(mobile_equals_torch),
           T(odd_equals_torch), T(second_output_is_the_auxiliary_head), T(unet_learns), T(segformer_learns), T(bisenet_learns),
-          T(mobile_learns))
+          T(mobile_learns), T(onnx_runtime_agrees_on_foreign_networks), T(onnx_runtime_agrees_on_real_networks))

@@ -366,6 +366,17 @@ TEST(normalize_refuses_wrong_images) {
     EXPECT_ERR(op_normalize.infer(&site, &dst), E(4, 0));
     EXPECT_HAS(err_text(), "rectangles of shape 1x4");
 }
+/* Halves go to the even number; what 8 bits cannot hold goes to their end. */
+TEST(quantize_rounds_and_saturates) {
+    static const float FROM[6] = {0.25f, 0.75f, -0.25f, 200, -100, 0.6f}, TO[6] = {0, 1, 0, 122.5f, -5, 0.5f};
+    OpCase c = case_open(&op_quantize, &(QuantizeAttr){.scale = 0.5f, .zero = 10, .lo = 0, .hi = 255}, SHAPES(SHAPE(2, 3)), NULL);
+    memcpy((void *)(uintptr_t)c.src[0], FROM, sizeof FROM);
+    case_forward(&c);
+    for (int i = 0; i < 6; i++) EXPECT_NEAR(c.dst[i], TO[i], 0);
+    case_close(&c);
+    expect_refused(&op_quantize, &(QuantizeAttr){.scale = 0, .hi = 255}, SHAPES(IMAGE), NULL, "scale 0");
+    expect_refused(&op_quantize, &(QuantizeAttr){.scale = 1, .zero = 300, .hi = 255}, SHAPES(IMAGE), NULL, "zero point 300");
+}
 TEST(every_op_is_found_by_its_name) {
     EXPECT(op_find("conv2d") == &op_conv2d && op_find("input") == &op_input && op_find("normalize") == &op_normalize);
     EXPECT(!op_find("conv3d"));
@@ -379,4 +390,4 @@ TEST_MAIN(T(conv2d_shapes), T(conv2d_refuses_wrong_shapes), T(conv2d_gradient), 
           T(max_pool_takes_the_first_of_equals), T(adaptive_avg_pool_gradient), T(resize_gradient),
           T(resize_to_the_same_size_changes_nothing), T(dropout_gradient), T(dropout_keeps_its_share_and_its_mean),
           T(dropout_depends_on_the_sample_not_on_the_batch), T(dropout_does_nothing_when_evaluating),
-          T(normalize_orders_scales_and_blanks), T(normalize_refuses_wrong_images), T(every_op_is_found_by_its_name))
+          T(normalize_orders_scales_and_blanks), T(normalize_refuses_wrong_images), T(quantize_rounds_and_saturates), T(every_op_is_found_by_its_name))

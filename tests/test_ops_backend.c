@@ -1,6 +1,6 @@
 /* Each op alone: the CPU backend at every instruction set against the reference, in training and inference:
  * values, gradients of inputs and parameters, running statistics. Each op stands once right behind the plain
- * inputs and once behind a convolution, whose result may lie in a blocked layout. */
+ * inputs and once behind a convolution, whose result may lie in a blocked layout. The reference fuses nothing. */
 #include "backend/plan.h"
 #include "base/cpu.h"
 #include "nn/nn.h"
@@ -44,7 +44,8 @@ static Err run(Case *c, BackendKind backend, Dtype precision, Arena *a, Result *
     const bool gradients = !(c->mode & INFERENCE);
     Plan *plan;
     net_init_formula(c->net, 1);
-    TRY(plan_make(c->net, &(PlanSpec){.backend = backend, .precision = precision, .training = c->mode & TRAINING, .loss = gradients ? c->loss : NO_NODE, .outputs = &c->out,
+    TRY(plan_make(c->net, &(PlanSpec){.backend = backend, .precision = precision, .no_fuse = backend == BACKEND_REF, .training = c->mode & TRAINING,
+                                      .loss = gradients ? c->loss : NO_NODE, .outputs = &c->out,
                                       .n_outputs = 1, .wanted = c->in, .n_wanted = gradients ? 2 : 0}, &plan));
     for (int i = 0; i < 2; i++) plan_bind(plan, c->in[i], c->data[i]);
     plan_run(plan, &(OpRun){.training = c->mode & TRAINING, .seed = 1}, false);
@@ -207,6 +208,62 @@ TEST(folded_blocks_equal_the_reference) {
         compare("depthwise bn relu6", conv_bn_relu6, &thin, SHAPE(2, channels, 7, 9));
     }
 }
+/* ---- of imported networks ------------------------------------------------------------------------------ */
+
+static Node prelu_of(Net *n, Node x, int slopes) {
+    const PreluAttr a = {.slopes = slopes};
+    const int param = net_param(n, "slope", PARAM_BIAS, SHAPE(slopes), 0, 0);
+    return net_add(n, &op_prelu, "prelu", &a, sizeof a, &x, 1, &param, 1);
+}
+static int channels_of(Net *n, Node x) { return (int)net_shape(n, x).d[1]; }
+static Node prelu(Net *n, Node x, Node y, const void *arg) { return prelu_of(n, x, channels_of(n, x)); }
+static Node prelu_one(Net *n, Node x, Node y, const void *arg) { return prelu_of(n, x, 1); }
+static Node bn_prelu(Net *n, Node x, Node y, const void *arg) { return prelu_of(n, nn_bn(n, nn_concat(n, (Node[]){x, y}, 2), "bn"), 2 * channels_of(n, x)); }
+static Node add_prelu(Net *n, Node x, Node y, const void *arg) { return prelu_of(n, nn_add(n, x, y), channels_of(n, x)); }
+static Node bn_add_prelu(Net *n, Node x, Node y, const void *arg) {
+    return prelu_of(n, nn_add(n, nn_bn(n, nn_max_pool(n, x, 3, 1, 1), "bn"), y), channels_of(n, x));
+}
+TEST(prelu_and_what_stands_before_it_equal_the_reference) {
+    static const struct { const char *name; Build *build; } forms[] = {
+        {"prelu", prelu}, {"prelu of one slope", prelu_one}, {"bn prelu", bn_prelu}, {"add prelu", add_prelu}, {"bn add prelu", bn_add_prelu}};
+    for (int i = 0; i < (int)(sizeof forms / sizeof *forms); i++)
+        for (int channels = 11; channels <= 16; channels += 5) compare(forms[i].name, forms[i].build, NULL, SHAPE(2, channels, 7, 9));
+}
+static Node window_mean(Net *n, Node x, Node y, const void *arg) { return net_add(n, &op_avg_pool, "mean", arg, sizeof(AvgPoolAttr), &x, 1, NULL, 0); }
+static Node resize_as(Net *n, Node x, Node y, const void *arg) { return net_add(n, &op_resize, "resize", arg, sizeof(ResizeAttr), &x, 1, NULL, 0); }
+static Node join_odd(Net *n, Node x, Node y, const void *arg) { return nn_concat(n, (Node[]){x, nn_conv(n, y, "thin", (Conv){.out = 3, .k = 1}), y}, 3); }
+TEST(other_windows_and_resizes_equal_the_reference) {
+    static const AvgPoolAttr means[] = {{3, 3, 2, 2, 1, 1, 0, 0, false, true}, {2, 3, 2, 1, 1, 0, 0, 1, true, false}};
+    static const ResizeAttr sizes[] = {{.out_h = 14, .out_w = 20, .mode = RESIZE_NEAREST, .at = RESIZE_ASYMMETRIC, .round = ROUND_FLOOR},
+                                       {.out_h = 5, .out_w = 21, .mode = RESIZE_CUBIC}, {.out_h = 14, .out_w = 18, .step = {0.5, 0.5}}};
+    for (int channels = 11; channels <= 16; channels += 5) {
+        const Shape s = SHAPE(2, channels, 7, 9);
+        for (int i = 0; i < 2; i++) compare("window mean", window_mean, &means[i], s);
+        for (int i = 0; i < 3; i++) compare("resize", resize_as, &sizes[i], s);
+        compare("concat of odd channels", join_odd, NULL, s);
+    }
+}
+static Node fixed(Net *n, int64_t rows, int64_t columns, bool sparse) {
+    float *v = arena_alloc(n->arena, (size_t)(rows * columns) * sizeof *v);
+    for (int64_t i = 0; i < rows * columns; i++) v[i] = sparse && i / columns != i % columns * rows / columns ? 0 : 0.1f * (float)(i % 7) - 0.3f;
+    const ConstantAttr a = {SHAPE(rows, columns), v};
+    return net_add(n, &op_constant, "matrix", &a, sizeof a, NULL, 0, NULL, 0);
+}
+static Node multiply(Net *n, Node a, Node b, MatmulAttr t) { return net_add(n, &op_matmul, "matmul", &t, sizeof t, (Node[]){a, b}, 2, NULL, 0); }
+static Node left(Net *n, Node x, Node y, const void *sparse) { return multiply(n, fixed(n, 13, net_shape(n, x).d[2], *(const bool *)sparse), x, (MatmulAttr){false, false}); }
+static Node right(Net *n, Node x, Node y, const void *sparse) { return multiply(n, x, fixed(n, net_shape(n, x).d[3], 25, *(const bool *)sparse), (MatmulAttr){false, false}); }
+static Node each(Net *n, Node x, Node y, const void *arg) { return multiply(n, x, y, (MatmulAttr){false, true}); }
+static Node turned(Net *n, Node x, Node y, const void *arg) { return multiply(n, x, y, (MatmulAttr){true, false}); }
+TEST(products_equal_the_reference) {
+    static const bool is[] = {false, true};
+    for (int i = 0; i < 2; i++) {
+        compare(i ? "sparse on the left" : "matrix on the left", left, &is[i], SHAPE(2, 11, 9, 10));
+        compare(i ? "sparse on the right" : "matrix on the right", right, &is[i], SHAPE(2, 11, 9, 10));
+    }
+    compare("product by the other turned", each, NULL, SHAPE(2, 3, 9, 10));
+    compare("turned product", turned, NULL, SHAPE(2, 3, 9, 10));
+}
 TEST_MAIN(T(conv2d_equals_the_reference), T(widely_dilated_conv2d_equals_the_reference), T(grouped_conv2d_equals_the_reference), T(batch_norm_equals_the_reference),
           T(elementwise_ops_equal_the_reference), T(pools_equal_the_reference), T(resize_equals_the_reference),
-          T(folded_blocks_equal_the_reference))
+          T(folded_blocks_equal_the_reference), T(prelu_and_what_stands_before_it_equal_the_reference),
+          T(other_windows_and_resizes_equal_the_reference), T(products_equal_the_reference))

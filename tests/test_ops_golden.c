@@ -146,8 +146,8 @@ TEST(along_dimensions_equals_torch) {
     run_case("layer_norm3", &op_layer_norm, &(LayerNormAttr){3, 1e-3f}, true);
     run_case("matmul", &op_matmul, &(MatmulAttr){false, false}, true);
     run_case("matmul_turned", &op_matmul, &(MatmulAttr){true, true}, true);
-    run_case("prelu", &op_prelu, &(PreluAttr){3}, true);
-    run_case("prelu_one", &op_prelu, &(PreluAttr){1}, true);
+    run_case("prelu", &op_prelu, &(PreluAttr){.slopes = 3}, true);
+    run_case("prelu_one", &op_prelu, &(PreluAttr){.slopes = 1}, true);
 }
 TEST(functions_equal_torch) {
     static const struct { const char *name; UnaryAttr a; } UNARY[] = {

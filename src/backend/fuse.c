@@ -1,6 +1,7 @@
 /* fuse.c - rewrites a plan's nodes: patterns of ops become one op that its own file can run.
  *
  *   inference: dropout -> nothing; conv2d + batch_norm [+ add] [+ relu] -> conv2d with bn, residual, act
+ *              batch_norm [+ add] + prelu, add + prelu -> prelu with bn, residual
  *   training:  batch_norm [+ add] [+ relu] -> batch_norm with residual, act
  * A node is absorbed only when its value has exactly one consumer and is no output. The fused node
  * stands at the place of the last absorbed one, so sources still come before their consumers. */
@@ -79,6 +80,22 @@ static void fuse_act(Plan *p, int id) {
     }
 }
 
+/* prelu(bn(x) + residual): what stands before a prelu and belongs to no convolution. */
+static void fuse_prelu(Plan *p, int id) {
+    PlanNode *n = &p->nodes[id];
+    const int from = plan_resolve(p, n->src[0]);
+    PlanNode *f = &p->nodes[from];
+    const BnAttr *bn = is(p, from, &op_batch_norm) ? f->attr : NULL;
+    if (!absorbable(p, from) || n->shape.rank != 4 || (!bn && f->op != &op_add) || (bn && bn->act)) return;
+    PreluAttr *a = copy_attr(p, n->attr, sizeof *a);
+    if (a->bn || a->residual) return;
+    a->bn = bn != NULL, a->residual = bn ? bn->residual : true, a->eps = bn ? bn->eps : 0;
+    for (int i = 0; bn && i < 4; i++) n->param[n->n_param++] = f->param[i];
+    n->n_src = f->n_src, n->attr = a;
+    for (int i = 0; i < f->n_src; i++) n->src[i] = f->src[i];
+    f->op = NULL;
+}
+
 static void drop_dropout(Plan *p, int id) {
     PlanNode *n = &p->nodes[id];
     int src = plan_resolve(p, n->src[0]);
@@ -96,5 +113,6 @@ void plan_fuse(Plan *p) {
         if (op == &op_batch_norm && inference) fold_batch_norm(p, id);
         if (op == &op_add) fuse_add(p, id);
         if (op == &op_relu) fuse_act(p, id);
+        if (op == &op_prelu && inference) fuse_prelu(p, id);
     }
 }

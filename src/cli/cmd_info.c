@@ -201,7 +201,7 @@ Err cmd_info(int argc, char **argv) {
     if (args.help) return OK;
     Err rc = OK;
     const char *what = args.n_word ? args.word[0] : NULL;
-    const bool name = what && (model_find(what) || !sys_exists(what));
+    const bool name = what && (model_find(what) || model_is_onnx(what) || !sys_exists(what));
     if (args.n_opt && !name) rc = err_set(E(EXIT_USAGE, 76), "info: %s is for a network by NAME; leave it out", args.opt[0]);
     else if (!what) list_networks();
     else if (name) rc = info_network(what, &args);

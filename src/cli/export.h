@@ -7,8 +7,8 @@
 
 /* ---- export_run.c: the written file as a function of one RGB image, by whoever can run it ---- */
 typedef struct ExportRunner ExportRunner;
-/* ONNX Runtime of `python` (NULL: python3, when it has onnxruntime), otherwise this program's own reader.
- * A python that is named must have it: E2000. */
+/* ONNX Runtime of `python` (NULL: python3, when it has onnxruntime; "none": do not look for it), otherwise
+ * this program's own reader. A python that is named must have it: E2000. */
 Err  export_runner_open(const char *path, const ExportOptions *o, const char *python, ExportRunner **out);
 const char *export_runner_name(const ExportRunner *r);           /* "ONNX Runtime 1.17.0" */
 /* *out, lent until the next run: float32 logits 1 x K x h x w, or int64 classes 1 x H x W. */

@@ -34,7 +34,7 @@ static const char script[] =
 
 struct ExportRunner {
     char  *path, name[96];
-    bool   bytes;                    /* of the file's input */
+    bool   bytes;                    /* input is N x H x W x 3 uint8; our reader takes either as N x 3 x H x W float32 */
     int    batch;                    /* images that it takes; all the same one */
     void  *input, *output;
     Child *child;                    /* ONNX Runtime, or NULL: */
@@ -85,8 +85,7 @@ static Err run_child(ExportRunner *r, Shape s, Tensor *out) {
 /* ---- our own reader --------------------------------------------------------------------------------- */
 
 static Err start_reader(ExportRunner *r, int h, int w) {
-    if (r->bytes) return err_set(E(EXIT_USAGE, 0), "%s: takes bytes, which only ONNX Runtime can check; give a Python that has it with python=, or check input=f32-nchw", r->path);
-    snprintf(r->name, sizeof r->name, "retort's own reader (no onnxruntime was found)");
+    snprintf(r->name, sizeof r->name, "retort's own reader (onnxruntime was not found or not wanted)");
     return model_open(&(ModelOptions){.model = r->path, .norm = "none", .frozen = true, .dropout_off = true}, h ? h : 64, w ? w : 64, &r->net, &r->nodes);
 }
 static Err run_reader(ExportRunner *r, Shape s, Tensor *out) {
@@ -106,8 +105,9 @@ static Err run_reader(ExportRunner *r, Shape s, Tensor *out) {
 Err export_runner_open(const char *path, const ExportOptions *o, const char *python, ExportRunner **out) {
     ExportRunner *r = xcalloc(1, sizeof *r);
     r->path = xstrdup(path), r->bytes = o->bytes, r->batch = o->batch ? o->batch : 1;
-    Err rc = start_python(r, python);
-    if (rc && !python) rc = start_reader(r, o->h, o->w);
+    const bool none = python && !strcmp(python, "none");
+    Err rc = none ? OK : start_python(r, python);
+    if (none || (rc && !python)) r->bytes = false, rc = start_reader(r, o->h, o->w);
     if (rc) return export_runner_close(r), rc;
     return *out = r, OK;
 }

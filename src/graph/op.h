@@ -105,7 +105,9 @@ typedef struct { Shape shape; const float *data; } ConstantAttr;
     /* constant: no source; dst = data, which lives as long as the net, or, when NULL, the one parameter */
 typedef struct { int kh, kw, stride_h, stride_w, pad_h, pad_w, extra_h, extra_w; bool ceil, count_padding; } AvgPoolAttr;
     /* avg_pool: src x; extra: more padding below and right than above and left */
-typedef struct { int slopes; } PreluAttr;                                /* prelu: src x; param slope: 1, or one per channel */
+typedef struct { int slopes; bool bn, residual; float eps; } PreluAttr;
+    /* prelu: src x [, residual]; params slope: 1, or one per channel [, bn weight, bias, mean, var].
+     * bn and residual are set only by fusing for inference: dst = prelu(bn(x) + residual). */
 typedef struct { Shape shape; } ReshapeAttr;                             /* reshape: src x */
 typedef struct { int perm[RANK_MAX]; } TransposeAttr;                    /* transpose: src x; dst.d[i] = src.d[perm[i]] */
 typedef struct { int64_t start[RANK_MAX], step[RANK_MAX]; Shape shape; } SliceAttr;      /* slice: src x; all dimensions */
@@ -119,6 +121,7 @@ typedef struct { int dims; float eps; } LayerNormAttr;                   /* laye
 typedef struct { int out, kh, kw, stride, pad, dilation, groups, extra[2]; bool bias; } ConvTransposeAttr;
     /* conv_transpose: src x; params weight I x O/groups x kh x kw [, bias]; extra: more rows and columns of dst;
      * stride, dilation and groups are at least 1 */
+typedef struct { float scale; int zero, lo, hi; } QuantizeAttr;          /* quantize: src x; see quantize.c */
 typedef struct { bool trans_a, trans_b; } MatmulAttr;
     /* matmul: src a, b of rank >= 2; the last two dimensions are matrices, the others broadcast */
 /* without attributes: input, add (a + b), concat (channels), gate (x, s N x C x 1 x 1: x sigmoid(s)) */

@@ -45,7 +45,7 @@ static void write_output(Export *e, const char *image) {
         return;
     }
     const OnnxDim h = side(e->o->h, "height"), w = side(e->o->w, "width");
-    x = export_resize(e, "logits.full", e->logits.id, image, e->o->h, e->o->w, true);
+    x = export_resize(e, "logits.full", e->logits.id, image, e->o->h, e->o->w, &(ResizeAttr){.align_corners = true});
     if (e->o->output == EXPORT_LOGITS_FULL) onnx_write_output(e->w, x, "logits", DT_F32, (OnnxDim[]){n, k, h, w}, 4);
     else {
         x = onnx_write_node(e->w, "ArgMax", "labels.argmax", INPUTS(x), ATTRS(ATTR_INT("axis", 1), ATTR_INT("keepdims", 0)));

@@ -24,10 +24,22 @@ typedef struct Export {
 #define ATTRS(...) (const OnnxAttr[]){__VA_ARGS__}, (int)(sizeof((const OnnxAttr[]){__VA_ARGS__}) / sizeof(OnnxAttr))
 #define NO_ATTRS NULL, 0
 Err  export_op(Export *e, int id);                   /* writes node id; sets value[id] */
+typedef struct ExportRow { const OpDef *op; Err (*emit)(Export *e, int id); } ExportRow;
+extern const ExportRow export_imported_rows[];       /* export_imported.c; ends with {0} */
+
+/* ---- what emitters share, export_imported.c ---- */
+const NetNode *export_node(const Export *e, int id);
+const char *export_name(const Export *e, int id);    /* what its value should be called */
+const char *export_src(const Export *e, int id, int i);          /* the name of its source i */
+const NetParam *export_param(const Export *e, int id, int i);
+void export_put1(Export *e, int id, const char *op, const OnnxAttr *attr, int n_attr);   /* value[id] = op(source 0) */
+const char *export_put2(Export *e, int id, const char *op, const char *a, const char *b); /* value[id] = op(a, b) */
+const char *export_number(Export *e, const char *name, double v);
+Err  export_refuse(const Export *e, int id, const char *why);
 const char *export_floats(Export *e, const char *name, Shape s, const float *v);
 const char *export_ints(Export *e, const char *name, const int64_t *v, int n);
 /* The value of node src at h x w where sizes are fixed or like is NULL, otherwise at the sides of `like`. */
-const char *export_resize(Export *e, const char *name, int src, const char *like, int64_t h, int64_t w, bool align_corners);
+const char *export_resize(Export *e, const char *name, int src, const char *like, int64_t h, int64_t w, const ResizeAttr *a);
 int  export_absorbed_by(const Export *e, int conv);  /* the batch norm that conv is folded into, or 0 */
 
 /* ---- 8 bits, export_int8.c ---- */

@@ -34,6 +34,7 @@ static Err build_node(OnnxBuild *b, const OnnxNode *n) {
     if (done) return OK;
     if (!op) return ob_refuse(b, "operator %s%s%s is not supported; export the network without it", n->domain, *n->domain ? "." : "", n->op);
     if (b->m->opset < op->since) return ob_refuse(b, "is of opset %d; export with opset %d or newer", b->m->opset, op->since);
+    if (b->m->opset > op->until) return ob_refuse(b, "is of opset %d; export with opset %d or older", b->m->opset, op->until);
     for (int i = 0; i < n->n_in; i++)
         if (n->in[i] && !ob_constant(b, i) && !b->slot[n->in[i]].node.id) return ob_refuse(b, "its input %s is not supported", b->m->value[n->in[i]].name);
     Err rc = op->build(b, n);

@@ -8,6 +8,7 @@
 #include "models/onnx_priv.h"
 
 static const size_t CONSTANT_MAX = (size_t)1 << 28;      /* bytes of one folded constant */
+static const size_t NODE_MAX = (size_t)1 << 32;          /* and of one result */
 
 Err ob_refuse(const OnnxBuild *b, const char *fmt, ...) {
     char text[512];
@@ -146,7 +147,11 @@ Node ob_add(OnnxBuild *b, const OpDef *op, const void *attr, size_t bytes, const
             net_fail(b->net, E(EXIT_MODEL, 60), "an input is missing");
             return NO_NODE;
         }
-    return net_add(b->net, op, b->m->value[b->node->n_out ? b->node->out[0] : 0].name, attr, bytes, src, n_src, param, n_param);
+    const Node x = net_add(b->net, op, b->m->value[b->node->n_out ? b->node->out[0] : 0].name, attr, bytes, src, n_src, param, n_param);
+    size_t size;
+    if (x.id && (!shape_bytes(net_shape(b->net, x), DT_F32, &size) || size > NODE_MAX))
+        net_fail(b->net, E(EXIT_LIMIT, 60), "a result of shape %s is too big", shape_text(net_shape(b->net, x)).s);
+    return b->net->err ? NO_NODE : x;
 }
 Node ob_add1(OnnxBuild *b, const OpDef *op, const void *attr, size_t bytes, Node src) { return ob_add(b, op, attr, bytes, &src, 1, NULL, 0); }
 Node ob_reshape(OnnxBuild *b, Node x, Shape s) {

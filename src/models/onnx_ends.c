@@ -69,8 +69,9 @@ static bool is_of_bytes(const OnnxNode *n, const Tensor *t) {
 /* The arithmetic with constants that the file does before anything else: *node, the first of it; NULL: none. */
 static const char *own_norm(const OnnxModel *m, const OnnxNode **node) {
     static const char *const PASS[] = {"Cast", "Identity", "Transpose", NULL}, *const SUMS[] = {"Add", "Sub", "Mul", "Div", NULL};
+    enum { STEPS_MAX = 16 };
     *node = NULL;
-    for (int v = m->input[0];;) {
+    for (int v = m->input[0], step = 0; step < STEPS_MAX; step++) {
         const OnnxNode *n = only_reader(m, v);
         const bool sum = n && is_one_of(n, SUMS) && n->n_in == 2;
         const Tensor *t = sum ? small_constant(m, n->in[n->in[0] == v]) : NULL;
@@ -81,6 +82,7 @@ static const char *own_norm(const OnnxModel *m, const OnnxNode **node) {
         if (!n || !is_one_of(n, PASS) || !n->n_out || !n->out[0]) return NULL;
         v = n->out[0];
     }
+    return NULL;
 }
 static const NormDef *choose_norm(const OnnxModel *m, const Input *in, const char *asked, bool quiet) {
     const OnnxNode *node;
@@ -98,6 +100,7 @@ Err onnx_add_image(OnnxBuild *b, const ModelOptions *o, int h, int w, ModelNodes
     TRY(check_input(b->m, &in));
     const int64_t to_h = in.h > 0 ? in.h : h, to_w = in.w > 0 ? in.w : w;
     if (in.batch > 1 && in.batch != b->batch) return bad(b->m, "input", in.v->name, "is fixed to another batch; export with a free batch dimension");
+    if (to_h > UINT16_MAX || to_w > UINT16_MAX) return bad(b->m, "input", in.v->name, "has sides above 65535; export with smaller ones");
     if (o->exact_size && (to_h != h || to_w != w))
         return err_set(E(EXIT_USAGE, 76), "%s takes images of %" PRId64 "x%" PRId64 ", not %dx%d; give data.crop=%" PRId64 "x%" PRId64 " or teacher.input=resize",
                        b->m->name, to_h, to_w, h, w, to_h, to_w);

@@ -14,9 +14,10 @@
 static size_t width(const Tensor *t) { return dtype_bytes(t->dtype); }
 static int64_t int_at(const Tensor *t, int64_t i) { return ((const int64_t *)t->data)[i]; }
 static double number_at(const Tensor *t, int64_t i) { return t->dtype == DT_I64 ? (double)int_at(t, i) : (double)((const float *)t->data)[i]; }
+static int64_t to_whole(double v) { return v >= 9.2e18 ? INT64_MAX : v <= -9.2e18 || isnan(v) ? INT64_MIN : (int64_t)v; }
 static void put(Tensor *t, int64_t i, double v) {
     if (t->dtype == DT_F32) ((float *)t->data)[i] = (float)v;
-    else ((int64_t *)t->data)[i] = v >= 9.2e18 ? INT64_MAX : v <= -9.2e18 || isnan(v) ? INT64_MIN : (int64_t)v;
+    else ((int64_t *)t->data)[i] = to_whole(v);
 }
 
 const Tensor *onnx_canonical(OnnxBuild *b, const Tensor *t) {
@@ -48,7 +49,7 @@ PAIR(sub, wrap((uint64_t)a - (uint64_t)b), a - b)
 PAIR(mul, wrap((uint64_t)a * (uint64_t)b), a * b)
 PAIR(div, b == 0 ? 0 : b == -1 ? wrap(0 - (uint64_t)a) : a / b, a / b)
 PAIR(mod, floor_mod(a, b), fmod(a, b))
-PAIR(pow, (int64_t)pow((double)a, (double)b), pow(a, b))
+PAIR(pow, to_whole(pow((double)a, (double)b)), pow(a, b))
 PAIR(min, a < b ? a : b, a < b ? a : b)
 PAIR(max, a > b ? a : b, a > b ? a : b)
 PAIR(equal, a == b, a == b)
@@ -157,6 +158,7 @@ static Err fold_expand(OnnxBuild *b) {
 static Err fold_gather(OnnxBuild *b) {
     const Tensor *x = ob_constant(b, 0), *index = ob_constant(b, 1);
     int axis;
+    if (!index) return ob_refuse(b, "its indices are missing");
     TRY(ob_axis(b, ob_int(b->node, "axis", 0), x->shape.rank, &axis));
     Shape to = {.rank = x->shape.rank - 1 + index->shape.rank};
     if (to.rank > RANK_MAX || index->dtype != DT_I64) return ob_refuse(b, "indices of shape %s", shape_text(index->shape).s);
@@ -184,6 +186,7 @@ static Err fold_concat(OnnxBuild *b) {
     to.d[axis] = 0;
     for (int i = 0; i < b->node->n_in; i++) {
         const Tensor *x = ob_constant(b, i);
+        if (!x) return ob_refuse(b, "input %d is left out", i);
         Shape same = x->shape;
         if (same.rank == to.rank) to.d[axis] += same.d[axis], same.d[axis] = first->shape.d[axis];
         if (!shape_equal(same, first->shape) || x->dtype != first->dtype) return ob_refuse(b, "its constants do not join");
@@ -313,6 +316,7 @@ static const struct { const char *name; Err (*fold)(OnnxBuild *); } FOLDS[] = {
     {"Reshape", fold_reshape}, {"Flatten", fold_reshape}, {"Squeeze", fold_reshape}, {"Unsqueeze", fold_reshape},
     {"Where", fold_where}, {"Identity", fold_same}, {"Dropout", fold_same},
     {"ReduceProd", fold_reduce}, {"ReduceSum", fold_reduce}, {"ReduceMax", fold_reduce}, {"ReduceMin", fold_reduce},
+    {"DequantizeLinear", onnx_fold_dequantize},
 };
 #define COUNT(table) ((int)(sizeof table / sizeof *table))
 

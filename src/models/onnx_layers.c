@@ -29,6 +29,7 @@ static Err window(OnnxBuild *b, Window *w, int64_t kh, int64_t kw) {
     for (int i = 0; i < 2; i++) {
         w->before[i] = pads[i], w->after[i] = pads[2 + i];
         if (w->k[i] < 1 || w->stride[i] < 1 || w->dilation[i] < 1) return ob_refuse(b, "kernel, stride or dilation below 1");
+        if (pads[i] < 0 || pads[2 + i] < 0) return ob_refuse(b, "pads below 0; export with a Slice instead");
     }
     const char *pad = ob_string(b->node, "auto_pad", "NOTSET");
     if (!strcmp(pad, "SAME_UPPER") || !strcmp(pad, "SAME_LOWER")) same_padding(w, in, pad[5] == 'U');

@@ -71,5 +71,6 @@ const Tensor *onnx_canonical(OnnxBuild *b, const Tensor *t);
 typedef struct { int64_t start[RANK_MAX], step[RANK_MAX]; Shape shape; } OnnxSlice;
 Err  onnx_slice(OnnxBuild *b, Shape s, OnnxSlice *out);
 Err  onnx_reshaped(OnnxBuild *b, Shape from, Shape *to);             /* Reshape, Flatten, Squeeze, Unsqueeze by their inputs */
+Err  onnx_fold_dequantize(OnnxBuild *b);
 const OnnxOp *onnx_op_find(const char *name);
 #endif

@@ -12,6 +12,7 @@ typedef struct BnRows {              /* one run of a batch norm */
     const void *x, *residual, *y, *dy;    /* [rows][inner]; residual and y may be NULL */
     void *out, *dresidual;           /* forward: y; backward: dx, and g for the residual or NULL */
     const float *scale, *shift;      /* [inner]: y = act(x * scale + shift + residual) */
+    const float *slope;              /* [inner]: of prelu in the place of act */
     const float *mean, *c1, *c2;     /* [inner]: dx = scale * (g - c1 - (x - mean) * c2) */
     double *sum, *sum2;              /* [inner]: overwritten */
     int64_t rows;
@@ -31,6 +32,12 @@ typedef struct DwBlock {             /* up to 16 channels of one image of a 3x3 
     int lanes, dilation, pad;
 } DwBlock;
 
+typedef struct WindowRow {           /* one row of a window mean: dst[x] = scale[x] * sum of the window's part inside */
+    const float *src; float *dst;    /* src: of the plane */
+    const float *scale;              /* [out_w]: 1 / count */
+    int64_t in_w, out_w, y0, y1;     /* rows y0 .. y1 - 1 of src */
+    int kw, stride, pad, inner;
+} WindowRow;
 typedef struct { int n; int32_t at[4]; float w[4]; } FloatTap;      /* of a resize: what one output reads */
 
 typedef struct LaneKernels {
@@ -50,6 +57,8 @@ typedef struct LaneKernels {
 typedef struct FloatKernels {        /* of kernels that work in float32 alone */
     void (*mix)(float *dst, const float *a, const float *b, float wa, float wb, int64_t n);        /* dst = wa a + wb b */
     void (*axpy)(float *dst, const float *x, float w, int64_t n);                                   /* dst += w x */
+    void (*prelu)(const BnRows *);            /* as bn_apply, with slope in the place of act */
+    void (*window_sums)(const WindowRow *);
     /* dst[x] = sum of w * row[at] over the taps of x, x < out; backward: drow[at] += w * dy[x] */
     void (*stretch)(float *dst, const float *row, const FloatTap *t, int64_t out, int inner);
     void (*stretch_backward)(float *drow, const float *dy, const FloatTap *t, int64_t out, int inner);

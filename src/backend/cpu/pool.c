@@ -75,6 +75,16 @@ const Kernel cpu_max_pool = {&op_max_pool, true, pool_accepts, max_pool_forward,
 
 static void window(int64_t i, int64_t out, int64_t in, int64_t *a, int64_t *b) { *a = i * in / out, *b = ((i + 1) * in + out - 1) / out; }
 
+/* Everything to one value: the vectorised sums of batch norm, about zero. */
+static void whole_plane(void *arg, int64_t plane) {
+    const PlaneRun *r = arg;
+    const int64_t inner = r->p->from.inner, rows = r->p->from.spatial;
+    double *sums = (double *)r->arg + 3 * plane * inner;
+    float *zero = memset(sums + 2 * inner, 0, (size_t)inner * sizeof *zero);
+    const BnRows b = {.x = (const float *)r->src + plane * rows * inner, .mean = zero, .sum = sums, .sum2 = sums + inner, .rows = rows, .inner = (int)inner};
+    lanes(DT_F32)->bn_sums(&b);
+    for (int64_t c = 0; c < inner; c++) ((float *)r->dst)[plane * inner + c] = (float)(sums[c] / (double)rows);
+}
 static void average_plane(void *arg, int64_t plane) {
     const PlaneRun *r = arg;
     const Planes *p = r->p;
@@ -109,14 +119,72 @@ static void spread_plane(void *arg, int64_t plane) {
     }
 }
 static void run_average(const Step *s) { each_plane(s, average_plane); }
+static void run_whole(const Step *s) { each_plane(s, whole_plane); }
 static void run_spread(const Step *s) { each_plane(s, spread_plane); }
-static Err avg_forward(Plan *p, PlanNode *n, int id) { return emit_forward_planes(p, n, id, run_average, DT_F32, false), OK; }
+static Err avg_forward(Plan *p, PlanNode *n, int id) {
+    if (n->shape.d[2] * n->shape.d[3] > 1) return emit_forward_planes(p, n, id, run_average, DT_F32, false), OK;
+    const Layout l = plan_layout(p, n->src[0]);
+    Planes *st = new_planes(p, n, l, DT_F32);
+    st->src = plan_src(p, n->src[0], l), st->dst = plan_dst(p, id, l);
+    st->arg = plan_new_bytes(p, "scratch", (size_t)(3 * st->from.n * st->from.outer * st->from.inner) * sizeof(double));
+    Step *s = plan_step(p, id, "forward", run_whole, st);
+    step_reads(s, st->src), step_writes(s, st->arg), step_writes(s, st->dst);
+    return OK;
+}
 static Err avg_backward(Plan *p, PlanNode *n, int id) { return emit_backward_planes(p, n, id, run_spread), OK; }
 const Kernel cpu_avg_pool = {&op_adaptive_avg_pool, false, four_dims, avg_forward, avg_backward};
 
+/* ---- means over windows: one output row at a time ------------------------------------------------------------ */
+
+typedef struct { Planes p; float *scale; } WindowMean;    /* scale: [out_h][out_w] */
+typedef struct { const WindowMean *w; const float *src; float *dst; } WindowRun;
+
+/* Rows or columns lo .. hi - 1 of the window of output i inside the input; returns how many count. */
+static int64_t window_part(int64_t i, int64_t k, int64_t stride, int64_t pad, int64_t extra, int64_t in, bool padded, int64_t *lo, int64_t *hi) {
+    const int64_t a = i * stride - pad, end = a + k < in + pad + extra ? a + k : in + pad + extra;
+    *lo = a < 0 ? 0 : a, *hi = end < in ? end : in;
+    return padded ? end - a : *hi - *lo;
+}
+static void window_row(void *arg, int64_t i) {
+    const WindowRun *r = arg;
+    const Planes *p = &r->w->p;
+    const AvgPoolAttr *a = p->attr;
+    const int64_t oh = p->out.d[2], ow = p->out.d[3], plane = i / oh, y = i % oh, inner = p->from.inner;
+    WindowRow w = {.src = r->src + plane * p->from.spatial * inner, .dst = r->dst + (plane * oh + y) * ow * inner, .scale = r->w->scale + y * ow,
+                   .in_w = p->in.d[3], .out_w = ow, .kw = a->kw, .stride = a->stride_w, .pad = a->pad_w, .inner = (int)inner};
+    window_part(y, a->kh, a->stride_h, a->pad_h, a->extra_h, p->in.d[2], false, &w.y0, &w.y1);
+    float_lanes()->window_sums(&w);
+}
+static void run_window_mean(const Step *s) {
+    const WindowMean *w = s->state;
+    WindowRun r = {w, step_ptr(s, w->p.src), step_ptr(s, w->p.dst)};
+    parallel_for(w->p.from.n * w->p.from.outer * w->p.out.d[2], window_row, &r);
+}
+static Err window_mean_forward(Plan *p, PlanNode *n, int id) {
+    const AvgPoolAttr *a = n->attr;
+    const Layout l = plan_layout(p, n->src[0]);
+    WindowMean *w = arena_alloc(p->arena, sizeof *w);
+    w->p = *new_planes(p, n, l, DT_F32);
+    const int64_t oh = n->shape.d[2], ow = n->shape.d[3];
+    w->scale = arena_alloc(p->arena, (size_t)(oh * ow) * sizeof *w->scale);
+    for (int64_t i = 0; i < oh * ow; i++) {
+        int64_t lo, hi;
+        const int64_t rows = window_part(i / ow, a->kh, a->stride_h, a->pad_h, a->extra_h, w->p.in.d[2], a->count_padding, &lo, &hi);
+        const int64_t columns = window_part(i % ow, a->kw, a->stride_w, a->pad_w, a->extra_w, w->p.in.d[3], a->count_padding, &lo, &hi);
+        w->scale[i] = 1.0f / (float)(rows * columns);
+    }
+    w->p.src = plan_src(p, n->src[0], l), w->p.dst = plan_dst(p, id, l);
+    Step *s = plan_step(p, id, "forward", run_window_mean, w);
+    step_reads(s, w->p.src), step_writes(s, w->p.dst);
+    return OK;
+}
+static Err window_mean_backward(Plan *p, PlanNode *n, int id) { return kernel_generic.backward(p, n, id); }
+const Kernel cpu_window_mean = {&op_avg_pool, false, four_dims, window_mean_forward, window_mean_backward};
+
 /* ---- resize: all modes; rows first, then columns, over a row of scratch per plane -------------------------- */
 
-typedef struct { Planes p; FloatTap *row, *column; ValueId line; } Resize;
+enum { PARTS = 16 };                         /* planes are cut by rows until there is that much to share out */
+typedef struct { Planes p; FloatTap *row, *column; ValueId line; int64_t parts; } Resize;
 typedef struct { const Resize *r; const float *src; float *dst, *line; } ResizeRun;
 
 static FloatTap *tap_table(Plan *p, const ResizeAttr *a, int which, int64_t in, int64_t out) {
@@ -135,14 +203,15 @@ static const float *mixed_rows(const FloatTap *t, const float *src, int64_t n, f
     for (int k = 2; k < t->n; k++) float_lanes()->axpy(line, src + t->at[k] * n, t->w[k], n);
     return line;
 }
-static void resize_plane(void *arg, int64_t plane) {
+static void resize_part(void *arg, int64_t i) {
     const ResizeRun *r = arg;
     const Planes *p = &r->r->p;
-    const int64_t inner = p->from.inner, n = p->in.d[3] * inner, oh = p->out.d[2], ow = p->out.d[3];
+    const int64_t plane = i / r->r->parts, part = i % r->r->parts, rows = p->out.d[2];
+    const int64_t inner = p->from.inner, n = p->in.d[3] * inner, ow = p->out.d[3];
     const float *src = r->src + plane * p->from.spatial * inner;
     float *dst = r->dst + plane * p->to.spatial * inner;
-    for (int64_t y = 0; y < oh; y++) {
-        const float *row = mixed_rows(&r->r->row[y], src, n, r->line + plane * n);
+    for (int64_t y = rows * part / r->r->parts; y < rows * (part + 1) / r->r->parts; y++) {
+        const float *row = mixed_rows(&r->r->row[y], src, n, r->line + i * n);
         float_lanes()->stretch(dst + y * ow * inner, row, r->r->column, ow, (int)inner);
     }
 }
@@ -163,17 +232,18 @@ static void resize_plane_back(void *arg, int64_t plane) {
 static void run_resize_planes(const Step *s, void (*fn)(void *, int64_t)) {
     const Resize *r = s->state;
     ResizeRun run = {r, step_ptr(s, r->p.src), step_ptr(s, r->p.dst), step_ptr(s, r->line)};
-    parallel_for(r->p.from.n * r->p.from.outer, fn, &run);
+    parallel_for(r->p.from.n * r->p.from.outer * r->parts, fn, &run);
 }
-static void run_resize(const Step *s) { run_resize_planes(s, resize_plane); }
+static void run_resize(const Step *s) { run_resize_planes(s, resize_part); }
 static void run_resize_back(const Step *s) { run_resize_planes(s, resize_plane_back); }
 
 /* The step of one direction; p.src and p.dst are set by the caller. */
 static Err emit_resize(Plan *p, const PlanNode *n, int id, Planes planes, bool backward) {
     Resize *r = arena_alloc(p->arena, sizeof *r);
-    const int64_t line = planes.from.n * planes.from.outer * planes.in.d[3] * planes.from.inner;
+    const int64_t count = planes.from.n * planes.from.outer, parts = backward || count >= PARTS ? 1 : PARTS;
+    const int64_t line = count * parts * planes.in.d[3] * planes.from.inner;
     *r = (Resize){planes, tap_table(p, n->attr, 0, planes.in.d[2], planes.out.d[2]),
-                  tap_table(p, n->attr, 1, planes.in.d[3], planes.out.d[3]), 0};
+                  tap_table(p, n->attr, 1, planes.in.d[3], planes.out.d[3]), 0, parts};
     r->line = plan_new_bytes(p, "scratch", (size_t)line * sizeof(float));
     Step *s = plan_step(p, id, backward ? "backward" : "forward", backward ? run_resize_back : run_resize, r);
     step_reads(s, planes.src), step_writes(s, r->line), step_writes(s, planes.dst);
@@ -198,36 +268,46 @@ const Kernel cpu_resize = {&op_resize, false, four_dims, resize_forward, resize_
 
 /* ---- concatenation along channels ---------------------------------------------------------------------- */
 
-typedef struct { int n; int64_t images, size[NODE_SRC_MAX], total; ValueId part[NODE_SRC_MAX], whole; bool split; } Cat;   /* sizes: bytes an image */
+enum { CAT_BYTES = 1 << 18 };                /* of a unit of work */
+typedef struct { int n; int64_t images, chunks, size[NODE_SRC_MAX], total; ValueId part[NODE_SRC_MAX], whole; bool split; } Cat;   /* sizes: bytes an image */
 
-static void run_cat(const Step *s) {
+static void cat_chunk(void *arg, int64_t chunk) {
+    const Step *s = arg;
     const Cat *c = s->state;
-    char *whole = step_ptr(s, c->whole);
-    for (int64_t i = 0; i < c->images; i++) {
+    char *whole = step_ptr(s, c->whole), *part[NODE_SRC_MAX];
+    for (int k = 0; k < c->n; k++) part[k] = step_ptr(s, c->part[k]);
+    for (int64_t i = c->images * chunk / c->chunks; i < c->images * (chunk + 1) / c->chunks; i++) {
         int64_t at = i * c->total;
         for (int k = 0; k < c->n; at += c->size[k], k++) {
-            char *part = step_ptr(s, c->part[k]);
-            if (!part) continue;
-            part += i * c->size[k];
-            memcpy(c->split ? part : whole + at, c->split ? whole + at : part, (size_t)c->size[k]);
+            char *p = part[k] ? part[k] + i * c->size[k] : NULL;
+            if (p) memcpy(c->split ? p : whole + at, c->split ? whole + at : p, (size_t)c->size[k]);
         }
     }
 }
-/* A blocked layout serves when every part fills whole blocks; channels last never does. */
+static void run_cat(const Step *s) { parallel_for(((const Cat *)s->state)->chunks, cat_chunk, (void *)(uintptr_t)s); }
+/* A blocked layout serves when every part fills whole blocks, channels last when most of the parts lie so. */
 static Layout cat_layout(const Plan *p, const PlanNode *n) {
     Layout l = plan_layout(p, n->src[0]);
-    int64_t block = l == LAYOUT_C16 ? 16 : l == LAYOUT_C8 ? 8 : 0;
-    for (int i = 0; i < n->n_src; i++)
-        if (!block || p->nodes[n->src[i]].shape.d[1] % block) return LAYOUT_PLAIN;
-    return l;
+    const int64_t block = l == LAYOUT_C16 ? 16 : l == LAYOUT_C8 ? 8 : 0;
+    bool whole = block > 0;
+    int last = 0;
+    for (int i = 0; i < n->n_src; i++) {
+        whole = whole && p->nodes[n->src[i]].shape.d[1] % block == 0;
+        last += plan_layout(p, n->src[i]) == LAYOUT_LAST;
+    }
+    return whole ? l : 2 * last >= n->n_src ? LAYOUT_LAST : LAYOUT_PLAIN;
 }
+/* Channels last: a pixel is to its channels what an image is to its planes. */
 static Cat *new_cat(Plan *p, const PlanNode *n, Layout l) {
     Cat *c = arena_alloc(p->arena, sizeof *c);
     c->n = n->n_src, c->images = n->shape.d[0];
+    if (l == LAYOUT_LAST) c->images *= n->shape.d[2] * n->shape.d[3];
     for (int i = 0; i < n->n_src; i++) {
         c->size[i] = (int64_t)layout_bytes(l, p->nodes[n->src[i]].shape, plan_type(p)) / c->images;
         c->total += c->size[i];
     }
+    c->chunks = c->images * c->total / CAT_BYTES + 1;
+    if (c->chunks > c->images) c->chunks = c->images;
     return c;
 }
 static Err concat_forward(Plan *p, PlanNode *n, int id) {

@@ -1,10 +1,14 @@
-/* prelu.c - dst = x >= 0 ? x : slope x; one slope per channel, or one for all. Shapes: N x C x any. */
+/* prelu.c - dst = v >= 0 ? v : slope v, v = x; one slope per channel, or one for all. Shapes: N x C x any.
+ * Fused for inference v = bn(x) + residual, as in batch_norm.c with running statistics. */
 #include "graph/ops/op_util.h"
 
 static Err prelu_infer(const OpSite *s, Shape *dst) {
     const Shape x = s->src[0];
     const int n = ((const PreluAttr *)s->attr)->slopes;
-    CHECK(s->n_param == 1);
+    const PreluAttr *a = s->attr;
+    CHECK(s->n_param == 1 + 4 * a->bn && s->n_src == 1 + a->residual);
+    if (a->residual && !shape_equal(x, s->src[1]))
+        return err_set(E(EXIT_MODEL, 0), "prelu: residual of shape %s on %s", shape_text(s->src[1]).s, shape_text(x).s);
     if (x.rank < 2 || (n != 1 && n != x.d[1]) || shape_count(s->param[0]) != n)
         return err_set(E(EXIT_MODEL, 0), "prelu: slopes of shape %s on input %s", shape_text(s->param[0]).s, shape_text(x).s);
     return infer_same(s, dst);
@@ -16,8 +20,17 @@ static void prelu_plane(void *arg, int64_t nc) {
     const OpCall *c = arg;
     const int64_t P = plane_count(c->shape);
     const float *x = (const float *)c->src[0] + nc * P, slope = c->param[0][slope_index(c, nc)];
+    const PreluAttr *a = c->attr;
+    float *const *bn = c->param + 1;                     /* weight, bias, mean, var */
+    const int64_t k = nc % c->shape.d[1];
+    const double scale = a->bn ? bn[0][k] / sqrt(bn[3][k] + (a->eps > 0 ? (double)a->eps : 1e-5)) : 1;
+    const double shift = a->bn ? bn[1][k] - bn[2][k] * scale : 0;
+    const float *residual = a->residual ? (const float *)c->src[1] + nc * P : NULL;
     float *dst = c->dst + nc * P;
-    for (int64_t i = 0; i < P; i++) dst[i] = x[i] < 0 ? slope * x[i] : x[i];
+    for (int64_t i = 0; i < P; i++) {
+        const double v = x[i] * scale + shift + (residual ? residual[i] : 0);
+        dst[i] = (float)(v < 0 ? slope * v : v);
+    }
 }
 static void prelu_forward(const OpCall *c) { parallel_for(c->shape.d[0] * c->shape.d[1], prelu_plane, (void *)c); }
 
