@@ -193,6 +193,27 @@ TEST(cirkd_gradient) {
     check_gradients("cirkd", "pixel=2 region=0 pixel_queue=5 pixel_samples=8", 6, 6);
 }
 
+/* Through the discriminator's frozen copy to the logits alone: along its gradient the value rises by its square. Its
+ * many leaky ReLUs have kinks within a step, so a single element would say little. */
+TEST(skd_ho_rises_along_its_gradient) {
+    Run r = make((Case){.method = "skd.ho", .options = "", .n = 2, .own = 6, .there = 6, .h = 5, .w = 6});
+    EXPECT_OK(r.net->err);
+    run(&r);
+    float *g = copy(plan_gradient(r.plan, r.node[2]), r.count[2]), *x = copy(r.data[2], r.count[2]);
+    double square = 0, value[2];
+    for (int64_t i = 0; i < r.count[2]; i++) square += (double)g[i] * (double)g[i];
+    const float step = 1e-2f / (float)sqrt(square);
+    for (int k = 0; k < 2; k++) {
+        for (int64_t i = 0; i < r.count[2]; i++) r.data[2][i] = x[i] + (k ? -step : step) * g[i];
+        run(&r);
+        value[k] = r.value;
+    }
+    EXPECT_NEAR((value[0] - value[1]) / (2 * (double)step * square), 1, 2e-2);
+    for (int i = 0; i < r.net->n_params; i++) EXPECT(!r.net->params[i].trainable);
+    free(g), free(x);
+    drop(&r);
+}
+
 /* ---- the queues of cirkd ------------------------------------------------------------------------------ */
 static float half_of(uint16_t h) {               /* normal numbers, what unit vectors need of them, and 0 */
     const float m = ldexpf((float)(h & 0x3ff), -24), n = ldexpf((float)((h & 0x3ff) | 0x400), (h >> 10 & 31) - 25);
@@ -387,6 +408,6 @@ TEST(adapters_are_made_where_channels_differ) {
     }
 }
 
-TEST_MAIN(T(at_gradient), T(fitnet_gradient), T(ifvd_gradient), T(cwd_gradient), T(dsd_gradient), T(dist_gradient), T(skd_pa_gradient), T(cirkd_gradient), T(cirkd_keeps_pixels_of_their_class), T(cirkd_draws_filled_slots_only),
+TEST_MAIN(T(at_gradient), T(fitnet_gradient), T(ifvd_gradient), T(cwd_gradient), T(dsd_gradient), T(dist_gradient), T(skd_pa_gradient), T(cirkd_gradient), T(skd_ho_rises_along_its_gradient), T(cirkd_keeps_pixels_of_their_class), T(cirkd_draws_filled_slots_only),
           T(parts_of_a_batch_average_to_the_whole), T(threads_do_not_change_bits), T(nothing_labelled_gives_zero),
           T(masked_positions_say_nothing), T(nan_reaches_the_loss), T(wrong_layers_are_refused), T(adapters_are_made_where_channels_differ))

@@ -176,6 +176,54 @@ def cirkd(t, tau=0.1, tap="features", minibatch=1, pixel=1, region=1, memory="on
     return total
 
 
+KINK = [math.inf]       # how near any value came to the kink of a piecewise linear function, since this was last reset
+
+
+def note_kink(x):
+    KINK[0] = min(KINK[0], x.detach().abs().min().item())
+
+
+def hinge(x):
+    note_kink(1 + x)
+    return F.relu(1 + x).mean()
+
+
+def discriminator(t, x):
+    """Scores of maps of logits; parameters are called discriminator.NAME."""
+    def p(name):
+        return t["discriminator." + name]
+
+    def attention(x, name):
+        q, k, v = (F.conv2d(x, p(f"{name}.{n}.weight"), p(f"{name}.{n}.bias")).flatten(2) for n in ("query", "key", "value"))
+        a = F.softmax(q.transpose(1, 2) @ k, 2)
+        return p(name + ".gamma") * (v @ a.transpose(1, 2)).view_as(x) + x
+    side = min(x.shape[2:])
+    if side < 64:
+        x = up(x, [round(n * 64 / side) for n in x.shape[2:]])
+    x = F.batch_norm(x, None, None, p("bn.weight"), p("bn.bias"), training=True)
+    for i in range(1, 5):
+        w = p(f"conv{i}.weight")
+        flat = w.detach().flatten(1)
+        v = unit(flat.T @ p(f"conv{i}.u").detach())
+        u = unit(flat @ v)
+        x = F.conv2d(x, w / (u @ w.flatten(1) @ v), p(f"conv{i}.bias"), 2, 1)
+        note_kink(x)
+        x = F.leaky_relu(x, 0.1)
+        if i > 2:
+            x = attention(x, f"attention{i - 2}")
+    return F.conv2d(x, p("last.weight"), p("last.bias"))
+
+
+def skd_ho(t):
+    frozen = t | {n: v.detach() for n, v in t.items() if n.startswith("discriminator.")}
+    return -discriminator(frozen, line_up(t, t["student.logits"], t["teacher.logits"])).mean()
+
+
+def skd_ho_discriminator(t):
+    s = line_up(t, t["student.logits"], t["teacher.logits"])
+    return hinge(-discriminator(t, t["teacher.logits"])) + hinge(discriminator(t, s))
+
+
 def nearest(labels, grid):
     return F.interpolate(labels[:, None].double(), size=tuple(grid), mode="nearest")[:, 0].long()
 
@@ -273,13 +321,13 @@ def rdd_tse(t, rule="xor", theta=0.7, min_kept_fraction=0.0477, min_kept_count=0
 
 LOSSES = {"ce": ce, "ohem": ohem, "kd": kd, "rdd-tfe": rdd_tfe, "rdd-tse": rdd_tse, "at": at, "fitnet": fitnet, "ifvd": ifvd, "cwd": cwd,
           "dsd": dsd, "dist": dist, "skd.pa": skd_pa,
-          "cirkd": cirkd}
+          "cirkd": cirkd, "skd.ho": skd_ho, "skd.ho-discriminator": skd_ho_discriminator}
 
 
 def value_and_gradients(method, tensors, options, dtype=torch.float64):
     """tensors: numpy arrays. (value, {student tensor or parameter: gradient}) as numpy float64."""
     t = {n: torch.from_numpy(v).to(dtype) if v.dtype in (np.float32, np.float16) else torch.from_numpy(v).long() for n, v in tensors.items()}
-    wanted = {n: v.requires_grad_() for n, v in t.items() if n.startswith("student.") or n.endswith((".weight", ".bias"))}
+    wanted = {n: v.requires_grad_() for n, v in t.items() if n.startswith("student.") or n.endswith((".weight", ".bias", ".gamma"))}
     loss = LOSSES[method](t, **options)
     grads = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
     return loss.item(), {n: (torch.zeros_like(v) if g is None else g).double().numpy() for (n, v), g in zip(wanted.items(), grads)}

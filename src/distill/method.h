@@ -14,7 +14,8 @@ typedef struct KdSite {              /* what a method may use; NO_NODE where abs
     Node t_flip;                     /* teacher's logits of the mirrored image, mirrored back (rdd, tfe=flip) */
     Node labels;                     /* i32 N x H x W, -1 = ignore */
     Node stage;                      /* f32 [2]: weights of the TFE and the TSE stage, set per step by the trainer */
-    int  only;                       /* KD_TFE or KD_TSE: rdd's other stage will never run; 0: both may */
+    int  only;                       /* KD_TFE or KD_TSE: rdd's other stage will never run; KD_DISCRIMINATOR: skd.ho's
+                                        own loss in place of the student's; 0: all of it */
     int  classes;                    /* labels are below this */
     bool adapters;                   /* a 1x1 convolution on the student's features even where channels agree */
     /* Any layer by name: logits, aux, features, mid, or one that `retort info` prints. The teacher's are constant
@@ -23,7 +24,7 @@ typedef struct KdSite {              /* what a method may use; NO_NODE where abs
     void *owner;                     /* tap's own */
     struct KdSide *side;             /* out: zeroed before build; see below */
 } KdSite;
-enum { KD_TFE = 1, KD_TSE };
+enum { KD_TFE = 1, KD_TSE, KD_DISCRIMINATOR };
 enum { KD_LOGITS = 1, KD_FEATURES = 2, KD_LABELS = 4, KD_AUX = 8 };
 
 /* A network beside the student's that a method trains on its own loss, by Adam (a discriminator). After each update

@@ -177,10 +177,13 @@ static Err add_losses(Job *j) {
     return init_added(j, first);
 }
 
-/* Does the total depend on x? What was lined up for terms that do not want it does not count. */
+/* Does the total depend on x, or a network beside the student's? */
 static bool is_read(const Job *j, Node x) {
     const Net *n = j->student;
     if (x.id == j->total.id) return true;
+    for (int i = 0; i <= j->c->n_losses; i++)
+        for (int k = 0; k < j->side[i].side.n; k++)
+            if (x.id == j->side[i].side.from[k].id) return true;
     for (int i = x.id + 1; i < n->n_nodes; i++)
         for (int k = 0; k < n->nodes[i].n_src; k++)
             if (n->nodes[i].src[k] == x.id && is_read(j, (Node){i})) return true;
