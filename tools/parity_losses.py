@@ -35,7 +35,9 @@ METHODS = [("ce", {}), ("ce", {"class_weights": True}), ("ohem", {}), ("ohem", L
            ("rdd-tfe", {"compat": "rdd2023"}), ("rdd-tse", {}), ("rdd-tse", {"rule": "or"}), ("rdd-tse", {"rule": "and", **LOW}),
            ("rdd-tse", {"rule": "student"}), ("rdd-tse", {"rule": "student-not-teacher"}), ("rdd-tse", LOW),
            ("rdd-tse", {"theta": 0, "min_kept_fraction": 0.7}), ("rdd-tse", {"theta": 0.2, "min_kept_count": 150}),
-           ("rdd-tse", {"class_weights": True, **LOW})]
+           ("rdd-tse", {"class_weights": True, **LOW}), ("rdd-tfe", {"tfe_kl": "main-other", "normaliser": "all"}),
+           ("rdd-tse", {"min_kept_scope": "image", "theta": 0.2, "min_kept_fraction": 0.5}), ("rdd-tse", {"aux_mask": "main", **LOW}),
+           ("ohem", {"min_kept_scope": "image", "theta": 0.05, "min_kept_count": 37})]
 QUEUES = {"pixel_queue": 9, "region_queue": 5}          # smaller than what is drawn: all of them take part
 # Terms on layers: name, options, limit. channels: the student's and the teacher's of their features.
 TERMS = [("at", {}), ("at", {"norm": "image"}), ("at", {"mask": "valid"}), ("at", {"mask": "valid", "norm": "image"}), ("fitnet", {}),
@@ -194,10 +196,14 @@ def settle(case, t):
     y = torch.from_numpy(t["labels"]).long()
     maps = [L.label_probability(x, y).numpy() for x in maps]
     for _ in range(1000):
-        k = L.kept_at_least(torch.from_numpy(t["labels"]), o.get("min_kept_fraction", 0.0477), o.get("min_kept_count", 0))
+        k = L.kept_at_least(torch.from_numpy(t["labels"]), o.get("min_kept_fraction", 0.0477), o.get("min_kept_count", 0), o.get("min_kept_scope", "batch"))
         if "compat" in o:
             k = o.get("min_kept_count", L.COMPAT_KEPT)
-        bad = np.logical_or.reduce([too_close(q, t["labels"], o.get("theta", 0.7), k) for q in maps])
+        theta = o.get("theta", 0.7)
+        if isinstance(k, list):
+            bad = np.logical_or.reduce([np.stack([too_close(p, y, theta, n) for p, y, n in zip(q, t["labels"], k)]) for q in maps])
+        else:
+            bad = np.logical_or.reduce([too_close(q, t["labels"], theta, k) for q in maps])
         if not bad.any():
             return t
         t["labels"][bad] = -1

@@ -51,7 +51,9 @@ def heads(t, loss):
     return out + AUX * loss(1, t["student.aux"]) if "student.aux" in t else out
 
 
-def kept_at_least(labels, fraction=0.0477, count=0):
+def kept_at_least(labels, fraction=0.0477, count=0, scope="batch"):
+    if scope == "image":
+        return [kept_at_least(y, fraction, count) for y in labels]
     valid = int((labels >= 0).sum())
     return min(count, valid) if count else max(1, math.floor(fraction * valid))
 
@@ -64,6 +66,8 @@ def threshold(q, labels, theta, k, void_sorted):
 
 def hard(x, labels, theta, k, void_sorted=False):
     q = label_probability(x, labels)
+    if isinstance(k, list):                  # of each image
+        return torch.stack([(y >= 0) & (p <= threshold(p, y, theta, n, void_sorted)) for p, y, n in zip(q, labels, k)])
     return (labels >= 0) & (q <= threshold(q, labels, theta, k, void_sorted))
 
 
@@ -71,9 +75,9 @@ def ce(t, class_weights=None):
     return heads(t, lambda _, x: mean_over(t["labels"] >= 0, x, t["labels"], class_weights))
 
 
-def ohem(t, theta=0.7, min_kept_fraction=0.0477, min_kept_count=0, class_weights=None):
+def ohem(t, theta=0.7, min_kept_fraction=0.0477, min_kept_count=0, class_weights=None, min_kept_scope="batch"):
     y = t["labels"]
-    k = kept_at_least(y, min_kept_fraction, min_kept_count)
+    k = kept_at_least(y, min_kept_fraction, min_kept_count, min_kept_scope)
     return heads(t, lambda _, x: mean_over(hard(x.detach(), y, theta, k), x, y, class_weights))
 
 
@@ -285,23 +289,25 @@ def dist(t, tau=1, beta=1, gamma=1, mask="none", tap="logits"):
     return tau**2 * (beta * (1 - correlation(a, b).mean()) + gamma * (1 - correlation(a.T, b.T).mean()))
 
 
-def easiness(t, tfe):
+def easiness(t, tfe, direction="other-main"):
     """w on the teacher's grid, B x 1 x h x w."""
     main = t["teacher.logits"]
     if tfe == "entropy":
         entropy = -(F.softmax(main, 1) * F.log_softmax(main, 1)).sum(1, keepdim=True)
         return 1 - entropy / math.log(main.shape[1])
-    return torch.exp(-kl(t["teacher." + tfe], main))[:, None]
+    pair = (t["teacher." + tfe], main)
+    return torch.exp(-kl(*(pair if direction == "other-main" else pair[::-1])))[:, None]
 
 
-def rdd_tfe(t, tfe="aux", compat=None, **unused):
+def rdd_tfe(t, tfe="aux", tfe_kl="other-main", normaliser="valid", compat=None, **unused):
     y = t["labels"]
-    w = up(easiness(t, tfe), y.shape[1:])[:, 0]
-    z = y.numel() if compat else max(1, int((y >= 0).sum()))
+    w = up(easiness(t, tfe, tfe_kl), y.shape[1:])[:, 0]
+    z = y.numel() if compat or normaliser == "all" else max(1, int((y >= 0).sum()))
     return heads(t, lambda _, x: (w * cross_entropy(x, y)).sum() / z)
 
 
-def rdd_tse(t, rule="xor", theta=0.7, min_kept_fraction=0.0477, min_kept_count=0, class_weights=None, compat=None, **unused):
+def rdd_tse(t, rule="xor", theta=0.7, min_kept_fraction=0.0477, min_kept_count=0, class_weights=None, min_kept_scope="batch",
+            aux_mask="own", compat=None, **unused):
     y = t["labels"]
     teacher = [t["teacher.logits"], t.get("teacher.aux", t["teacher.logits"])]
     if compat:
@@ -311,10 +317,11 @@ def rdd_tse(t, rule="xor", theta=0.7, min_kept_fraction=0.0477, min_kept_count=0
         if class_weights is None and teacher[0].shape[1] == len(COMPAT_WEIGHTS):
             class_weights = COMPAT_WEIGHTS
     else:
-        k = kept_at_least(y, min_kept_fraction, min_kept_count)
+        k = kept_at_least(y, min_kept_fraction, min_kept_count, min_kept_scope)
 
     def one(head, x):
-        pair = [hard(z, y, theta, k, bool(compat)) for z in (x.detach(), teacher[head])]
+        own, there = (t["student.logits"], teacher[0]) if aux_mask == "main" else (x, teacher[head])
+        pair = [hard(z, y, theta, k, bool(compat)) for z in (own.detach(), there)]
         return mean_over(RULES[rule](*pair), x, y, class_weights)
     return heads(t, one)
 

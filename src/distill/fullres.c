@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/parallel.h"
-#include "base/str.h"
 
 enum { HEADS = 2, MAPS = 4, RADIX_PARTS = 16, RADIX_BINS = 2048 };
 static const double AUX_WEIGHT = 0.4;
@@ -43,6 +42,8 @@ typedef struct Scratch {                 /* lives in call->scratch; see the file
     float   *partial;
     double  *row_sum[HEADS];             /* [N * H] */
     int32_t *row_count[HEADS];           /* [N * H] */
+    int64_t *valid;                      /* [N] labelled pixels */
+    float   *theta[MAPS];                /* [N] */
     uint32_t *bins;                      /* RADIX_PARTS x RADIX_BINS */
 } Scratch;
 
@@ -86,6 +87,8 @@ static size_t lay_out(const FullresAttr *a, const Shape *src, char *base, Scratc
         s->row_sum[j] = take(base, &used, sizeof(double) * rows);
         s->row_count[j] = take(base, &used, sizeof(int32_t) * rows);
     }
+    s->valid = take(base, &used, sizeof(int64_t) * (size_t)src[1].d[0]);
+    for (int i = 0; i < MAPS; i++) s->theta[i] = take(base, &used, sizeof(float) * (size_t)src[1].d[0]);
     s->bins = take(base, &used, sizeof(uint32_t) * RADIX_PARTS * RADIX_BINS);
     return used;
 }
@@ -229,38 +232,49 @@ static float radix_kth(const float *q, int64_t n, int64_t k, uint32_t *bins) {
     return out;
 }
 
-/* Probability map of one head and its threshold. */
-static double threshold_of(Run *r, int map, int src, int64_t k) {
-    FrPass p = pass_of(r, map, src);
-    p.theta = (float)r->a->theta;
-    if (r->kern) parallel_for((int64_t)r->n * p.map->intervals, prob_item, &p);
-    else fr_ref_prob(&p);
-    if (sum_i32(p.row_count, r->rows) >= k) return r->a->theta;
-    int64_t count = r->rows * r->Wp;
-    float kth = r->kern ? radix_kth(p.q, count, k, r->s.bins) : fr_ref_kth(p.q, r->s.partial, count, k);
-    return fmax(r->a->theta, (double)kth);
-}
-static int64_t min_kept(const Run *r) {
-    int64_t valid = r->stats->valid, k = r->a->count;
+static int64_t min_kept(const Run *r, int64_t valid) {
+    int64_t k = r->a->count;
     if (r->a->count > 0) return k < valid ? k : valid;
     k = (int64_t)floor(r->a->fraction * (double)valid);
     return k > 1 ? k : 1;
+}
+/* Threshold of the images from `first` on, whose map of probabilities is there. */
+static double threshold_of(const Run *r, const FrPass *p, int64_t first, int64_t images, int64_t valid) {
+    const int64_t row = first * r->H, n_rows = images * r->H, k = min_kept(r, valid);
+    if (!valid || sum_i32(p->row_count + row, n_rows) >= k) return r->a->theta;
+    const float *q = p->q + row * r->Wp;
+    const float kth = r->kern ? radix_kth(q, n_rows * r->Wp, k, r->s.bins) : fr_ref_kth(q, r->s.partial, n_rows * r->Wp, k);
+    return fmax(r->a->theta, (double)kth);
+}
+/* Probability map of one head and the thresholds of its images; returns their mean. */
+static double threshold(Run *r, int map, int src) {
+    FrPass p = pass_of(r, map, src);
+    double sum = 0;
+    p.theta = (float)r->a->theta;
+    if (r->kern) parallel_for((int64_t)r->n * p.map->intervals, prob_item, &p);
+    else fr_ref_prob(&p);
+    for (int n = 0; n < r->n; n++) {
+        double theta = n && !r->a->per_image ? (double)r->s.theta[map][0]
+                       : r->a->per_image     ? threshold_of(r, &p, n, 1, r->s.valid[n])
+                                             : threshold_of(r, &p, 0, r->n, r->stats->valid);
+        r->s.theta[map][n] = (float)theta, sum += theta;
+    }
+    return sum / r->n;
 }
 
 /* Masks of the relative difficulty: fills thresholds, counts and each head's weight 1 / Z in w. */
 static void choose_masks(Run *r, FrWeights *w, double stage) {
     FrStats *st = r->stats;
     int head[MAPS];
-    int64_t k = min_kept(r);
     bool alone = r->a->rule == RULE_STUDENT;
     head_sources(r->a, head);
     st->masked = 1;
     for (int j = 0; j < w->heads; j++) {
         int t = j && head[3] ? 3 : 2;
-        st->theta[j] = threshold_of(r, j, head[j], k);
-        if (!alone) st->theta_t[j] = t == 2 && j ? st->theta_t[0] : threshold_of(r, t, head[t], k);
+        st->theta[j] = threshold(r, j, head[j]);
+        if (!alone) st->theta_t[j] = t == 2 && j ? st->theta_t[0] : threshold(r, t, head[t]);
         w->q[j] = r->s.q[j], w->qt[j] = alone ? r->s.q[j] : r->s.q[t];
-        w->theta[j] = (float)st->theta[j], w->theta_t[j] = (float)(alone ? st->theta[j] : st->theta_t[j]);
+        w->theta[j] = r->s.theta[j], w->theta_t[j] = r->s.theta[alone ? j : t];
         w->kept[j] = r->s.row_count[j], w->sum[j] = r->s.row_sum[j];
     }
     w->rule = r->a->rule;
@@ -271,6 +285,7 @@ static void choose_masks(Run *r, FrWeights *w, double stage) {
         double sum = sum_f64(w->sum[j], r->rows);
         w->tse[j] = sum > 0 ? (float)(stage / sum) : 0.0f;
     }
+    if (w->heads == 1 && r->a->aux) st->kept[1] = st->kept[0];      /* main_mask */
     st->empty = st->kept[0] == 0;
 }
 
@@ -293,7 +308,8 @@ static void teacher_ease(Run *r) {
     Shape t = r->call->src_shape[a->t];
     if (a->tfe_kind == TFE_ENTROPY) { entropy_ease(r->call->src[a->t], t, r->s.easy); return; }
     int other = a->tfe_kind == TFE_AUX ? a->t_aux : a->t_flip;
-    FrKl kl = {.p = r->call->src[other], .q = r->call->src[a->t], .n = r->n, .k = r->k,
+    const int pair[2] = {a->kl_reversed ? a->t : other, a->kl_reversed ? other : a->t};
+    FrKl kl = {.p = r->call->src[pair[0]], .q = r->call->src[pair[1]], .n = r->n, .k = r->k,
                .pixels = t.d[2] * t.d[3], .scale = 1.0f, .value = r->s.easy};
     if (r->kern) parallel_for(r->n * kl_chunks(kl.pixels), kl_item, &kl);
     else fr_ref_kl(&kl);
@@ -337,11 +353,14 @@ static void make_weights(Run *r, FrWeights *w) {
     bool plain = !a->tfe && !a->tse;
     CountArg count = {r, plain ? a->class_weight : NULL};
     parallel_for(r->rows, count_row, &count);
-    r->stats->valid = sum_i32(r->s.row_count[0], r->rows);
+    for (int n = 0; n < r->n; n++) {
+        r->s.valid[n] = sum_i32(r->s.row_count[0] + (int64_t)n * r->H, r->H);
+        r->stats->valid += r->s.valid[n];
+    }
     double z = sum_f64(r->s.row_sum[0], r->rows);
     w->class_weight = a->class_weight, w->q[0] = r->s.q[0];
-    w->heads = a->tse && tse != 0 && a->aux ? 2 : 1;
-    if (r->stats->valid == 0 || (a->compat && !plain)) z = (double)r->rows * r->W;
+    w->heads = a->tse && tse != 0 && a->aux && !a->main_mask ? 2 : 1;
+    if (r->stats->valid == 0 || ((a->compat || a->all_pixels) && !plain)) z = (double)r->rows * r->W;
     if (plain) w->plain = z > 0 ? (float)(1.0 / z) : 0.0f;
     if (a->tfe && tfe != 0) {
         teacher_ease(r);
@@ -402,25 +421,6 @@ Err fullres_check(const void *saved) {
                    "set min_kept_count lower, or compat=none", (long long)s->valid, (long long)s->short_of);
 }
 
-const float *fullres_class_weights(Net *n, const char *where, const char *text, int64_t classes) {
-    if (!text || !*text || !strcmp(text, "none") || n->err) return NULL;
-    float *out = arena_alloc(n->arena, sizeof(float) * (size_t)classes);
-    char *copy = xstrdup(text), *rest = copy;
-    int64_t count = 0;
-    for (char *item; (item = strtok_r(rest, " ,[]\t", &rest)); count++) {
-        double v;
-        if (!parse_f64(item, &v) || !(v >= 0) || !isfinite(v)) {
-            net_fail(n, E(2, 0), "%s.class_weights: \"%s\" is not a weight; give one number >= 0 per class", where, item);
-            break;
-        }
-        if (count < classes) out[count] = (float)v;
-    }
-    free(copy);
-    if (!n->err && count != classes)
-        net_fail(n, E(2, 0), "%s.class_weights: %lld numbers for %lld classes; give one per class", where,
-                 (long long)count, (long long)classes);
-    return n->err ? NULL : out;
-}
 Node fullres_add(Net *n, const OpDef *op, const KdSite *s, FullresAttr *a, bool teacher) {
     Node src[NODE_SRC_MAX] = {s->logits, s->labels};
     int count = 2;

@@ -8,6 +8,8 @@
 #include "base/option.h"
 #include "nn/nn.h"
 
+/* Pixels of each class, and of all images that show it, void left out: [classes]. */
+typedef struct ClassPixels { int64_t *own, *shown; } ClassPixels;
 typedef struct KdSite {              /* what a method may use; NO_NODE where absent */
     Node logits, aux;                /* student's, N x K x h x w */
     Node t_logits, t_aux;            /* teacher's: inputs of the student's net, constant */
@@ -21,7 +23,8 @@ typedef struct KdSite {              /* what a method may use; NO_NODE where abs
     /* Any layer by name: logits, aux, features, mid, or one that `retort info` prints. The teacher's are constant
      * inputs of the student's net. Fails the net, naming the nearest, when there is no such layer. */
     Node (*tap)(const struct KdSite *, Net *student, bool teacher, const char *name);
-    void *owner;                     /* tap's own */
+    Err  (*count_pixels)(const struct KdSite *, ClassPixels *out);   /* of the training labels; NULL: there are none */
+    void *owner;                     /* of these two */
     struct KdSide *side;             /* out: zeroed before build; see below */
 } KdSite;
 enum { KD_TFE = 1, KD_TSE, KD_DISCRIMINATOR };

@@ -17,7 +17,7 @@ typedef struct Config {
     const char  *student_weights, *teacher_weights;
     LossTerm     task;                               /* distill.task */
     double       task_warmup;                        /* rdd: fraction of steps (< 1) or steps (>= 1) */
-    int          task_schedule;                      /* hard | linear */
+    int          task_schedule;                      /* hard | linear | cosine */
     bool         task_compat;                        /* rdd2023: the off-by-one of the switch */
     LossTerm     losses[LOSSES_MAX]; int n_losses;
     int64_t steps, batch, accumulate, lr_batch, lr_warmup, threads;

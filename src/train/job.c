@@ -17,6 +17,7 @@ enum { TAUGHT_MAX = 32, OUTPUTS_MAX = 64 };
 typedef struct Taught { Node from, to; } Taught;   /* a value of the teacher, an input of the student's net */
 struct Job {
     const Config *c;
+    Dataset *data; /* borrowed while opening; NULL: none */
     Arena *arena;
     Net *student, *teacher;
     ModelNodes sn, tn;
@@ -119,6 +120,24 @@ static Node find_layer(const KdSite *s, Net *student, bool teacher, const char *
     return NO_NODE;
 }
 
+/* KdSite.count_pixels: all labels of the training split are read once. */
+static Err count_pixels(const KdSite *s, ClassPixels *out) {
+    const Job *j = s->owner;
+    Dataset *d = j->data;
+    log_info("counting the pixels of each class in %d training labels", d->n);
+    for (int i = 0; i < d->n; i++) {
+        Sample own = {0};
+        const Sample *x;
+        int64_t count[IGNORE_U8 + 1] = {0}, all = 0;
+        TRY(dataset_borrow(d, i, &own, &x));
+        for (int64_t p = 0; p < (int64_t)x->h * x->w; p++) count[x->label[p]]++;
+        for (int c = 0; c < d->n_classes; c++) all += count[c];
+        for (int c = 0; c < d->n_classes; c++) out->own[c] += count[c], out->shown[c] += count[c] ? all : 0;
+        sample_free(&own);
+    }
+    return OK;
+}
+
 static void add_inputs(Job *j, int h, int w) {
     Net *n = j->student;
     const int64_t batch = net_shape(n, j->sn.image).d[0];
@@ -163,6 +182,7 @@ static Err add_losses(Job *j) {
                    .stage = j->stage,
                    .classes = (int)net_shape(n, j->sn.logits).d[1],
                    .tap = find_layer,
+                   .count_pixels = j->data ? count_pixels : NULL,
                    .owner = j};
     if (j->teacher) site.t_logits = taught_input(j, j->tn.logits, "logits");
     if (j->teacher && j->tn.aux.id) site.t_aux = taught_input(j, j->tn.aux, "aux");
@@ -251,6 +271,7 @@ static Err open_parts(Job *j, int batch, int h, int w, const Dataset *d) {
     int classes = d ? d->n_classes : j->c->student.classes;
     if (classes <= 0)
         return err_set(E(2, 76), "the number of classes is not known; give student.classes=N");
+    j->data = (Dataset *)(uintptr_t)d;
     TRY(open_nets(j, classes, h, w));
     const Net *nets[] = {j->student, j->teacher};
     for (int i = 0; i < 2; i++)
