@@ -89,7 +89,7 @@ static size_t lay_out(const FullresAttr *a, const Shape *src, char *base, Scratc
     }
     s->valid = take(base, &used, sizeof(int64_t) * (size_t)src[1].d[0]);
     for (int i = 0; i < MAPS; i++) s->theta[i] = take(base, &used, sizeof(float) * (size_t)src[1].d[0]);
-    s->bins = take(base, &used, sizeof(uint32_t) * RADIX_PARTS * RADIX_BINS);
+    s->bins = take(base, &used, biggest(sizeof(uint32_t) * RADIX_BINS, 2 * sizeof(int64_t) * (size_t)src[0].d[1]) * RADIX_PARTS);
     return used;
 }
 static void map_fill(FrMap *m) {
@@ -107,14 +107,16 @@ static void map_fill(FrMap *m) {
     }
 }
 
-enum { STATS_BYTES = (sizeof(FrStats) + 63) / 64 * 64 };
+/* saved: FrStats; i64 [2][K], kept and labelled pixels of each class; the gradients of the heads. */
+static size_t stats_bytes(const Shape *src) { return (sizeof(FrStats) + 2 * sizeof(int64_t) * (size_t)src[0].d[1] + 63) / 64 * 64; }
+static int64_t *saved_classes(void *saved) { return (int64_t *)((char *)saved + sizeof(FrStats)); }
 static float *saved_grad(void *saved, const Shape *src, int head) {
-    return (float *)((char *)saved + STATS_BYTES) + (head ? (shape_count(src[0]) + 15) / 16 * 16 : 0);
+    return (float *)((char *)saved + stats_bytes(src)) + (head ? (shape_count(src[0]) + 15) / 16 * 16 : 0);
 }
 size_t fullres_saved_bytes(const OpSite *s, Shape dst) {
     const FullresAttr *a = s->attr;
     int64_t n = (shape_count(s->src[0]) + 15) / 16 * 16 + (a->aux ? shape_count(s->src[a->aux]) : 0);
-    return STATS_BYTES + sizeof(float) * (size_t)n;
+    return stats_bytes(s->src) + sizeof(float) * (size_t)n;
 }
 size_t fullres_scratch_bytes(const OpSite *s, Shape dst) {
     Scratch unused;
@@ -262,6 +264,29 @@ static double threshold(Run *r, int map, int src) {
     return sum / r->n;
 }
 
+/* Of the main head's mask, before its map turns into weights: counts of classes, parts of rows added in order. */
+static void class_part(void *arg, int64_t part) {
+    const FrWeights *w = ((void **)arg)[0];
+    int64_t *count = (int64_t *)((void **)arg)[1] + 2 * part * w->k;
+    memset(count, 0, 2 * sizeof *count * (size_t)w->k);
+    const int64_t n_rows = (int64_t)w->n * w->H;
+    for (int64_t row = n_rows * part / RADIX_PARTS; row < n_rows * (part + 1) / RADIX_PARTS; row++) {
+        const float *q = w->q[0] + row * w->Wp, *qt = w->qt[0] + row * w->Wp, theta = w->theta[0][row / w->H], theta_t = w->theta_t[0][row / w->H];
+        const int32_t *y = w->labels + row * w->W;
+        for (int x = 0; x < w->W; x++) {
+            if ((uint32_t)y[x] >= (uint32_t)w->k) continue;
+            const unsigned hard = !(q[x] > theta), hard_t = !(qt[x] > theta_t);
+            count[y[x]] += w->rule >> (2 * hard + hard_t) & 1;
+            count[w->k + y[x]]++;
+        }
+    }
+}
+static void count_classes(Run *r, FrWeights *w) {
+    int64_t *part = (int64_t *)r->s.bins, *out = saved_classes(r->call->saved);
+    parallel_for(RADIX_PARTS, class_part, (void *[]){w, part});
+    for (int64_t i = 0; i < RADIX_PARTS * 2 * (int64_t)w->k; i++) out[i % (2 * w->k)] += part[i];
+}
+
 /* Masks of the relative difficulty: fills thresholds, counts and each head's weight 1 / Z in w. */
 static void choose_masks(Run *r, FrWeights *w, double stage) {
     FrStats *st = r->stats;
@@ -287,6 +312,7 @@ static void choose_masks(Run *r, FrWeights *w, double stage) {
     }
     if (w->heads == 1 && r->a->aux) st->kept[1] = st->kept[0];      /* main_mask */
     st->empty = st->kept[0] == 0;
+    count_classes(r, w);
 }
 
 /* Easiness of each low-resolution pixel for the teacher alone, 0..1. */
@@ -381,7 +407,8 @@ static void run_loss(const OpCall *c, const FrKernels *kern) {
              .Wp = padded(s[1].d[2]), .rows = s[1].d[0] * s[1].d[1]};
     lay_out(r.a, s, c->scratch, &r.s);
     for (int i = 0; i < MAPS; i++) map_fill(&r.s.map[i]);
-    *r.stats = (FrStats){0};
+    *r.stats = (FrStats){.classes = r.k};
+    memset(saved_classes(c->saved), 0, 2 * sizeof(int64_t) * (size_t)r.k);
     FrWeights w = {.n = r.n, .k = r.k, .H = r.H, .W = r.W, .Wp = r.Wp, .labels = r.labels};
     make_weights(&r, &w);
     r.stats->main = emit_head(&r, 0, w.q[0], 1.0);
@@ -413,6 +440,13 @@ int fullres_stats(const void *saved, const char **names, double *values, int max
     int n = s->masked ? 7 : 3;
     for (int i = 0; i < n && i < max; i++) names[i] = name[i], values[i] = value[i];
     return n < max ? n : max;
+}
+int fullres_kept(const void *saved, double *share, int max) {
+    const FrStats *s = saved;
+    const int64_t *kept = saved_classes((void *)(uintptr_t)saved);
+    for (int k = 0; s->masked && k < s->classes && k < max; k++)
+        share[k] = kept[s->classes + k] ? (double)kept[k] / (double)kept[s->classes + k] : NAN;
+    return s->masked ? s->classes < max ? s->classes : max : 0;
 }
 Err fullres_check(const void *saved) {
     const FrStats *s = saved;

@@ -40,6 +40,7 @@ typedef struct FrStats {                 /* the start of `saved` */
     int64_t valid, kept[2];              /* |V|, |M| of main and aux */
     int64_t short_of;                    /* compat: the k that |V| falls short of; 0: fine */
     int32_t masked, empty;               /* TSE or OHEM ran; its main mask was empty */
+    int32_t classes, unused;
 } FrStats;
 
 Err    fullres_infer(const OpSite *s, Shape *dst);
@@ -49,6 +50,7 @@ void   fullres_forward(const OpCall *c);             /* plain C, double */
 void   fullres_fast_forward(const OpCall *c);        /* fused, by cpu_level() */
 void   fullres_backward(const OpCall *c);            /* dlogits += ddst[0] * saved gradient */
 int    fullres_stats(const void *saved, const char **names, double *values, int max);
+int    fullres_kept(const void *saved, double *share, int max);
 Err    fullres_check(const void *saved);
 /* Adds the node: attr's source numbers are filled in from the site (t: with a teacher). */
 Node   fullres_add(Net *n, const OpDef *op, const KdSite *s, FullresAttr *attr, bool teacher);

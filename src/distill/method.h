@@ -55,6 +55,9 @@ typedef struct KdMethod {
     Node (*build)(Net *student, const KdSite *site, const void *opt);   /* scalar loss */
     /* Statistics of the last run for the log, from plan_saved of the built node: adds "kept.main" etc.; NULL: none */
     int  (*stats)(const void *saved, const char **names, double *values, int max);
+    /* Of pixels chosen: the share kept of each class in the last run, NaN where it has none; returns how many classes, 0
+     * when nothing was chosen; NULL: never is. */
+    int  (*kept)(const void *saved, double *share, int max);
     Err  (*check)(const void *saved);    /* after each run: kernels cannot fail, so this reports what they met; NULL: nothing */
 } KdMethod;
 #define METHOD(name) extern const KdMethod kd_##name;

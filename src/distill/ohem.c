@@ -29,4 +29,4 @@ static Node build(Net *n, const KdSite *s, const void *opt) {
 }
 const KdMethod kd_ohem = {.name = "ohem", .cite = "OHEM, arXiv 1604.03540, per pixel", .weight = 1, .task = true,
                           .taps = KD_LOGITS | KD_AUX | KD_LABELS, .options = options, .option_bytes = sizeof(OhemOptions),
-                          .build = build, .stats = fullres_stats};
+                          .build = build, .stats = fullres_stats, .kept = fullres_kept};

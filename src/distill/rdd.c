@@ -78,4 +78,4 @@ static Node build(Net *n, const KdSite *s, const void *opt) {
 }
 const KdMethod kd_rdd = {.name = "rdd", .cite = "Relative Difficulty Distillation, arXiv 2407.03719", .weight = 1, .task = true,
                          .taps = KD_LOGITS | KD_AUX | KD_LABELS, .options = options, .option_bytes = sizeof(RddOptions),
-                         .build = build, .stats = fullres_stats, .check = fullres_check};
+                         .build = build, .stats = fullres_stats, .kept = fullres_kept, .check = fullres_check};
