@@ -446,15 +446,17 @@ static Moved keep_moved(const Net *n) {
     return m;
 }
 
-static void restore_moved(Net *n, const Moved *m) {
+static void put_back(Net *n, const Moved *m) {
     memcpy(n->values + n->n_trainable, m->stats,
            (size_t)(n->n_values - n->n_trainable) * sizeof *m->stats);
     for (int i = 0; i < n->n_params; i++) n->params[i].count = m->counts[i];
-    for (int i = 0; i < n->n_states; i++) {
+    for (int i = 0; i < n->n_states; i++)
         memcpy(n->states[i]->data, m->states[i], state_bytes(n->states[i]));
-        free(m->states[i]);
-    }
     n->version++;
+}
+
+static void forget_moved(const Net *n, Moved *m) {
+    for (int i = 0; i < n->n_states; i++) free(m->states[i]);
     free(m->stats), free(m->counts), free(m->states);
 }
 
@@ -478,10 +480,11 @@ void job_conflict(Job *j, const Batch *b, uint64_t seed, Conflict *out) {
     float weight[1 + LOSSES_MAX], *task = xcalloc((size_t)n->n_trainable + 1, sizeof *task);
     double own, with, task_norm = 0;
     memcpy(weight, j->weight, sizeof weight);
-    const Moved moved = keep_moved(n);
+    Moved moved = keep_moved(n);
     for (int i = 0; i <= j->c->n_losses; i++) {
         for (int k = 0; k <= LOSSES_MAX; k++) j->weight[k] = k == i ? weight[k] : 0;
         plan_run(j->splan, &run, false);
+        put_back(n, &moved);
         if (!i) memcpy(task, n->grads, (size_t)n->n_trainable * sizeof *task);
         measure(n, task, &own, &with);
         if (!i) task_norm = sqrt(own);
@@ -489,7 +492,7 @@ void job_conflict(Job *j, const Batch *b, uint64_t seed, Conflict *out) {
         out->cosine[i] = own > 0 && task_norm > 0 ? with / (sqrt(own) * task_norm) : NAN;
     }
     memcpy(j->weight, weight, sizeof weight);
-    restore_moved(n, &moved);
+    forget_moved(n, &moved);
     free(task);
     out->seconds = sys_now() - start;
 }
