@@ -182,6 +182,10 @@ TEST(dist_gradient) {
     check_gradients("dist", "", 6, 9);
     check_gradients("dist", "tau=2 beta=0.5 mask=valid", 6, 9);
 }
+TEST(dice_gradient) {
+    check_gradients("dice", "", 6, 6);
+    check_gradients("dice", "smooth=20 class_weights=1,2,0.5,3", 6, 6);
+}
 TEST(skd_pa_gradient) {
     check_gradients("skd.pa", "", 6, 9);
     check_gradients("skd.pa", "mask=valid", 6, 6);
@@ -445,6 +449,6 @@ TEST(class_weights_come_from_a_file) {
 }
 
 TEST_MAIN(T(class_weights_follow_from_the_labels), T(class_weights_come_from_a_file),
-          T(at_gradient), T(fitnet_gradient), T(ifvd_gradient), T(cwd_gradient), T(dsd_gradient), T(dist_gradient), T(skd_pa_gradient), T(cirkd_gradient), T(skd_ho_rises_along_its_gradient), T(cirkd_keeps_pixels_of_their_class), T(cirkd_draws_filled_slots_only),
+          T(at_gradient), T(fitnet_gradient), T(ifvd_gradient), T(cwd_gradient), T(dsd_gradient), T(dist_gradient), T(dice_gradient), T(skd_pa_gradient), T(cirkd_gradient), T(skd_ho_rises_along_its_gradient), T(cirkd_keeps_pixels_of_their_class), T(cirkd_draws_filled_slots_only),
           T(parts_of_a_batch_average_to_the_whole), T(threads_do_not_change_bits), T(nothing_labelled_gives_zero),
           T(masked_positions_say_nothing), T(nan_reaches_the_loss), T(wrong_layers_are_refused), T(adapters_are_made_where_channels_differ))

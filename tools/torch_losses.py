@@ -81,6 +81,34 @@ def ohem(t, theta=0.7, min_kept_fraction=0.0477, min_kept_count=0, class_weights
     return heads(t, lambda _, x: mean_over(hard(x.detach(), y, theta, k), x, y, class_weights))
 
 
+def regions(t, loss, class_weights):
+    """Weighted mean over the classes that occur of loss(p_k, y = k) on the labelled pixels."""
+    y = t["labels"]
+    valid = y >= 0
+    present = y[valid].unique()
+
+    def one(_, x):
+        if not len(present):
+            return 0 * x.sum()
+        p = F.softmax(up(x, y.shape[1:]), 1).transpose(0, 1)[:, valid]
+        c = torch.ones(len(p), dtype=x.dtype) if class_weights is None else torch.tensor(class_weights, dtype=x.dtype)
+        return sum(c[k] * loss(p[k], (y[valid] == k).to(x.dtype)) for k in present) / c[present].sum()
+    return heads(t, one)
+
+
+def dice(t, smooth=1, class_weights=None):
+    return regions(t, lambda p, own: 1 - (2 * (p * own).sum() + smooth) / (p.sum() + own.sum() + smooth), class_weights)
+
+
+def lovasz(t, class_weights=None):
+    def one(p, own):
+        errors, order = torch.sort((own - p).abs(), descending=True, stable=True)
+        own = own[order]
+        jaccard = 1 - (own.sum() - own.cumsum(0)) / (own.sum() + (1 - own).cumsum(0))
+        return (errors * torch.diff(jaccard, prepend=torch.zeros(1, dtype=p.dtype))).sum()
+    return regions(t, one, class_weights)
+
+
 def corners(labels, grid):
     """Labels on a low grid: row round(i (H - 1) / (h - 1)), halves to even; h = 1: row 0."""
     rows, cols = ([round(i * (full - 1) / (low - 1)) if low > 1 else 0 for i in range(low)] for full, low in zip(labels.shape[1:], grid))
@@ -326,7 +354,7 @@ def rdd_tse(t, rule="xor", theta=0.7, min_kept_fraction=0.0477, min_kept_count=0
     return heads(t, one)
 
 
-LOSSES = {"ce": ce, "ohem": ohem, "kd": kd, "rdd-tfe": rdd_tfe, "rdd-tse": rdd_tse, "at": at, "fitnet": fitnet, "ifvd": ifvd, "cwd": cwd,
+LOSSES = {"dice": dice, "lovasz": lovasz, "ce": ce, "ohem": ohem, "kd": kd, "rdd-tfe": rdd_tfe, "rdd-tse": rdd_tse, "at": at, "fitnet": fitnet, "ifvd": ifvd, "cwd": cwd,
           "dsd": dsd, "dist": dist, "skd.pa": skd_pa,
           "cirkd": cirkd, "skd.ho": skd_ho, "skd.ho-discriminator": skd_ho_discriminator}
 

@@ -49,6 +49,7 @@ typedef struct KdMethod {
     double        weight;            /* default weight of the term */
     double      (*weight_of)(const void *opt);   /* the same where it depends on the options; NULL: weight */
     bool          task;              /* a task loss (ce, ohem, rdd), chosen by distill.task */
+    bool          also_term;         /* a task loss that may stand in distill.losses too (dice, lovasz) */
     unsigned      taps;              /* what it needs from both nets */
     const Option *options;           /* of the opt struct; ends with {0} */
     size_t        option_bytes;

@@ -22,12 +22,12 @@ static Err find_method(const char *name, const char *where, bool task, const KdM
         const char *names[METHODS_MAX];
         int n = 0, all = method_names(names, METHODS_MAX);
         for (int i = 0; i < all; i++)
-            if (method_find(names[i])->task == task) names[n++] = names[i];
+            if (method_find(names[i])->task == task || (!task && method_find(names[i])->also_term)) names[n++] = names[i];
         const char *near = str_nearest(name, names, n);
         if (near) return err_set(E(2, 76), "%s: unknown loss %s; did you mean %s?", where, name, near);
         return err_set(E(2, 76), "%s: unknown loss %s; see retort train --help", where, name);
     }
-    if (task != m->task)
+    if (task != m->task && !(m->also_term && !task))
         return err_set(E(2, 76), "%s: %s is %s; put it into %s", where, name, m->task ? "a task loss" : "not a task loss",
                        m->task ? "distill.task" : "distill.losses");
     *out = m;
