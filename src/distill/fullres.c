@@ -82,7 +82,7 @@ static size_t lay_out(const FullresAttr *a, const Shape *src, char *base, Scratc
         if (i < HEADS) partial = biggest(partial, sizeof(float) * 2 * (size_t)shape_count(*z));
     }
     if (a->t) s->easy = take(base, &used, sizeof(float) * (size_t)(src[a->t].d[0] * src[a->t].d[2] * src[a->t].d[3]));
-    s->partial = take(base, &used, biggest(partial, a->tse ? sizeof(float) * rows * (size_t)Wp : 0));
+    s->partial = take(base, &used, partial);
     for (int j = 0; j < HEADS; j++) {
         s->row_sum[j] = take(base, &used, sizeof(double) * rows);
         s->row_count[j] = take(base, &used, sizeof(int32_t) * rows);
@@ -245,7 +245,10 @@ static double threshold_of(const Run *r, const FrPass *p, int64_t first, int64_t
     const int64_t row = first * r->H, n_rows = images * r->H, k = min_kept(r, valid);
     if (!valid || sum_i32(p->row_count + row, n_rows) >= k) return r->a->theta;
     const float *q = p->q + row * r->Wp;
-    const float kth = r->kern ? radix_kth(q, n_rows * r->Wp, k, r->s.bins) : fr_ref_kth(q, r->s.partial, n_rows * r->Wp, k);
+    if (r->kern) return fmax(r->a->theta, (double)radix_kth(q, n_rows * r->Wp, k, r->s.bins));
+    float *sorted = xcalloc((size_t)(n_rows * r->Wp), sizeof *sorted);
+    const float kth = fr_ref_kth(q, sorted, n_rows * r->Wp, k);
+    free(sorted);
     return fmax(r->a->theta, (double)kth);
 }
 /* Probability map of one head and the thresholds of its images; returns their mean. */
