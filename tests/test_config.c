@@ -587,7 +587,28 @@ TEST(a_configuration_of_another_version_is_told) {
     config_close(c);
 }
 
-TEST_MAIN(T(values_come_from_the_file), T(out_defaults_to_the_name_of_the_file),
+/* Every shipped recipe is a configuration without unknown options, and its losses can be had. */
+TEST(every_recipe_can_be_read) {
+    static const char *const folders[] = {"camvid", "camvid-short", "cityscapes"};
+    for (int f = 0; f < 3; f++) {
+        char **names, *dir = xprintf("%s/recipes/%s", SOURCE_DIR, folders[f]);
+        int n = 0;
+        EXPECT_OK(sys_list(dir, EXIT_USAGE, &names, &n));
+        EXPECT(n >= 14);
+        for (int i = 0; i < n; i++) {
+            Config *c;
+            char *path = path_join(dir, names[i]);
+            const Err rc = config_read("train", path, NULL, 0, &c);
+            if (rc) FAIL("%s: %s", path, err_text());
+            else config_close(c);
+            free(path);
+        }
+        sys_free_names(names, n);
+        free(dir);
+    }
+}
+
+TEST_MAIN(T(every_recipe_can_be_read), T(values_come_from_the_file), T(out_defaults_to_the_name_of_the_file),
           T(an_empty_file_means_defaults), T(base_files_are_inherited_in_a_chain),
           T(base_is_looked_for_beside_the_file_first), T(a_circle_of_bases_is_refused),
           T(a_long_chain_of_bases_is_refused), T(a_missing_base_is_named),

@@ -272,6 +272,9 @@ TEST(a_fraction_is_not_lost_to_rounding) { /* 0.29 x 100 is below 29 in binary *
     EXPECT(last[0] == 1 && first[0] == 0);
     config_close(c);
 }
+TEST(the_cosine_fade_begins_and_ends_gently) {
+    expect_stages(RDD "4 distill.task.schedule=cosine", "1 1 1 1 1 0.93 0.75 0.50 0.25 0.07 ");
+}
 TEST(the_linear_fade_falls_from_one_at_the_warm_up_to_zero_at_the_end) {
     expect_stages(RDD "4 distill.task.schedule=linear", "1 1 1 1 1 0.83 0.67 0.50 0.33 0.17 ");
     expect_stages(RDD "0 distill.task.schedule=linear",
@@ -285,7 +288,7 @@ TEST(compat_counts_from_one) {
                   "1 1 1 1 0.83 0.67 0.50 0.33 0.17 0 ");
 }
 
-TEST_MAIN(T(sgd_agrees_with_torch), T(nesterov_agrees_with_torch), T(adamw_agrees_with_torch),
+TEST_MAIN(T(the_cosine_fade_begins_and_ends_gently), T(sgd_agrees_with_torch), T(nesterov_agrees_with_torch), T(adamw_agrees_with_torch),
           T(poly_agrees_with_torch), T(warm_up_agrees_with_torch), T(cosine_agrees_with_torch),
           T(clipping_agrees_with_torch), T(groups_agree_with_torch), T(averages_agree_with_torch),
           T(accumulated_gradients_are_averaged), T(lr_batch_scales_the_rate),

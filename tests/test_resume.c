@@ -76,6 +76,9 @@ static void kill_at(const char *text, const char *when) {
     EXPECT_INT(run_whole(config, run, ""), 0);
     expect_same(reference, run);
 }
+TEST(terms_that_remember_go_on) {
+    kill_at(remembering, "\"step\": 3,");
+}
 TEST(killed_at_the_switch_of_stages) {
     kill_at(all, "\"step\": 5,");
 }
@@ -229,7 +232,7 @@ TEST(a_checkpoint_of_something_else_is_an_error) {
 TEST_MAIN(T(a_stopped_run_goes_on), T(an_interrupted_run_with_everything_on_goes_on),
           T(a_run_told_to_save_by_usr1_goes_on), T(a_killed_run_goes_on),
           T(a_killed_run_with_everything_on_goes_on), T(a_killed_run_in_its_cross_fade_goes_on),
-          T(killed_at_the_switch_of_stages), T(killed_in_an_evaluation),
+          T(terms_that_remember_go_on), T(terms_that_remember_go_on), T(killed_at_the_switch_of_stages), T(killed_in_an_evaluation),
           T(killed_before_its_first_checkpoint), T(a_finished_run_started_again_changes_nothing),
           T(the_same_threads_give_the_same_bits), T(what_a_killed_writer_left_is_removed),
           T(steps_beyond_two_to_the_31), T(steps_beyond_two_to_the_32),

@@ -5,7 +5,7 @@
 #include "base/cpu.h"
 #include "base/parallel.h"
 #include "base/rng.h"
-#include "distill/method.h"
+#include "distill/class_weights.h"
 #include "test.h"
 
 typedef struct Case {
@@ -182,6 +182,10 @@ TEST(dist_gradient) {
     check_gradients("dist", "", 6, 9);
     check_gradients("dist", "tau=2 beta=0.5 mask=valid", 6, 9);
 }
+TEST(dice_gradient) {
+    check_gradients("dice", "", 6, 6);
+    check_gradients("dice", "smooth=20 class_weights=1,2,0.5,3", 6, 6);
+}
 TEST(skd_pa_gradient) {
     check_gradients("skd.pa", "", 6, 9);
     check_gradients("skd.pa", "mask=valid", 6, 6);
@@ -191,6 +195,27 @@ TEST(cirkd_gradient) {
     check_gradients("cirkd", "memory=off tau=1", 6, 6);
     check_gradients("cirkd", "minibatch=0 tau=0.5", 6, 9);
     check_gradients("cirkd", "pixel=2 region=0 pixel_queue=5 pixel_samples=8", 6, 6);
+}
+
+/* Through the discriminator's frozen copy to the logits alone: along its gradient the value rises by its square. Its
+ * many leaky ReLUs have kinks within a step, so a single element would say little. */
+TEST(skd_ho_rises_along_its_gradient) {
+    Run r = make((Case){.method = "skd.ho", .options = "", .n = 2, .own = 6, .there = 6, .h = 5, .w = 6});
+    EXPECT_OK(r.net->err);
+    run(&r);
+    float *g = copy(plan_gradient(r.plan, r.node[2]), r.count[2]), *x = copy(r.data[2], r.count[2]);
+    double square = 0, value[2];
+    for (int64_t i = 0; i < r.count[2]; i++) square += (double)g[i] * (double)g[i];
+    const float step = 1e-2f / (float)sqrt(square);
+    for (int k = 0; k < 2; k++) {
+        for (int64_t i = 0; i < r.count[2]; i++) r.data[2][i] = x[i] + (k ? -step : step) * g[i];
+        run(&r);
+        value[k] = r.value;
+    }
+    EXPECT_NEAR((value[0] - value[1]) / (2 * (double)step * square), 1, 2e-2);
+    for (int i = 0; i < r.net->n_params; i++) EXPECT(!r.net->params[i].trainable);
+    free(g), free(x);
+    drop(&r);
 }
 
 /* ---- the queues of cirkd ------------------------------------------------------------------------------ */
@@ -387,6 +412,43 @@ TEST(adapters_are_made_where_channels_differ) {
     }
 }
 
-TEST_MAIN(T(at_gradient), T(fitnet_gradient), T(ifvd_gradient), T(cwd_gradient), T(dsd_gradient), T(dist_gradient), T(skd_pa_gradient), T(cirkd_gradient), T(cirkd_keeps_pixels_of_their_class), T(cirkd_draws_filled_slots_only),
+/* ---- class weights ------------------------------------------------------------------------------------- */
+/* Three classes: 60 of the 100 pixels of the images that show it, 30 of 100, none; the fourth 10 of 50. */
+static Err count_by_hand(const KdSite *s, ClassPixels *out) {
+    static const int64_t own[K] = {60, 30, 0, 10}, shown[K] = {100, 100, 0, 50};
+    memcpy(out->own, own, sizeof own), memcpy(out->shown, shown, sizeof shown);
+    return OK;
+}
+static void expect_weights(const char *text, const double want[K]) {
+    Net *n = net_open("test");
+    const float *w = class_weights(n, &(KdSite){.count_pixels = count_by_hand}, "ce", text, K);
+    EXPECT_OK(n->err);
+    for (int k = 0; k < K; k++) EXPECT_NEAR((double)w[k], want[k], 1e-6);
+    net_close(n);
+}
+TEST(class_weights_follow_from_the_labels) {
+    expect_weights("median", (double[K]){0.3 / 0.6, 1, 1, 0.3 / 0.2});
+    expect_weights("inverse-log", (double[K]){1 / log(1.62), 1 / log(1.32), 1 / log(1.02), 1 / log(1.12)});
+    expect_weights("[1, 2, 3, 0.5]", (double[K]){1, 2, 3, 0.5});
+}
+TEST(class_weights_come_from_a_file) {
+    char path[] = "/tmp/retort-weights-XXXXXX";
+    const int fd = mkstemp(path);
+    EXPECT(write(fd, "1 2\n0.25, 4\n", 12) == 12);
+    close(fd);
+    expect_weights(path, (double[K]){1, 2, 0.25, 4});
+    unlink(path);
+    Net *n = net_open("test");
+    EXPECT(class_weights(n, &(KdSite){.tap = NULL}, "ce", path, K) == NULL);
+    EXPECT_HAS(n->err_msg, "inverse-log");
+    net_close(n);
+    n = net_open("test");
+    EXPECT(class_weights(n, &(KdSite){.tap = NULL}, "ce", "median", K) == NULL);
+    EXPECT_HAS(n->err_msg, "needs a data set");
+    net_close(n);
+}
+
+TEST_MAIN(T(class_weights_follow_from_the_labels), T(class_weights_come_from_a_file),
+          T(at_gradient), T(fitnet_gradient), T(ifvd_gradient), T(cwd_gradient), T(dsd_gradient), T(dist_gradient), T(dice_gradient), T(skd_pa_gradient), T(cirkd_gradient), T(skd_ho_rises_along_its_gradient), T(cirkd_keeps_pixels_of_their_class), T(cirkd_draws_filled_slots_only),
           T(parts_of_a_batch_average_to_the_whole), T(threads_do_not_change_bits), T(nothing_labelled_gives_zero),
           T(masked_positions_say_nothing), T(nan_reaches_the_loss), T(wrong_layers_are_refused), T(adapters_are_made_where_channels_differ))

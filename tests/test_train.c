@@ -118,6 +118,36 @@ TEST(accumulation_gives_the_mean_gradient) {
     optimizer_close(ox), optimizer_close(oy);
     work_close(&whole), work_close(&halves);
 }
+/* The terms' gradients are parts of the whole one: |a + b|^2 = |a|^2 + |b|^2 + 2 |a| |b| cos. Nothing else moves. */
+TEST(gradients_apart_add_up_and_leave_no_trace) {
+    static const float stage[] = {1, 0};
+    Work w;
+    StepResult x;
+    Conflict apart;
+    Batch b = noise(2);
+    EXPECT_OK(work_open(&w, config(SCENES STUDENT TEACHER
+                                   "student.weights=formula:1 train.batch=2 train.threads=1 distill.losses=[cirkd] "
+                                   "distill.losses.cirkd.pixel_queue=9 distill.losses.cirkd.region_queue=4")));
+    Net *n = job_student(w.job);
+    EXPECT_OK(job_step(w.job, &b, 1, stage, false, &x));
+    double whole = 0;
+    for (int i = 0; i < n->n_params; i++)
+        for (int64_t k = 0; n->params[i].trainable && strncmp(n->params[i].name, "loss.", 5) && k < shape_count(n->params[i].shape); k++)
+            whole += (double)n->params[i].grad[k] * (double)n->params[i].grad[k];
+    const size_t queue = 2 * (size_t)shape_count(n->states[0]->shape), values = 4 * (size_t)n->n_values;
+    void *before = memcpy(xcalloc(1, values), n->values, values), *entries = memcpy(xcalloc(1, queue), n->states[0]->data, queue);
+    /* The queue was empty in the first run: the term within the batch alone is the same again. */
+    memset(n->states[1]->data, 0, 8 * 11), memset(n->states[3]->data, 0, 8 * 11);
+    job_conflict(w.job, &b, 1, &apart);
+    const double a = apart.norm[0], c = apart.norm[1];
+    EXPECT(a > 0 && c > 0 && fabs(apart.cosine[1]) <= 1 + 1e-9);
+    EXPECT_NEAR(sqrt(a * a + c * c + 2 * a * c * apart.cosine[1]) / sqrt(whole), 1, 1e-4);
+    EXPECT_NEAR(apart.cosine[0], 1, 1e-9);
+    EXPECT(!memcmp(before, n->values, values) && !memcmp(entries, n->states[0]->data, queue));
+    EXPECT(((int64_t *)n->states[1]->data)[0] == 0);
+    free(before), free(entries), batch_free(&b);
+    work_close(&w);
+}
 TEST(a_term_reports_what_it_cannot_compute) {
     static const float stage[] = {0, 1};
     Work w;
@@ -661,7 +691,7 @@ TEST(a_checkpoint_of_any_run_can_teach) {
     work_close(&w);
 }
 
-TEST_MAIN(T(accumulation_gives_the_mean_gradient), T(a_term_reports_what_it_cannot_compute),
+TEST_MAIN(T(accumulation_gives_the_mean_gradient), T(gradients_apart_add_up_and_leave_no_trace), T(a_term_reports_what_it_cannot_compute),
           T(a_teacher_that_no_term_reads_is_not_run),
           T(a_student_is_resized_to_a_teacher_of_another_stride), T(the_teacher_sees_the_mirrored_image),
           T(jobs_that_cannot_be_are_refused), T(scores_follow_from_the_confusion_matrix),

@@ -24,6 +24,12 @@ __attribute__((unused)) static const char linear[] = SCENES STUDENT TEACHER
     "distill: {task: {kind: rdd, warmup: 4, schedule: linear, tfe: entropy}}\n"
     "train: {steps: 10, batch: 2, lr: 0.02, lr_warmup: 5, lr_groups: {head: 2}, threads: 1}\n" REST;
 
+/* Terms that remember: adapters, queues, a discriminator with Adam's moments. */
+__attribute__((unused)) static const char remembering[] = SCENES STUDENT TEACHER
+    "distill: {task: {kind: rdd, tfe: flip}, losses: [skd.ho, fitnet: {tap: mid, teacher_tap: features}, cirkd: {pixel_queue: 9, "
+    "region_queue: 5, pixel_samples: 40, region_samples: 20}, cirkd: {memory: off}]}\n"
+    "train: {steps: 6, batch: 2, accumulate: 2, lr: 0.01, threads: 1}\n" REST;
+
 /* temp_path that stays. */
 static inline const char *place(const char *name) {
     static char path[64][RUN_PATH];

@@ -51,7 +51,9 @@ def heads(t, loss):
     return out + AUX * loss(1, t["student.aux"]) if "student.aux" in t else out
 
 
-def kept_at_least(labels, fraction=0.0477, count=0):
+def kept_at_least(labels, fraction=0.0477, count=0, scope="batch"):
+    if scope == "image":
+        return [kept_at_least(y, fraction, count) for y in labels]
     valid = int((labels >= 0).sum())
     return min(count, valid) if count else max(1, math.floor(fraction * valid))
 
@@ -64,6 +66,8 @@ def threshold(q, labels, theta, k, void_sorted):
 
 def hard(x, labels, theta, k, void_sorted=False):
     q = label_probability(x, labels)
+    if isinstance(k, list):                  # of each image
+        return torch.stack([(y >= 0) & (p <= threshold(p, y, theta, n, void_sorted)) for p, y, n in zip(q, labels, k)])
     return (labels >= 0) & (q <= threshold(q, labels, theta, k, void_sorted))
 
 
@@ -71,10 +75,38 @@ def ce(t, class_weights=None):
     return heads(t, lambda _, x: mean_over(t["labels"] >= 0, x, t["labels"], class_weights))
 
 
-def ohem(t, theta=0.7, min_kept_fraction=0.0477, min_kept_count=0, class_weights=None):
+def ohem(t, theta=0.7, min_kept_fraction=0.0477, min_kept_count=0, class_weights=None, min_kept_scope="batch"):
     y = t["labels"]
-    k = kept_at_least(y, min_kept_fraction, min_kept_count)
+    k = kept_at_least(y, min_kept_fraction, min_kept_count, min_kept_scope)
     return heads(t, lambda _, x: mean_over(hard(x.detach(), y, theta, k), x, y, class_weights))
+
+
+def regions(t, loss, class_weights):
+    """Weighted mean over the classes that occur of loss(p_k, y = k) on the labelled pixels."""
+    y = t["labels"]
+    valid = y >= 0
+    present = y[valid].unique()
+
+    def one(_, x):
+        if not len(present):
+            return 0 * x.sum()
+        p = F.softmax(up(x, y.shape[1:]), 1).transpose(0, 1)[:, valid]
+        c = torch.ones(len(p), dtype=x.dtype) if class_weights is None else torch.tensor(class_weights, dtype=x.dtype)
+        return sum(c[k] * loss(p[k], (y[valid] == k).to(x.dtype)) for k in present) / c[present].sum()
+    return heads(t, one)
+
+
+def dice(t, smooth=1, class_weights=None):
+    return regions(t, lambda p, own: 1 - (2 * (p * own).sum() + smooth) / (p.sum() + own.sum() + smooth), class_weights)
+
+
+def lovasz(t, class_weights=None):
+    def one(p, own):
+        errors, order = torch.sort((own - p).abs(), descending=True, stable=True)
+        own = own[order]
+        jaccard = 1 - (own.sum() - own.cumsum(0)) / (own.sum() + (1 - own).cumsum(0))
+        return (errors * torch.diff(jaccard, prepend=torch.zeros(1, dtype=p.dtype))).sum()
+    return regions(t, one, class_weights)
 
 
 def corners(labels, grid):
@@ -176,6 +208,54 @@ def cirkd(t, tau=0.1, tap="features", minibatch=1, pixel=1, region=1, memory="on
     return total
 
 
+KINK = [math.inf]       # how near any value came to the kink of a piecewise linear function, since this was last reset
+
+
+def note_kink(x):
+    KINK[0] = min(KINK[0], x.detach().abs().min().item())
+
+
+def hinge(x):
+    note_kink(1 + x)
+    return F.relu(1 + x).mean()
+
+
+def discriminator(t, x):
+    """Scores of maps of logits; parameters are called discriminator.NAME."""
+    def p(name):
+        return t["discriminator." + name]
+
+    def attention(x, name):
+        q, k, v = (F.conv2d(x, p(f"{name}.{n}.weight"), p(f"{name}.{n}.bias")).flatten(2) for n in ("query", "key", "value"))
+        a = F.softmax(q.transpose(1, 2) @ k, 2)
+        return p(name + ".gamma") * (v @ a.transpose(1, 2)).view_as(x) + x
+    side = min(x.shape[2:])
+    if side < 64:
+        x = up(x, [round(n * 64 / side) for n in x.shape[2:]])
+    x = F.batch_norm(x, None, None, p("bn.weight"), p("bn.bias"), training=True)
+    for i in range(1, 5):
+        w = p(f"conv{i}.weight")
+        flat = w.detach().flatten(1)
+        v = unit(flat.T @ p(f"conv{i}.u").detach())
+        u = unit(flat @ v)
+        x = F.conv2d(x, w / (u @ w.flatten(1) @ v), p(f"conv{i}.bias"), 2, 1)
+        note_kink(x)
+        x = F.leaky_relu(x, 0.1)
+        if i > 2:
+            x = attention(x, f"attention{i - 2}")
+    return F.conv2d(x, p("last.weight"), p("last.bias"))
+
+
+def skd_ho(t):
+    frozen = t | {n: v.detach() for n, v in t.items() if n.startswith("discriminator.")}
+    return -discriminator(frozen, line_up(t, t["student.logits"], t["teacher.logits"])).mean()
+
+
+def skd_ho_discriminator(t):
+    s = line_up(t, t["student.logits"], t["teacher.logits"])
+    return hinge(-discriminator(t, t["teacher.logits"])) + hinge(discriminator(t, s))
+
+
 def nearest(labels, grid):
     return F.interpolate(labels[:, None].double(), size=tuple(grid), mode="nearest")[:, 0].long()
 
@@ -237,23 +317,25 @@ def dist(t, tau=1, beta=1, gamma=1, mask="none", tap="logits"):
     return tau**2 * (beta * (1 - correlation(a, b).mean()) + gamma * (1 - correlation(a.T, b.T).mean()))
 
 
-def easiness(t, tfe):
+def easiness(t, tfe, direction="other-main"):
     """w on the teacher's grid, B x 1 x h x w."""
     main = t["teacher.logits"]
     if tfe == "entropy":
         entropy = -(F.softmax(main, 1) * F.log_softmax(main, 1)).sum(1, keepdim=True)
         return 1 - entropy / math.log(main.shape[1])
-    return torch.exp(-kl(t["teacher." + tfe], main))[:, None]
+    pair = (t["teacher." + tfe], main)
+    return torch.exp(-kl(*(pair if direction == "other-main" else pair[::-1])))[:, None]
 
 
-def rdd_tfe(t, tfe="aux", compat=None, **unused):
+def rdd_tfe(t, tfe="aux", tfe_kl="other-main", normaliser="valid", compat=None, **unused):
     y = t["labels"]
-    w = up(easiness(t, tfe), y.shape[1:])[:, 0]
-    z = y.numel() if compat else max(1, int((y >= 0).sum()))
+    w = up(easiness(t, tfe, tfe_kl), y.shape[1:])[:, 0]
+    z = y.numel() if compat or normaliser == "all" else max(1, int((y >= 0).sum()))
     return heads(t, lambda _, x: (w * cross_entropy(x, y)).sum() / z)
 
 
-def rdd_tse(t, rule="xor", theta=0.7, min_kept_fraction=0.0477, min_kept_count=0, class_weights=None, compat=None, **unused):
+def rdd_tse(t, rule="xor", theta=0.7, min_kept_fraction=0.0477, min_kept_count=0, class_weights=None, min_kept_scope="batch",
+            aux_mask="own", compat=None, **unused):
     y = t["labels"]
     teacher = [t["teacher.logits"], t.get("teacher.aux", t["teacher.logits"])]
     if compat:
@@ -263,23 +345,24 @@ def rdd_tse(t, rule="xor", theta=0.7, min_kept_fraction=0.0477, min_kept_count=0
         if class_weights is None and teacher[0].shape[1] == len(COMPAT_WEIGHTS):
             class_weights = COMPAT_WEIGHTS
     else:
-        k = kept_at_least(y, min_kept_fraction, min_kept_count)
+        k = kept_at_least(y, min_kept_fraction, min_kept_count, min_kept_scope)
 
     def one(head, x):
-        pair = [hard(z, y, theta, k, bool(compat)) for z in (x.detach(), teacher[head])]
+        own, there = (t["student.logits"], teacher[0]) if aux_mask == "main" else (x, teacher[head])
+        pair = [hard(z, y, theta, k, bool(compat)) for z in (own.detach(), there)]
         return mean_over(RULES[rule](*pair), x, y, class_weights)
     return heads(t, one)
 
 
-LOSSES = {"ce": ce, "ohem": ohem, "kd": kd, "rdd-tfe": rdd_tfe, "rdd-tse": rdd_tse, "at": at, "fitnet": fitnet, "ifvd": ifvd, "cwd": cwd,
+LOSSES = {"dice": dice, "lovasz": lovasz, "ce": ce, "ohem": ohem, "kd": kd, "rdd-tfe": rdd_tfe, "rdd-tse": rdd_tse, "at": at, "fitnet": fitnet, "ifvd": ifvd, "cwd": cwd,
           "dsd": dsd, "dist": dist, "skd.pa": skd_pa,
-          "cirkd": cirkd}
+          "cirkd": cirkd, "skd.ho": skd_ho, "skd.ho-discriminator": skd_ho_discriminator}
 
 
 def value_and_gradients(method, tensors, options, dtype=torch.float64):
     """tensors: numpy arrays. (value, {student tensor or parameter: gradient}) as numpy float64."""
     t = {n: torch.from_numpy(v).to(dtype) if v.dtype in (np.float32, np.float16) else torch.from_numpy(v).long() for n, v in tensors.items()}
-    wanted = {n: v.requires_grad_() for n, v in t.items() if n.startswith("student.") or n.endswith((".weight", ".bias"))}
+    wanted = {n: v.requires_grad_() for n, v in t.items() if n.startswith("student.") or n.endswith((".weight", ".bias", ".gamma"))}
     loss = LOSSES[method](t, **options)
     grads = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
     return loss.item(), {n: (torch.zeros_like(v) if g is None else g).double().numpy() for (n, v), g in zip(wanted.items(), grads)}

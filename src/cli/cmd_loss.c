@@ -52,15 +52,27 @@ typedef struct LossRun {
     Plan *plan;
 } LossRun;
 
+/* Parts of methods that have a name here. */
+static const struct {
+    const char *name, *method;
+    int only;
+} parts[] = {{"rdd-tfe", "rdd", KD_TFE},
+             {"rdd-tse", "rdd", KD_TSE},
+             {"skd.ho-discriminator", "skd.ho", KD_DISCRIMINATOR}};
+enum { PARTS = sizeof parts / sizeof *parts };
+
 static Err find_method(const char *name, LossRun *r) {
-    const char *names[64] = {"rdd-tfe", "rdd-tse"};
-    int n = 2 + method_names(names + 2, 62);
-    bool tse = !strcmp(name, "rdd-tse");
+    const char *names[64];
+    int n = method_names(names, 64 - PARTS);
     if (!strcmp(name, "rdd"))
         return err_set(E(EXIT_USAGE, 76), "loss: rdd has two stages; choose rdd-tfe or rdd-tse");
-    r->only = tse ? KD_TSE : !strcmp(name, "rdd-tfe") ? KD_TFE : 0;
-    r->method = method_find(r->only ? "rdd" : name);
-    r->stage[0] = !tse, r->stage[1] = tse;
+    r->method = method_find(name);
+    for (int i = 0; i < PARTS; i++) {
+        names[n++] = parts[i].name;
+        if (!strcmp(name, parts[i].name))
+            r->method = method_find(parts[i].method), r->only = parts[i].only;
+    }
+    r->stage[0] = r->only == KD_TFE, r->stage[1] = r->only == KD_TSE;
     if (r->method) return OK;
     const char *near = str_nearest(name, names, n);
     if (near)
@@ -166,7 +178,7 @@ static Err fill_params(LossRun *r) {
     for (int i = 0; i < n->n_params; i++) {
         const NetParam *p = &n->params[i];
         if (p->kind == PARAM_COUNT) continue;
-        TRY(copy_given(r, p->name, p->shape, DT_F32, p->data, p->kind == PARAM_WEIGHT));
+        TRY(copy_given(r, p->name, p->shape, DT_F32, p->data, p->kind <= PARAM_BIAS));
     }
     for (int i = 0; i < n->n_states; i++)
         TRY(copy_given(r, n->states[i]->name, n->states[i]->shape, n->states[i]->dtype,
@@ -270,7 +282,8 @@ static void print_help(void) {
     printf("retort loss METHOD IN OUT [key=value ...]\n\n"
            "The value of one loss on the tensors of IN (safetensors: student.logits,\n"
            "teacher.logits, ..., labels), and its gradients, to OUT; see docs/formats.md.\n"
-           "METHOD is one of these; rdd is rdd-tfe or rdd-tse, its two stages.\n");
+           "METHOD is one of these; rdd is rdd-tfe or rdd-tse, its two stages;\n"
+           "skd.ho-discriminator is the loss of its discriminator.\n");
     for (int i = 0, n = method_names(names, 64); i < n; i++) {
         const KdMethod *m = method_find(names[i]);
         printf("\n%s (%s)\n", m->name, m->cite);

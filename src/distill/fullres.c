@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/parallel.h"
-#include "base/str.h"
 
 enum { HEADS = 2, MAPS = 4, RADIX_PARTS = 16, RADIX_BINS = 2048 };
 static const double AUX_WEIGHT = 0.4;
@@ -43,6 +42,8 @@ typedef struct Scratch {                 /* lives in call->scratch; see the file
     float   *partial;
     double  *row_sum[HEADS];             /* [N * H] */
     int32_t *row_count[HEADS];           /* [N * H] */
+    int64_t *valid;                      /* [N] labelled pixels */
+    float   *theta[MAPS];                /* [N] */
     uint32_t *bins;                      /* RADIX_PARTS x RADIX_BINS */
 } Scratch;
 
@@ -81,12 +82,14 @@ static size_t lay_out(const FullresAttr *a, const Shape *src, char *base, Scratc
         if (i < HEADS) partial = biggest(partial, sizeof(float) * 2 * (size_t)shape_count(*z));
     }
     if (a->t) s->easy = take(base, &used, sizeof(float) * (size_t)(src[a->t].d[0] * src[a->t].d[2] * src[a->t].d[3]));
-    s->partial = take(base, &used, biggest(partial, a->tse ? sizeof(float) * rows * (size_t)Wp : 0));
+    s->partial = take(base, &used, partial);
     for (int j = 0; j < HEADS; j++) {
         s->row_sum[j] = take(base, &used, sizeof(double) * rows);
         s->row_count[j] = take(base, &used, sizeof(int32_t) * rows);
     }
-    s->bins = take(base, &used, sizeof(uint32_t) * RADIX_PARTS * RADIX_BINS);
+    s->valid = take(base, &used, sizeof(int64_t) * (size_t)src[1].d[0]);
+    for (int i = 0; i < MAPS; i++) s->theta[i] = take(base, &used, sizeof(float) * (size_t)src[1].d[0]);
+    s->bins = take(base, &used, biggest(sizeof(uint32_t) * RADIX_BINS, 2 * sizeof(int64_t) * (size_t)src[0].d[1]) * RADIX_PARTS);
     return used;
 }
 static void map_fill(FrMap *m) {
@@ -104,14 +107,16 @@ static void map_fill(FrMap *m) {
     }
 }
 
-enum { STATS_BYTES = (sizeof(FrStats) + 63) / 64 * 64 };
+/* saved: FrStats; i64 [2][K], kept and labelled pixels of each class; the gradients of the heads. */
+static size_t stats_bytes(const Shape *src) { return (sizeof(FrStats) + 2 * sizeof(int64_t) * (size_t)src[0].d[1] + 63) / 64 * 64; }
+static int64_t *saved_classes(void *saved) { return (int64_t *)((char *)saved + sizeof(FrStats)); }
 static float *saved_grad(void *saved, const Shape *src, int head) {
-    return (float *)((char *)saved + STATS_BYTES) + (head ? (shape_count(src[0]) + 15) / 16 * 16 : 0);
+    return (float *)((char *)saved + stats_bytes(src)) + (head ? (shape_count(src[0]) + 15) / 16 * 16 : 0);
 }
 size_t fullres_saved_bytes(const OpSite *s, Shape dst) {
     const FullresAttr *a = s->attr;
     int64_t n = (shape_count(s->src[0]) + 15) / 16 * 16 + (a->aux ? shape_count(s->src[a->aux]) : 0);
-    return STATS_BYTES + sizeof(float) * (size_t)n;
+    return stats_bytes(s->src) + sizeof(float) * (size_t)n;
 }
 size_t fullres_scratch_bytes(const OpSite *s, Shape dst) {
     Scratch unused;
@@ -229,38 +234,75 @@ static float radix_kth(const float *q, int64_t n, int64_t k, uint32_t *bins) {
     return out;
 }
 
-/* Probability map of one head and its threshold. */
-static double threshold_of(Run *r, int map, int src, int64_t k) {
-    FrPass p = pass_of(r, map, src);
-    p.theta = (float)r->a->theta;
-    if (r->kern) parallel_for((int64_t)r->n * p.map->intervals, prob_item, &p);
-    else fr_ref_prob(&p);
-    if (sum_i32(p.row_count, r->rows) >= k) return r->a->theta;
-    int64_t count = r->rows * r->Wp;
-    float kth = r->kern ? radix_kth(p.q, count, k, r->s.bins) : fr_ref_kth(p.q, r->s.partial, count, k);
-    return fmax(r->a->theta, (double)kth);
-}
-static int64_t min_kept(const Run *r) {
-    int64_t valid = r->stats->valid, k = r->a->count;
+static int64_t min_kept(const Run *r, int64_t valid) {
+    int64_t k = r->a->count;
     if (r->a->count > 0) return k < valid ? k : valid;
     k = (int64_t)floor(r->a->fraction * (double)valid);
     return k > 1 ? k : 1;
+}
+/* Threshold of the images from `first` on, whose map of probabilities is there. */
+static double threshold_of(const Run *r, const FrPass *p, int64_t first, int64_t images, int64_t valid) {
+    const int64_t row = first * r->H, n_rows = images * r->H, k = min_kept(r, valid);
+    if (!valid || sum_i32(p->row_count + row, n_rows) >= k) return r->a->theta;
+    const float *q = p->q + row * r->Wp;
+    if (r->kern) return fmax(r->a->theta, (double)radix_kth(q, n_rows * r->Wp, k, r->s.bins));
+    float *sorted = xcalloc((size_t)(n_rows * r->Wp), sizeof *sorted);
+    const float kth = fr_ref_kth(q, sorted, n_rows * r->Wp, k);
+    free(sorted);
+    return fmax(r->a->theta, (double)kth);
+}
+/* Probability map of one head and the thresholds of its images; returns their mean. */
+static double threshold(Run *r, int map, int src) {
+    FrPass p = pass_of(r, map, src);
+    double sum = 0;
+    p.theta = (float)r->a->theta;
+    if (r->kern) parallel_for((int64_t)r->n * p.map->intervals, prob_item, &p);
+    else fr_ref_prob(&p);
+    for (int n = 0; n < r->n; n++) {
+        double theta = n && !r->a->per_image ? (double)r->s.theta[map][0]
+                       : r->a->per_image     ? threshold_of(r, &p, n, 1, r->s.valid[n])
+                                             : threshold_of(r, &p, 0, r->n, r->stats->valid);
+        r->s.theta[map][n] = (float)theta, sum += theta;
+    }
+    return sum / r->n;
+}
+
+/* Of the main head's mask, before its map turns into weights: counts of classes, parts of rows added in order. */
+static void class_part(void *arg, int64_t part) {
+    const FrWeights *w = ((void **)arg)[0];
+    int64_t *count = (int64_t *)((void **)arg)[1] + 2 * part * w->k;
+    memset(count, 0, 2 * sizeof *count * (size_t)w->k);
+    const int64_t n_rows = (int64_t)w->n * w->H;
+    for (int64_t row = n_rows * part / RADIX_PARTS; row < n_rows * (part + 1) / RADIX_PARTS; row++) {
+        const float *q = w->q[0] + row * w->Wp, *qt = w->qt[0] + row * w->Wp, theta = w->theta[0][row / w->H], theta_t = w->theta_t[0][row / w->H];
+        const int32_t *y = w->labels + row * w->W;
+        for (int x = 0; x < w->W; x++) {
+            if ((uint32_t)y[x] >= (uint32_t)w->k) continue;
+            const unsigned hard = !(q[x] > theta), hard_t = !(qt[x] > theta_t);
+            count[y[x]] += w->rule >> (2 * hard + hard_t) & 1;
+            count[w->k + y[x]]++;
+        }
+    }
+}
+static void count_classes(Run *r, FrWeights *w) {
+    int64_t *part = (int64_t *)r->s.bins, *out = saved_classes(r->call->saved);
+    parallel_for(RADIX_PARTS, class_part, (void *[]){w, part});
+    for (int64_t i = 0; i < RADIX_PARTS * 2 * (int64_t)w->k; i++) out[i % (2 * w->k)] += part[i];
 }
 
 /* Masks of the relative difficulty: fills thresholds, counts and each head's weight 1 / Z in w. */
 static void choose_masks(Run *r, FrWeights *w, double stage) {
     FrStats *st = r->stats;
     int head[MAPS];
-    int64_t k = min_kept(r);
     bool alone = r->a->rule == RULE_STUDENT;
     head_sources(r->a, head);
     st->masked = 1;
     for (int j = 0; j < w->heads; j++) {
         int t = j && head[3] ? 3 : 2;
-        st->theta[j] = threshold_of(r, j, head[j], k);
-        if (!alone) st->theta_t[j] = t == 2 && j ? st->theta_t[0] : threshold_of(r, t, head[t], k);
+        st->theta[j] = threshold(r, j, head[j]);
+        if (!alone) st->theta_t[j] = t == 2 && j ? st->theta_t[0] : threshold(r, t, head[t]);
         w->q[j] = r->s.q[j], w->qt[j] = alone ? r->s.q[j] : r->s.q[t];
-        w->theta[j] = (float)st->theta[j], w->theta_t[j] = (float)(alone ? st->theta[j] : st->theta_t[j]);
+        w->theta[j] = r->s.theta[j], w->theta_t[j] = r->s.theta[alone ? j : t];
         w->kept[j] = r->s.row_count[j], w->sum[j] = r->s.row_sum[j];
     }
     w->rule = r->a->rule;
@@ -271,7 +313,9 @@ static void choose_masks(Run *r, FrWeights *w, double stage) {
         double sum = sum_f64(w->sum[j], r->rows);
         w->tse[j] = sum > 0 ? (float)(stage / sum) : 0.0f;
     }
+    if (w->heads == 1 && r->a->aux) st->kept[1] = st->kept[0];      /* main_mask */
     st->empty = st->kept[0] == 0;
+    count_classes(r, w);
 }
 
 /* Easiness of each low-resolution pixel for the teacher alone, 0..1. */
@@ -293,7 +337,8 @@ static void teacher_ease(Run *r) {
     Shape t = r->call->src_shape[a->t];
     if (a->tfe_kind == TFE_ENTROPY) { entropy_ease(r->call->src[a->t], t, r->s.easy); return; }
     int other = a->tfe_kind == TFE_AUX ? a->t_aux : a->t_flip;
-    FrKl kl = {.p = r->call->src[other], .q = r->call->src[a->t], .n = r->n, .k = r->k,
+    const int pair[2] = {a->kl_reversed ? a->t : other, a->kl_reversed ? other : a->t};
+    FrKl kl = {.p = r->call->src[pair[0]], .q = r->call->src[pair[1]], .n = r->n, .k = r->k,
                .pixels = t.d[2] * t.d[3], .scale = 1.0f, .value = r->s.easy};
     if (r->kern) parallel_for(r->n * kl_chunks(kl.pixels), kl_item, &kl);
     else fr_ref_kl(&kl);
@@ -337,11 +382,14 @@ static void make_weights(Run *r, FrWeights *w) {
     bool plain = !a->tfe && !a->tse;
     CountArg count = {r, plain ? a->class_weight : NULL};
     parallel_for(r->rows, count_row, &count);
-    r->stats->valid = sum_i32(r->s.row_count[0], r->rows);
+    for (int n = 0; n < r->n; n++) {
+        r->s.valid[n] = sum_i32(r->s.row_count[0] + (int64_t)n * r->H, r->H);
+        r->stats->valid += r->s.valid[n];
+    }
     double z = sum_f64(r->s.row_sum[0], r->rows);
     w->class_weight = a->class_weight, w->q[0] = r->s.q[0];
-    w->heads = a->tse && tse != 0 && a->aux ? 2 : 1;
-    if (r->stats->valid == 0 || (a->compat && !plain)) z = (double)r->rows * r->W;
+    w->heads = a->tse && tse != 0 && a->aux && !a->main_mask ? 2 : 1;
+    if (r->stats->valid == 0 || ((a->compat || a->all_pixels) && !plain)) z = (double)r->rows * r->W;
     if (plain) w->plain = z > 0 ? (float)(1.0 / z) : 0.0f;
     if (a->tfe && tfe != 0) {
         teacher_ease(r);
@@ -362,7 +410,8 @@ static void run_loss(const OpCall *c, const FrKernels *kern) {
              .Wp = padded(s[1].d[2]), .rows = s[1].d[0] * s[1].d[1]};
     lay_out(r.a, s, c->scratch, &r.s);
     for (int i = 0; i < MAPS; i++) map_fill(&r.s.map[i]);
-    *r.stats = (FrStats){0};
+    *r.stats = (FrStats){.classes = r.k};
+    memset(saved_classes(c->saved), 0, 2 * sizeof(int64_t) * (size_t)r.k);
     FrWeights w = {.n = r.n, .k = r.k, .H = r.H, .W = r.W, .Wp = r.Wp, .labels = r.labels};
     make_weights(&r, &w);
     r.stats->main = emit_head(&r, 0, w.q[0], 1.0);
@@ -395,6 +444,13 @@ int fullres_stats(const void *saved, const char **names, double *values, int max
     for (int i = 0; i < n && i < max; i++) names[i] = name[i], values[i] = value[i];
     return n < max ? n : max;
 }
+int fullres_kept(const void *saved, double *share, int max) {
+    const FrStats *s = saved;
+    const int64_t *kept = saved_classes((void *)(uintptr_t)saved);
+    for (int k = 0; s->masked && k < s->classes && k < max; k++)
+        share[k] = kept[s->classes + k] ? (double)kept[k] / (double)kept[s->classes + k] : NAN;
+    return s->masked ? s->classes < max ? s->classes : max : 0;
+}
 Err fullres_check(const void *saved) {
     const FrStats *s = saved;
     if (!s->short_of) return OK;
@@ -402,25 +458,6 @@ Err fullres_check(const void *saved) {
                    "set min_kept_count lower, or compat=none", (long long)s->valid, (long long)s->short_of);
 }
 
-const float *fullres_class_weights(Net *n, const char *where, const char *text, int64_t classes) {
-    if (!text || !*text || !strcmp(text, "none") || n->err) return NULL;
-    float *out = arena_alloc(n->arena, sizeof(float) * (size_t)classes);
-    char *copy = xstrdup(text), *rest = copy;
-    int64_t count = 0;
-    for (char *item; (item = strtok_r(rest, " ,[]\t", &rest)); count++) {
-        double v;
-        if (!parse_f64(item, &v) || !(v >= 0) || !isfinite(v)) {
-            net_fail(n, E(2, 0), "%s.class_weights: \"%s\" is not a weight; give one number >= 0 per class", where, item);
-            break;
-        }
-        if (count < classes) out[count] = (float)v;
-    }
-    free(copy);
-    if (!n->err && count != classes)
-        net_fail(n, E(2, 0), "%s.class_weights: %lld numbers for %lld classes; give one per class", where,
-                 (long long)count, (long long)classes);
-    return n->err ? NULL : out;
-}
 Node fullres_add(Net *n, const OpDef *op, const KdSite *s, FullresAttr *a, bool teacher) {
     Node src[NODE_SRC_MAX] = {s->logits, s->labels};
     int count = 2;

@@ -26,16 +26,21 @@ typedef struct FullresAttr {
     unsigned rule;                       /* RULE_* */
     double theta, fraction;              /* hard: probability <= max(theta, k-th smallest) */
     int64_t count;                       /* k when > 0, otherwise from fraction */
+    bool   per_image;                    /* k and threshold of each image, not of the batch */
+    bool   main_mask;                    /* the auxiliary head keeps what the main one keeps */
+    bool   kl_reversed;                  /* TFE: KL(T || Ta) in place of KL(Ta || T) */
+    bool   all_pixels;                   /* TFE: Z counts void pixels too */
     const float *class_weight;           /* [K] in the net's arena; NULL: 1. Not used by TFE */
     bool   compat;                       /* rdd2023: Z over all pixels, k absolute, too few pixels is a failure */
 } FullresAttr;
 
 typedef struct FrStats {                 /* the start of `saved` */
     double loss, main, aux;              /* total; the terms of the two heads without the factor 0.4 */
-    double theta[2], theta_t[2];         /* thresholds, student and teacher, main and aux; 0: not computed */
+    double theta[2], theta_t[2];         /* thresholds, student and teacher, main and aux, mean over images; 0: not computed */
     int64_t valid, kept[2];              /* |V|, |M| of main and aux */
     int64_t short_of;                    /* compat: the k that |V| falls short of; 0: fine */
     int32_t masked, empty;               /* TSE or OHEM ran; its main mask was empty */
+    int32_t classes, unused;
 } FrStats;
 
 Err    fullres_infer(const OpSite *s, Shape *dst);
@@ -45,9 +50,8 @@ void   fullres_forward(const OpCall *c);             /* plain C, double */
 void   fullres_fast_forward(const OpCall *c);        /* fused, by cpu_level() */
 void   fullres_backward(const OpCall *c);            /* dlogits += ddst[0] * saved gradient */
 int    fullres_stats(const void *saved, const char **names, double *values, int max);
+int    fullres_kept(const void *saved, double *share, int max);
 Err    fullres_check(const void *saved);
-/* "none", "1, 2.5, ..." or "[...]" of exactly K positive numbers -> array in the net's arena (NULL: none). */
-const float *fullres_class_weights(Net *n, const char *where, const char *text, int64_t classes);
 /* Adds the node: attr's source numbers are filled in from the site (t: with a teacher). */
 Node   fullres_add(Net *n, const OpDef *op, const KdSite *s, FullresAttr *attr, bool teacher);
 #endif

@@ -48,7 +48,8 @@ typedef struct FrWeights {
     const float *easy;                   /* tfe: N x h x w; NULL: off */
     float   tfe;                         /* tfe: stage weight / Z */
     float  *q[2], *qt[2];                /* tse: student's maps (q is overwritten by weights), teacher's; qt NULL: off */
-    float   theta[2], theta_t[2], tse[2];    /* tse: stage weight / Z per head */
+    const float *theta[2], *theta_t[2];  /* [N] */
+    float   tse[2];                      /* stage weight / Z per head */
     unsigned rule;
     int32_t *kept[2]; double *sum[2];    /* mask_row: [N * H] out */
 } FrWeights;

@@ -82,7 +82,8 @@ void fr_ref_grad(const FrPass *p, float *dlogits, double a, double *acc) {
 
 static bool kept(const FrWeights *w, int j, int64_t row, int x) {
     int64_t at = row * w->Wp + x;
-    int hard = !(w->q[j][at] > w->theta[j]), hard_t = !(w->qt[j][at] > w->theta_t[j]);
+    const int64_t n = row / w->H;
+    int hard = !(w->q[j][at] > w->theta[j][n]), hard_t = !(w->qt[j][at] > w->theta_t[j][n]);
     return w->rule >> (2 * hard + hard_t) & 1;
 }
 static double weight_at(const FrWeights *w, int j, int64_t row, int x) {

@@ -204,9 +204,9 @@ void SIMD(fr_mask_row)(const FrWeights *w, int64_t row) {
         const int32_t *labels = w->labels + row * w->W;
         int n = 0;
         double sum = 0;
-        for (int x = 0; x < w->W; x++) n += (int)keep_px(w->rule, q[x], w->theta[j], qt[x], w->theta_t[j]);
+        for (int x = 0; x < w->W; x++) n += (int)keep_px(w->rule, q[x], w->theta[j][row / w->H], qt[x], w->theta_t[j][row / w->H]);
         for (int x = 0; w->class_weight && n && x < w->W; x++)
-            if (keep_px(w->rule, q[x], w->theta[j], qt[x], w->theta_t[j])) sum += (double)w->class_weight[labels[x]];
+            if (keep_px(w->rule, q[x], w->theta[j][row / w->H], qt[x], w->theta_t[j][row / w->H])) sum += (double)w->class_weight[labels[x]];
         w->kept[j][row] = n, w->sum[j][row] = w->class_weight ? sum : n;
     }
 }
@@ -237,7 +237,7 @@ void SIMD(fr_weight_row)(const FrWeights *w, int64_t row) {
         const float *qt = w->qt[j] ? w->qt[j] + row * w->Wp : NULL;
         if (!qt) { memcpy(q, base, sizeof base); continue; }
         for (int x = 0; x < w->W; x++) {             /* a NaN on either side must reach the loss */
-            float keep = (float)(int)keep_px(w->rule, q[x], w->theta[j], qt[x], w->theta_t[j]);
+            float keep = (float)(int)keep_px(w->rule, q[x], w->theta[j][row / w->H], qt[x], w->theta_t[j][row / w->H]);
             float nan = q[x] == q[x] && qt[x] == qt[x] ? 0.0f : NAN;
             q[x] = w->tse[j] * keep + nan;
         }

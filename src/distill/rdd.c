@@ -7,6 +7,7 @@
  *   q = softmax(U(X))[y], hard_X = {i in V: q_X <= max(theta, k-th smallest q_X)},
  *   M = hard_S xor hard_T, L(S, T) = sum over M of c_y CE(U(S)) / sum over M of c_y,
  *   L = L(S, T) + 0.4 L(Sa, Ta); Sa is paired with T where the teacher has no auxiliary head.
+ * min_kept_scope=image takes k and the threshold of each image; aux_mask=main gives Sa the main head's M.
  * No gradient goes through W and M. Empty M: loss 0, gradient 0.
  *
  * One op does both: loss = stage[0] TFE + stage[1] TSE with weights read at run time; a stage of weight
@@ -15,22 +16,28 @@
  * labelled (void pixels in the sort at probability 1 change the k-th smallest in no other case); with 19
  * classes the class weights below in TSE. Shapes as in ce.c; the teacher's grid may differ from the student's. */
 #include <string.h>
+#include "distill/class_weights.h"
 #include "distill/fullres.h"
 
 typedef struct RddOptions {
-    int tfe, rule, compat;
+    int tfe, rule, compat, tfe_kl, normaliser, scope, aux_mask;
     double theta, fraction; int64_t count;
     const char *class_weights;
 } RddOptions;
 static const Option options[] = {
     {"tfe", OPT_ENUM, offsetof(RddOptions, tfe), "aux", "", "what makes a pixel easy: teacher's aux head, its mirrored image, its entropy",
      .choices = "aux|flip|entropy"},
+    {"tfe_kl", OPT_ENUM, offsetof(RddOptions, tfe_kl), "other-main", "", "direction of the first stage's divergence: KL(other || main) or KL(main || other)",
+     .choices = "other-main|main-other"},
+    {"normaliser", OPT_ENUM, offsetof(RddOptions, normaliser), "valid", "", "first stage: divide by the labelled pixels, or by all", .choices = "valid|all"},
     {"rule", OPT_ENUM, offsetof(RddOptions, rule), "xor", "", "which pixels the second stage keeps",
      .choices = "xor|or|and|student|student-not-teacher"},
     {"theta", OPT_F64, offsetof(RddOptions, theta), "0.7", "", "hard: probability of the label's class at most this", .lo = 0, .hi = 1},
     {"min_kept_fraction", OPT_F64, offsetof(RddOptions, fraction), "0.0477", "", "at least this share of the labelled pixels is hard", .lo = 0, .hi = 1},
     {"min_kept_count", OPT_INT, offsetof(RddOptions, count), "0", "px", "at least so many instead; 0: the fraction", .lo = 0, .hi = 1e15},
-    {"class_weights", OPT_STR, offsetof(RddOptions, class_weights), "none", "", "second stage, weight per class: [c0, c1, ...]; none: 1, or with compat and 19 classes the authors'", .flags = 0},
+    {"min_kept_scope", OPT_ENUM, offsetof(RddOptions, scope), "batch", "", "the pixels that min_kept is of: the micro-batch's, or each image's own", .choices = "batch|image"},
+    {"aux_mask", OPT_ENUM, offsetof(RddOptions, aux_mask), "own", "", "second stage: what the auxiliary head keeps, its own choice or the main head's", .choices = "own|main"},
+    {"class_weights", OPT_STR, offsetof(RddOptions, class_weights), "none", "", CLASS_WEIGHTS_HELP " (second stage; none with compat and 19 classes: the authors')", .flags = 0},
     {"compat", OPT_ENUM, offsetof(RddOptions, compat), "none", "", "rdd2023: the authors' arithmetic where it differs", .choices = "none|rdd2023"},
     {0}};
 static const unsigned rules[] = {RULE_XOR, RULE_OR, RULE_AND, RULE_STUDENT, RULE_STUDENT_NOT_TEACHER};
@@ -57,9 +64,11 @@ static Node build(Net *n, const KdSite *s, const void *opt) {
     bool compat = o->compat != 0, listed = o->class_weights && strcmp(o->class_weights, "none") != 0;
     check_site(n, s, o);
     FullresAttr a = {.tfe = s->only != KD_TSE, .tse = s->only != KD_TFE, .tfe_kind = o->tfe, .rule = rules[o->rule], .theta = o->theta,
-                     .fraction = o->fraction, .count = o->count ? o->count : compat ? COMPAT_KEPT : 0, .compat = compat};
+                     .fraction = o->fraction, .count = o->count ? o->count : compat ? COMPAT_KEPT : 0, .compat = compat,
+                     .kl_reversed = o->tfe_kl == 1, .all_pixels = o->normaliser == 1, .per_image = o->scope == 1, .main_mask = o->aux_mask == 1};
+    if (compat && a.per_image) net_fail(n, E(2, 0), "rdd: compat=rdd2023 keeps pixels of the whole batch; take out min_kept_scope=image or compat");
     const char *weights = compat && !listed && K == COMPAT_CLASSES ? cityscapes_weights : o->class_weights;
-    a.class_weight = fullres_class_weights(n, "rdd", weights, K);
+    a.class_weight = class_weights(n, s, "rdd", weights, K);
     KdSite site = *s;                    /* TFE compares the teacher's two heads position by position */
     if (s->t_aux.id && !n->err) {
         const Shape main = net_shape(n, s->t_logits), aux = net_shape(n, s->t_aux);
@@ -69,4 +78,4 @@ static Node build(Net *n, const KdSite *s, const void *opt) {
 }
 const KdMethod kd_rdd = {.name = "rdd", .cite = "Relative Difficulty Distillation, arXiv 2407.03719", .weight = 1, .task = true,
                          .taps = KD_LOGITS | KD_AUX | KD_LABELS, .options = options, .option_bytes = sizeof(RddOptions),
-                         .build = build, .stats = fullres_stats, .check = fullres_check};
+                         .build = build, .stats = fullres_stats, .kept = fullres_kept, .check = fullres_check};

@@ -64,6 +64,9 @@ typedef struct ChartRow {
 static const ChartRow chart_rows[] = {{"loss.", "Loss terms", "by step"},
                                       {"lr", "Learning rate", "by step"},
                                       {"kept.", "Pixels kept", "share of the valid ones, by step"},
+                                      {"kept_class.", "Pixels kept of each class", "share, by step"},
+                                      {"norm.", "Gradient norms of the terms", "weighted, shared weights, by step"},
+                                      {"cosine.", "Gradient conflict", "cosine with the task's, shared weights, by step"},
                                       {"grad_norm", "Gradient norm", "by step"},
                                       {"images_per_s", "Speed", "images/s, by step"}};
 

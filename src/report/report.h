@@ -47,7 +47,7 @@ void map_tse(uint8_t *part, Grid student, Grid teacher, const uint8_t *label, in
 void map_classes(uint8_t *label, Grid g, int H, int W);                       /* most probable class at full resolution */
 
 /* run_data.c: what a run directory says. */
-enum { RUN_SERIES_MAX = 24, RUN_CLASSES_MAX = 256 };
+enum { RUN_SERIES_MAX = 96, RUN_CLASSES_MAX = 256 };
 typedef struct RunClass { const char *name; double iou; int64_t pixels; } RunClass;
 typedef struct RunColour { const char *name; uint8_t rgb[3]; } RunColour;
 typedef struct RunData {

@@ -85,6 +85,10 @@ static void record_line(RunData *r, json_t *o) {
     }
     record_group(r, "loss", step, json_object_get(o, "loss"));
     record_group(r, "kept", step, json_object_get(o, "kept"));
+    record_group(r, "kept_class", step, json_object_get(o, "kept_class"));
+    json_t *gradients = json_object_get(o, "gradients");
+    record_group(r, "norm", step, json_object_get(gradients, "norm"));
+    record_group(r, "cosine", step, json_object_get(gradients, "cosine"));
     series_record(r, "lr", step, json_object_get(o, "lr"));
     series_record(r, "grad_norm", step, json_object_get(o, "grad_norm"));
     series_record(r, "images_per_s", step, json_object_get(o, "images_per_s"));

@@ -17,7 +17,7 @@ typedef struct Config {
     const char  *student_weights, *teacher_weights;
     LossTerm     task;                               /* distill.task */
     double       task_warmup;                        /* rdd: fraction of steps (< 1) or steps (>= 1) */
-    int          task_schedule;                      /* hard | linear */
+    int          task_schedule;                      /* hard | linear | cosine */
     bool         task_compat;                        /* rdd2023: the off-by-one of the switch */
     LossTerm     losses[LOSSES_MAX]; int n_losses;
     int64_t steps, batch, accumulate, lr_batch, lr_warmup, threads;
@@ -29,7 +29,7 @@ typedef struct Config {
     struct { const char *prefix; double factor; } lr_groups[LR_GROUPS_MAX]; int n_lr_groups;
     OptEvery checkpoint_every; int64_t checkpoint_keep;
     OptEvery eval_every; const char *eval_split; int64_t eval_images;   /* 0: all */
-    double   report_every_s; int64_t report_images, metrics_every;
+    double   report_every_s; int64_t report_images, metrics_every, gradients_every;
     /* options of single commands */
     const char *weights, *json, *trace, *split, *mode, *size, *taps, *loss, *grads; bool plan, probs, print_config, deterministic; int64_t images, runs;
     struct { int output, input, opset, batch, calibrate; bool check, int8; const char *python; } export;   /* batch 0: free */

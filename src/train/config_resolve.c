@@ -23,12 +23,12 @@ static Err find_method(const char *name, const char *where, bool task, const KdM
         const char *names[METHODS_MAX];
         int n = 0, all = method_names(names, METHODS_MAX);
         for (int i = 0; i < all; i++)
-            if (method_find(names[i])->task == task) names[n++] = names[i];
+            if (method_find(names[i])->task == task || (!task && method_find(names[i])->also_term)) names[n++] = names[i];
         const char *near = str_nearest(name, names, n);
         if (near) return err_set(E(2, 76), "%s: unknown loss %s; did you mean %s?", where, name, near);
         return err_set(E(2, 76), "%s: unknown loss %s; see retort train --help", where, name);
     }
-    if (task != m->task)
+    if (task != m->task && !(m->also_term && !task))
         return err_set(E(2, 76), "%s: %s is %s; put it into %s", where, name, m->task ? "a task loss" : "not a task loss",
                        m->task ? "distill.task" : "distill.losses");
     *out = m;
@@ -205,7 +205,7 @@ static void resolve_training(Config *c) {
     c->schedule_power = r->schedule_power, c->clip = r->clip, c->ema = r->ema;
     c->checkpoint_every = r->checkpoint_every, c->checkpoint_keep = r->checkpoint_keep;
     c->eval_every = r->eval_every, c->eval_split = r->eval_split, c->eval_images = r->eval_images;
-    c->report_every_s = r->report_every, c->report_images = r->report_images, c->metrics_every = r->metrics_every;
+    c->report_every_s = r->report_every, c->report_images = r->report_images, c->metrics_every = r->metrics_every, c->gradients_every = r->gradients_every;
 }
 
 /* auto is settled here and written so into the run: a resumed run computes as it began. Commands that do

@@ -17,13 +17,15 @@ enum { TAUGHT_MAX = 32, OUTPUTS_MAX = 64 };
 typedef struct Taught { Node from, to; } Taught;   /* a value of the teacher, an input of the student's net */
 struct Job {
     const Config *c;
+    Dataset *data; /* borrowed while opening; NULL: none */
     Arena *arena;
     Net *student, *teacher;
     ModelNodes sn, tn;
     Taught taught[TAUGHT_MAX];
     int n_taught;
     Node flip; /* input: the teacher's logits of the mirrored images; NO_NODE: nothing reads it */
-    Node labels, stage, term[1 + LOSSES_MAX], total;
+    Node labels, stage, weights, term[1 + LOSSES_MAX], total;
+    float weight[1 + LOSSES_MAX]; /* of the terms, read at run time */
     Side side[1 + LOSSES_MAX];
     Plan *splan, *tplan;
     float stage_value[2];
@@ -122,11 +124,30 @@ static Node find_layer(const KdSite *s, Net *student, bool teacher, const char *
     return NO_NODE;
 }
 
+/* KdSite.count_pixels: all labels of the training split are read once. */
+static Err count_pixels(const KdSite *s, ClassPixels *out) {
+    const Job *j = s->owner;
+    Dataset *d = j->data;
+    log_info("counting the pixels of each class in %d training labels", d->n);
+    for (int i = 0; i < d->n; i++) {
+        Sample own = {0};
+        const Sample *x;
+        int64_t count[IGNORE_U8 + 1] = {0}, all = 0;
+        TRY(dataset_borrow(d, i, &own, &x));
+        for (int64_t p = 0; p < (int64_t)x->h * x->w; p++) count[x->label[p]]++;
+        for (int c = 0; c < d->n_classes; c++) all += count[c];
+        for (int c = 0; c < d->n_classes; c++) out->own[c] += count[c], out->shown[c] += count[c] ? all : 0;
+        sample_free(&own);
+    }
+    return OK;
+}
+
 static void add_inputs(Job *j, int h, int w) {
     Net *n = j->student;
     const int64_t batch = net_shape(n, j->sn.image).d[0];
     j->labels = net_input(n, "labels", DT_I32, SHAPE(batch, h, w));
     j->stage = net_input(n, "stage", DT_F32, SHAPE(2));
+    j->weights = net_input(n, "weights", DT_F32, SHAPE(1 + LOSSES_MAX));
     if (!j->teacher) return;
     taught_input(j, j->tn.logits, "logits");
     if (j->tn.aux.id) taught_input(j, j->tn.aux, "aux");
@@ -141,6 +162,30 @@ static Err init_added(Job *j, int first) {
     net_init_params(n, first, (uint64_t)j->c->seed);
     return OK;
 }
+
+/* sum + weights[term] * x, scalars; a term of weight 0 adds nothing, not even its NaN. */
+typedef struct { int term; } SumAttr;
+static Err sum_infer(const OpSite *s, Shape *dst) { /* x, weights [, sum] */
+    if (shape_count(s->src[0]) != 1)
+        return err_set(E(2, 0), "a loss term of shape %s", shape_text(s->src[0]).s);
+    *dst = (Shape){0};
+    return OK;
+}
+static void sum_forward(const OpCall *c) {
+    const float w = ((const float *)c->src[1])[((const SumAttr *)c->attr)->term];
+    const double sum = c->n_src > 2 ? *(const float *)c->src[2] : 0;
+    *c->dst = (float)(w != 0 ? sum + (double)w * *(const float *)c->src[0] : sum);
+}
+static void sum_backward(const OpCall *c) {
+    const float w = ((const float *)c->src[1])[((const SumAttr *)c->attr)->term];
+    if (c->dsrc[0]) *c->dsrc[0] += w * *c->ddst;
+    if (c->n_src > 2 && c->dsrc[2]) *c->dsrc[2] += *c->ddst;
+}
+static const OpDef op_sum = {.name = "sum of terms",
+                             .keep = KEEP_SRC1,
+                             .infer = sum_infer,
+                             .forward = sum_forward,
+                             .backward = sum_backward};
 
 static Node add_term(Job *j, int i, KdSite *site) {
     const LossTerm *t = i ? &j->c->losses[i - 1] : &j->c->task;
@@ -166,24 +211,29 @@ static Err add_losses(Job *j) {
                    .stage = j->stage,
                    .classes = (int)net_shape(n, j->sn.logits).d[1],
                    .tap = find_layer,
+                   .count_pixels = j->data ? count_pixels : NULL,
                    .owner = j};
     if (j->teacher) site.t_logits = taught_input(j, j->tn.logits, "logits");
     if (j->teacher && j->tn.aux.id) site.t_aux = taught_input(j, j->tn.aux, "aux");
     const int first = n->n_params;
     for (int i = 0; i <= c->n_losses; i++) {
-        const float weight = (float)(i ? c->losses[i - 1].weight : c->task.weight);
+        j->weight[i] = (float)(i ? c->losses[i - 1].weight : c->task.weight);
         j->term[i] = add_term(j, i, &site);
-        j->total = i ? nn_weighted_sum(n, (Node[]){j->total, j->term[i]}, (float[]){1, weight}, 2)
-                     : nn_weighted_sum(n, j->term, &weight, 1);
+        if (n->err) break;
+        j->total = net_add(n, &op_sum, "total", &(SumAttr){i}, sizeof(SumAttr),
+                           (Node[]){j->term[i], j->weights, j->total}, i ? 3 : 2, NULL, 0);
     }
     if (n->err) return err_set(n->err, "%s", n->err_msg);
     return init_added(j, first);
 }
 
-/* Does the total depend on x? What was lined up for terms that do not want it does not count. */
+/* Does the total depend on x, or a network beside the student's? */
 static bool is_read(const Job *j, Node x) {
     const Net *n = j->student;
     if (x.id == j->total.id) return true;
+    for (int i = 0; i <= j->c->n_losses; i++)
+        for (int k = 0; k < j->side[i].side.n; k++)
+            if (x.id == j->side[i].side.from[k].id) return true;
     for (int i = x.id + 1; i < n->n_nodes; i++)
         for (int k = 0; k < n->nodes[i].n_src; k++)
             if (n->nodes[i].src[k] == x.id && is_read(j, (Node){i})) return true;
@@ -252,6 +302,7 @@ static Err open_parts(Job *j, int batch, int h, int w, const Dataset *d) {
     int classes = d ? d->n_classes : j->c->student.classes;
     if (classes <= 0)
         return err_set(E(2, 76), "the number of classes is not known; give student.classes=N");
+    j->data = (Dataset *)(uintptr_t)d;
     TRY(open_nets(j, classes, h, w));
     const Net *nets[] = {j->student, j->teacher};
     for (int i = 0; i < 2; i++)
@@ -356,6 +407,7 @@ static void read_stats(const Job *j, StepResult *out) {
         if (!strcmp(name[i], "kept.aux")) out->kept_aux = value[i];
         if (!strcmp(name[i], "aux")) out->aux = value[i];
     }
+    if (saved && m->kept) out->n_kept = m->kept(saved, out->kept_class, CLASSES_MAX);
 }
 
 /* Kernels cannot fail: what a term met that its formula does not allow is told here, after the run;
@@ -371,6 +423,87 @@ static Err after_run(Job *j, const OpRun *run, bool accumulate) {
         if (j->side[i].plan) side_run(&j->side[i], j->student, j->splan, run, accumulate);
     return OK;
 }
+
+/* ---- the terms apart ------------------------------------------------------------------------ */
+
+/* Running statistics, counts and states: what a run in training moves beside gradients. */
+typedef struct Moved {
+    float *stats;
+    int64_t *counts;
+    void **states;
+} Moved;
+
+static size_t state_bytes(const Tensor *s) {
+    size_t bytes;
+    CHECK(shape_bytes(s->shape, s->dtype, &bytes));
+    return bytes;
+}
+
+static Moved keep_moved(const Net *n) {
+    const size_t rest = (size_t)(n->n_values - n->n_trainable);
+    Moved m = {xcalloc(rest + 1, sizeof *m.stats), xcalloc((size_t)n->n_params + 1, sizeof *m.counts),
+               xcalloc((size_t)n->n_states + 1, sizeof *m.states)};
+    memcpy(m.stats, n->values + n->n_trainable, rest * sizeof *m.stats);
+    for (int i = 0; i < n->n_params; i++) m.counts[i] = n->params[i].count;
+    for (int i = 0; i < n->n_states; i++) {
+        m.states[i] = xcalloc(1, state_bytes(n->states[i]) + 1);
+        memcpy(m.states[i], n->states[i]->data, state_bytes(n->states[i]));
+    }
+    return m;
+}
+
+static void put_back(Net *n, const Moved *m) {
+    memcpy(n->values + n->n_trainable, m->stats,
+           (size_t)(n->n_values - n->n_trainable) * sizeof *m->stats);
+    for (int i = 0; i < n->n_params; i++) n->params[i].count = m->counts[i];
+    for (int i = 0; i < n->n_states; i++)
+        memcpy(n->states[i]->data, m->states[i], state_bytes(n->states[i]));
+    n->version++;
+}
+
+static void forget_moved(const Net *n, Moved *m) {
+    for (int i = 0; i < n->n_states; i++) free(m->states[i]);
+    free(m->stats), free(m->counts), free(m->states);
+}
+
+/* Products of the present gradient with itself and with `other`, over the shared weights. */
+static void measure(const Net *n, const float *other, double *own, double *with) {
+    *own = *with = 0;
+    for (int i = 0; i < n->n_params; i++) {
+        const NetParam *p = &n->params[i];
+        if (!p->trainable || str_starts(p->name, "loss.")) continue;
+        for (int64_t k = 0; k < shape_count(p->shape); k++) {
+            *own += (double)p->grad[k] * (double)p->grad[k];
+            *with += (double)p->grad[k] * (double)other[p->offset + k];
+        }
+    }
+}
+
+void job_conflict(Job *j, const Batch *b, uint64_t seed, Conflict *out) {
+    const double start = sys_now();
+    const OpRun run = {.training = true, .seed = seed, .first_sample = b->first_sample};
+    Net *n = j->student;
+    float weight[1 + LOSSES_MAX], *task = xcalloc((size_t)n->n_trainable + 1, sizeof *task);
+    double own, with, task_norm = 0;
+    memcpy(weight, j->weight, sizeof weight);
+    Moved moved = keep_moved(n);
+    for (int i = 0; i <= j->c->n_losses; i++) {
+        for (int k = 0; k <= LOSSES_MAX; k++) j->weight[k] = k == i ? weight[k] : 0;
+        plan_run(j->splan, &run, false);
+        put_back(n, &moved);
+        if (!i) memcpy(task, n->grads, (size_t)n->n_trainable * sizeof *task);
+        measure(n, task, &own, &with);
+        if (!i) task_norm = sqrt(own);
+        out->norm[i] = sqrt(own);
+        out->cosine[i] = own > 0 && task_norm > 0 ? with / (sqrt(own) * task_norm) : NAN;
+    }
+    memcpy(j->weight, weight, sizeof weight);
+    forget_moved(n, &moved);
+    free(task);
+    out->seconds = sys_now() - start;
+}
+
+/* ---- between updates ------------------------------------------------------------------------ */
 
 void job_update(Job *j) {
     for (int i = 0; i <= j->c->n_losses; i++)
@@ -400,6 +533,7 @@ Err job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool a
     plan_bind(j->splan, j->sn.image, b->images);
     plan_bind(j->splan, j->sn.rects, b->rects);
     plan_bind(j->splan, j->labels, b->labels);
+    plan_bind(j->splan, j->weights, j->weight);
     if (out->staged) plan_bind(j->splan, j->stage, j->stage_value);
     plan_run(j->splan, &run, accumulate);
     out->total = *plan_value(j->splan, j->total);

@@ -22,7 +22,7 @@ static void add_loss(Str *s, const Config *c, const StepResult *r) {
 
 char *metrics_train_line(const Config *c, int64_t step, double epoch, double lr,
                          const StepResult *r, const float stage[2], double images_per_s,
-                         double stall) {
+                         double stall, const Dataset *d) {
     char now[32];
     Str s = {0};
     str_addf(&s, "{\"step\": %" PRId64, step);
@@ -40,8 +40,33 @@ char *metrics_train_line(const Config *c, int64_t step, double epoch, double lr,
         if (!isnan(r->kept_aux)) add_f64(&s, "aux", r->kept_aux);
         str_add(&s, "}");
     }
+    for (int k = 0; k < r->n_kept && k < d->n_classes; k++) {
+        str_add(&s, k ? ", " : ", \"kept_class\": {");
+        str_json(&s, d->class_names[k]);
+        str_add(&s, ": ");
+        str_json_number(&s, r->kept_class[k]);
+    }
+    if (r->n_kept) str_add(&s, "}");
     sys_wall_time(now);
     str_addf(&s, ", \"time\": \"%s\"}", now);
+    return s.s;
+}
+
+char *metrics_conflict_line(const Config *c, int64_t step, const Conflict *x) {
+    char now[32];
+    Str s = {0};
+    str_addf(&s, "{\"step\": %" PRId64 ", \"gradients\": {\"norm\": {\"task\": ", step);
+    str_json_number(&s, x->norm[0]);
+    for (int i = 0; i < c->n_losses; i++) add_f64(&s, c->losses[i].label, x->norm[1 + i]);
+    str_add(&s, "}, \"cosine\": {");
+    for (int i = 0; i < c->n_losses; i++) {
+        str_addf(&s, "%s\"%s\": ", i ? ", " : "", c->losses[i].label);
+        str_json_number(&s, x->cosine[1 + i]);
+    }
+    str_add(&s, "}");
+    add_f64(&s, "seconds", x->seconds);
+    sys_wall_time(now);
+    str_addf(&s, "}, \"time\": \"%s\"}", now);
     return s.s;
 }
 

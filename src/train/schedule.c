@@ -16,16 +16,17 @@ double optimizer_lr(const Config *c, int64_t step) {
     return lr;
 }
 
-/* Stage 1 (TFE) for the first warmup steps, then stage 2 (TSE), at once or by a linear cross-fade
- * whose weight v = (step - steps) / (warmup - steps) falls from 1 to 0. compat rdd2023 counts from
+/* Stage 1 (TFE) for the first warmup steps, then stage 2 (TSE), at once or by a cross-fade whose
+ * weight v = (step - steps) / (warmup - steps) falls from 1 to 0, or (1 - cos(pi v)) / 2 in its place. compat rdd2023 counts from
  * 1 and so runs stage 1 for warmup - 1 steps. */
 void stage_weights(const Config *c, int64_t step, float stage[2]) {
     double steps = (double)c->steps, at = (double)(step + (c->task_compat ? 1 : 0));
     double warmup = c->task_warmup < 1 ? floor(c->task_warmup * steps + 1e-6)
                                        : c->task_warmup; /* 0.29 x 100 is 29 */
     double v = at < warmup ? 1 : 0;
-    if (c->task_schedule == 1 && at >= warmup && warmup < steps)
+    if (c->task_schedule >= 1 && at >= warmup && warmup < steps)
         v = (at - steps) / (warmup - steps);
+    if (c->task_schedule == 2) v = 0.5 * (1 - cos(3.14159265358979323846 * v));
     if (v <= 0) v = 0; /* -0 too */
     stage[0] = (float)v;
     stage[1] = (float)(1 - v);

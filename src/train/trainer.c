@@ -36,6 +36,7 @@ typedef struct Run {
     int misses;                               /* checkpoints in a row that could not be written */
     double saved_at, status_at, evaluated_at; /* sys_now() of the last */
     double session_start, session_aside;      /* aside: seconds of evaluations and checkpoints */
+    double conflict_s;                        /* spent on show_conflict, this session */
     double stall_s;                           /* waited for the loader, this session */
     int64_t session_step;
     double line_at, line_stall; /* since the last line of metrics */
@@ -379,6 +380,26 @@ static void add_result(StepResult *sum, const StepResult *x, double share, int n
     sum->kept_main += share * x->kept_main, sum->kept_aux += share * x->kept_aux,
         sum->staged = x->staged;
     for (int i = 0; i < n_losses; i++) sum->terms[i] += share * x->terms[i];
+    sum->n_kept = x->n_kept;
+    for (int k = 0; k < x->n_kept; k++) sum->kept_class[k] += share * x->kept_class[k];
+}
+
+/* Do the terms pull the same way? Measured on the batch just learnt; its cost is told. */
+static void show_conflict(Run *r, const Batch *b) {
+    const Config *c = r->c;
+    const int64_t step = r->s.step + 1;
+    Conflict x;
+    Str s = {0};
+    if (!c->gradients_every || step % c->gradients_every || !c->n_losses) return;
+    job_conflict(r->job, b, (uint64_t)c->seed, &x);
+    r->conflict_s += x.seconds;
+    for (int i = 0; i < c->n_losses; i++)
+        str_addf(&s, ", %s %.3g (cosine %.3f)", c->losses[i].label, x.norm[1 + i], x.cosine[1 + i]);
+    log_progress_end();
+    log_info("step %" PRId64 ": gradients of task %.3g%s; measuring took %.2f s, %.1f %% of the time so far",
+             step, x.norm[0], s.s, x.seconds, 100 * r->conflict_s / (sys_now() - r->session_start));
+    metrics_line(r, metrics_conflict_line(c, step, &x));
+    str_free(&s);
 }
 
 static Err micro_batch(Run *r, const float stage[2], bool accumulate, StepResult *sum,
@@ -397,6 +418,7 @@ static Err micro_batch(Run *r, const float stage[2], bool accumulate, StepResult
         if (isnan(sum->grad_norm))
             rc = not_finite(r, b, c->accumulate * c->batch, &x, "the gradient");
         else job_update(r->job);
+        if (!rc) show_conflict(r, b);
     }
     loader_done(r->loader, b);
     return rc;
@@ -423,7 +445,7 @@ static void log_metrics(Run *r, const float stage[2], double lr) {
     int64_t images = (r->s.step - r->line_step) * c->batch * c->accumulate;
     double epoch = (double)r->s.step * (double)(c->batch * c->accumulate) / (double)r->train->n;
     metrics_line(r, metrics_train_line(c, r->s.step, epoch, lr, &r->last, stage,
-                                       (double)images / span, r->line_stall / span));
+                                       (double)images / span, r->line_stall / span, r->train));
     r->line_at = now, r->line_stall = 0, r->line_step = r->s.step;
 }
 

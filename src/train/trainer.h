@@ -15,15 +15,26 @@ Net *job_teacher(Job *j); /* NULL when there is none */
 Plan *job_student_plan(Job *j);
 Plan *job_teacher_plan(Job *j); /* NULL when there is none or nothing reads it */
 
-typedef struct StepResult { /* staged: the task loss has stages (rdd) */
+enum { CLASSES_MAX = 256 };
+typedef struct StepResult { /* staged: the task loss has stages (rdd); kept_class: of n_kept classes, NaN: absent */
     double total, task, aux, terms[LOSSES_MAX], grad_norm, kept_main, kept_aux;
     bool staged;
+    int n_kept;
+    double kept_class[CLASSES_MAX];
 } StepResult;
+/* What each term asks of the weights that all share: the norm of its weighted gradient there, and its cosine with the
+ * task's. Index 0: the task. seconds: what measuring took. */
+typedef struct Conflict {
+    double norm[1 + LOSSES_MAX], cosine[1 + LOSSES_MAX], seconds;
+} Conflict;
 /* One forward and backward of one micro-batch: teacher, student, losses. stage: {tfe, tse} weights.
  * Fails when a loss term met what it cannot compute with (KdMethod.check); no weight has changed
  * then. */
 Err job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool accumulate,
              StepResult *out);
+/* The terms' gradients apart, on the batch of the last job_step: one forward and backward for each. The weights shared are
+ * those of the student but for its terms' own. Gradients are overwritten; everything else is as before. */
+void job_conflict(Job *j, const Batch *b, uint64_t seed, Conflict *out);
 /* After each update of the student: what learns beside it (a discriminator) learns too. */
 void job_update(Job *j);
 /* What terms remember is as it was before the first step; of a dry run. */

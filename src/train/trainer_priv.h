@@ -53,7 +53,8 @@ Err  data_list_check(const char *dir, const Dataset *d, const char *was, const c
 
 /* metrics.c */
 char *metrics_train_line(const Config *c, int64_t step, double epoch, double lr, const StepResult *r,
-                         const float stage[2], double images_per_s, double stall);
+                         const float stage[2], double images_per_s, double stall, const Dataset *d);
+char *metrics_conflict_line(const Config *c, int64_t step, const Conflict *x);
 char *metrics_eval_line(int64_t step, const Dataset *d, const Confusion *m, const Confusion *ema, double seconds);
 typedef struct RunStatus {
     const char *state;               /* running | done | stopped | failed */
