@@ -75,6 +75,7 @@ const Kernel cpu_max_pool = {&op_max_pool, true, pool_accepts, max_pool_forward,
 
 static void window(int64_t i, int64_t out, int64_t in, int64_t *a, int64_t *b) { *a = i * in / out, *b = ((i + 1) * in + out - 1) / out; }
 
+enum { LINE = 16 };                          /* channels side by side: one line of memory */
 static void average_plane(void *arg, int64_t plane) {
     const PlaneRun *r = arg;
     const Planes *p = r->p;
@@ -84,11 +85,13 @@ static void average_plane(void *arg, int64_t plane) {
     for (int64_t o = 0; o < p->to.spatial; o++) {
         int64_t y0, y1, x0, x1;
         window(o / p->out.d[3], p->out.d[2], p->in.d[2], &y0, &y1), window(o % p->out.d[3], p->out.d[3], w, &x0, &x1);
-        for (int64_t c = 0; c < inner; c++) {
-            double sum = 0;
+        for (int64_t c = 0; c < inner; c += LINE) {
+            const int64_t n = inner - c < LINE ? inner - c : LINE;
+            double sum[LINE] = {0};
             for (int64_t y = y0; y < y1; y++)
-                for (int64_t x = x0; x < x1; x++) sum += src[(y * w + x) * inner + c];
-            dst[o * inner + c] = (float)(sum / (double)((y1 - y0) * (x1 - x0)));
+                for (int64_t x = x0; x < x1; x++)
+                    for (int64_t k = 0; k < n; k++) sum[k] += src[(y * w + x) * inner + c + k];
+            for (int64_t k = 0; k < n; k++) dst[o * inner + c + k] = (float)(sum[k] / (double)((y1 - y0) * (x1 - x0)));
         }
     }
 }
