@@ -54,24 +54,28 @@ Layout plan_layout(const Plan *p, int node) {
 
 bool plan_wants_grad(const Plan *p, int node) { return p->nodes[plan_resolve(p, node)].wants_grad; }
 
+static int type_slot(Dtype t) { return t == DT_BF16 ? 1 : t == DT_U8 ? 2 : t == DT_I8 ? 3 : 0; }
 static ValueId *as(const Plan *p, PlanNode *n, ValueId v) {
-    return &n->as[p->values[v].layout][p->values[v].dtype == DT_BF16];
+    return &n->as[p->values[v].layout][type_slot(p->values[v].dtype)];
 }
+static bool is_byte(Dtype t) { return t == DT_U8 || t == DT_I8; }
 
 ValueId plan_dst_as(Plan *p, int id, Layout l, Dtype t) {
     PlanNode *n = &p->nodes[id];
     n->value = plan_new_value(p, p->net->nodes[id].name, n->shape, t, l);
+    if (is_byte(t)) p->values[n->value].scale = n->scale;
     return *as(p, n, n->value) = n->value;
 }
 ValueId plan_dst(Plan *p, int id, Layout l) { return plan_dst_as(p, id, l, DT_F32); }
 
-/* Only values of rank 4 have other layouts or types; integers stay what they are. */
+/* Only values of rank 4 have other layouts or types; integers without a scale stay what they are. */
 static ValueId reordered(Plan *p, int node, ValueId v, Layout want, Dtype t) {
     const Value from = p->values[v];
-    bool real = from.dtype == DT_F32 || from.dtype == DT_BF16;
+    bool real = from.dtype == DT_F32 || from.dtype == DT_BF16 || from.scale > 0;
     if (from.shape.rank != 4 || !real) return v;
     if (from.layout == want && from.dtype == t) return v;
     ValueId to = plan_new_value(p, from.name, from.shape, t, want);
+    if (is_byte(t)) p->values[to].scale = p->nodes[node].scale;
     CHECK(cpu_reorder_step(p, v, to, node) == OK);
     p->n_reorders++;
     return to;
@@ -91,7 +95,7 @@ ValueId plan_src_as(Plan *p, int node, Layout want, Dtype t) {
     CHECK(n->value);
     if (p->emitting_backward && n->remake) remake(p, n, id);
     if (n->shape.rank != 4) want = LAYOUT_PLAIN, t = DT_F32;
-    ValueId *v = &n->as[want][t == DT_BF16];
+    ValueId *v = &n->as[want][type_slot(t)];
     if (!*v) *v = reordered(p, id, n->value, want, t);
     return *v;
 }

@@ -1,6 +1,7 @@
 /* plan.c - makes, runs and describes a plan. The passes: shapes, fusing, forward, backward, memory. */
 #include "backend/plan_priv.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -173,6 +174,7 @@ static Err compile(Plan *p) {
     mark_needed(p);
     plan_fuse(p);
     choose_kernels(p);
+    if (p->spec.ranges) plan_quantize(p);
     TRY(emit_forward(p));
     keep_outputs(p);
     if (p->spec.loss.id) TRY(emit_backward(p));
@@ -184,7 +186,8 @@ Err plan_make(Net *net, const PlanSpec *spec, Plan **out) {
     if (net->err) return err_set(net->err, "%s", net->err_msg);
     Plan *p = xcalloc(1, sizeof *p);
     p->arena = arena_open(), p->net = net, p->spec = *spec;
-    if (spec->backend == BACKEND_REF) p->spec.precision = DT_F32;
+    if (spec->backend == BACKEND_REF) p->spec.precision = DT_F32, p->spec.ranges = NULL;
+    CHECK(!spec->ranges || !(spec->training || spec->loss.id));
     CHECK(backend_has(spec->precision));
     p->param_written = arena_alloc(p->arena, (size_t)net->n_params + 1);
     Node *outputs = arena_alloc(p->arena, (size_t)(spec->n_outputs + spec->n_wanted + 1) * sizeof *outputs);
@@ -209,6 +212,18 @@ void plan_close(Plan *p) {
     free(p);
 }
 
+/* ---- ranges -------------------------------------------------------------------------------------- */
+
+static void widen_range(float *range, const Value *v) {
+    const float *f = v->ptr;
+    const uint16_t *h = v->ptr;
+    const int64_t n = (int64_t)(v->bytes / dtype_bytes(v->dtype));
+    float top = *range;
+    for (int64_t i = 0; v->dtype == DT_F32 && i < n; i++) top = fmaxf(top, fabsf(f[i]));
+    for (int64_t i = 0; v->dtype == DT_BF16 && i < n; i++) top = fmaxf(top, fabsf(bf16_to_f32(h[i])));
+    *range = top;
+}
+
 /* ---- running ------------------------------------------------------------------------------------- */
 
 void plan_bind(Plan *p, Node input, const void *data) {
@@ -224,15 +239,28 @@ static void run_step(Plan *p, Step *s) {
     s->ms = (double)(sys_now_ns() - t) * 1e-6;
 }
 
+void plan_watch(Plan *p, float *ranges) { p->watched = ranges; }
+
+/* A node's value may share its memory with the next one's, so it is looked at right after its step. */
+static void watch_step(const Plan *p, const Step *s) {
+    const Value *v = &p->values[p->nodes[s->node].value];
+    for (int i = 0; i < s->n_write; i++)
+        if (s->write[i] == p->nodes[s->node].value && s->write[i]) widen_range(&p->watched[s->node], v);
+}
+
 void plan_run(Plan *p, const OpRun *run, bool accumulate) {
     p->run = *run, p->run.training = p->spec.training, p->accumulate = accumulate;
     if (p->version != p->net->version || p->version == 0) {
+        CHECK(!p->spec.ranges || p->version == 0);      /* scales of weights are part of the primitives */
         for (int i = 0; i < p->n_param_steps; i++) run_step(p, &p->param_steps[i]);
         p->version = p->net->version;
     } else {
         for (int i = 0; i < p->n_param_steps; i++) p->param_steps[i].ms = 0;
     }
-    for (int i = 0; i < p->n_steps; i++) run_step(p, &p->steps[i]);
+    for (int i = 0; i < p->n_steps; i++) {
+        run_step(p, &p->steps[i]);
+        if (p->watched) watch_step(p, &p->steps[i]);
+    }
 }
 
 void plan_run_convs(Plan *p) {

@@ -18,6 +18,8 @@ typedef struct PlanSpec {
     const Node *wanted; int n_wanted;       /* inputs whose gradient is wanted beside the parameters' */
     Dtype       precision;           /* DT_BF16: activations, their gradients and copies of weights in bfloat16, where
                                         kernels know it; sums, statistics, losses and parameters stay float32 */
+    const float *ranges;                    /* [n_nodes] of plan_watch: convolutions in 8-bit integers where that pays
+                                        (quantize.c); inference of weights that never change; borrowed by plan_make */
     bool        no_fuse;             /* for tests: fused equals composed */
 } PlanSpec;
 Err  plan_make(Net *net, const PlanSpec *spec, Plan **out);
@@ -29,6 +31,9 @@ void plan_run(Plan *p, const OpRun *run, bool accumulate);
 /* p works in host's arena from here on (its outputs keep a place of their own): for two plans that never run at the
  * same time. Returns false, and changes nothing, when it does not fit. host must outlive p. */
 bool plan_share_arena(Plan *p, const Plan *host);
+/* While a plan without gradients runs, each ranges[node] grows to the largest |value| of the node. [n_nodes],
+ * borrowed; zeroed by the caller at first; NULL: no more. Other plans of the net with the same outputs have the same nodes. */
+void plan_watch(Plan *p, float *ranges);
 const float *plan_value(const Plan *p, Node x);             /* of an output; valid until the next run */
 const float *plan_gradient(const Plan *p, Node x);          /* of an input in spec.wanted; NULL: none flowed */
 Shape plan_shape(const Plan *p, Node x);                    /* for this plan's sizes */
@@ -47,6 +52,6 @@ void plan_library(char *out, size_t bytes);                 /* "oneDNN 2.6.0 avx
 double plan_macs(const Plan *p);                            /* multiply-adds of the convolutions, padding taps counted */
 const char *backend_version(void);                          /* of oneDNN: "2.6.0" */
 const char *backend_isa(void);                              /* what oneDNN uses here: "avx2", "avx512_bf16" */
-bool backend_has(Dtype t);                                  /* the backend computes in that type here */
+bool backend_has(Dtype t);                                  /* the backend computes in that type here; DT_I8: 8-bit integers */
 bool backend_fast(Dtype t);                                 /* ... and the processor has instructions for it */
 #endif

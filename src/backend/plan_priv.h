@@ -22,6 +22,7 @@ typedef struct Value {
     Shape      shape;
     Dtype      dtype;
     Layout     layout;
+    float      scale;                        /* of 8-bit values: a number is scale times the integer; 0: no such value */
     size_t     bytes;
     ValuePlace place;
     int        first, last;                  /* steps that write and last read it; first < 0: never written */
@@ -56,10 +57,13 @@ typedef struct PlanNode {                    /* a node after fusing */
     bool         is_output, wants_grad, read_as_float;   /* read_as_float: some consumer has no kernel for bfloat16 */
     int          uses;                       /* consumers after fusing, outputs included */
     ValueId      value;                      /* in the layout its kernel chose */
-    ValueId      as[LAYOUT_C16 + 1][2];      /* the same in other layouts and, [1], in bfloat16, made on demand */
+    ValueId      as[LAYOUT_C16 + 1][4];      /* the same in other layouts and types (type_slot), made on demand */
     ValueId      grad[GRAD_MAX]; int n_grad; /* contributions to its gradient so far */
     ValueId      saved;                      /* the reference's saved block */
     const struct Kernel *kernel;
+    bool         not_negative, int8;         /* by quantize.c: no value is negative; its convolution takes 8-bit integers */
+    Dtype        stored;                     /* DT_U8, DT_I8: its convolution's result is kept so; DT_F32: as without ranges */
+    float        scale;                      /* of its values where they are 8-bit integers */
     ValueId    (*remake)(Plan *, struct PlanNode *, int id);   /* emits the value again in backward, so that it
                                                 need not live until then; NULL: it is kept */
 } PlanNode;
@@ -79,6 +83,7 @@ struct Plan {
     uint64_t    version;                     /* of the parameters our copies show; 0: none */
     OpRun       run;                         /* of the run in progress */
     bool        accumulate, profiling;
+    float      *watched;                     /* ranges of plan_watch, or NULL */
     int         n_reorders;
     ValueId     param_scratch;               /* see plan_param_scratch; 0: none yet */
     struct CpuState *cpu;                    /* handles of the CPU backend; closed by cpu_close */
@@ -122,6 +127,7 @@ int     plan_resolve(const Plan *p, int node);            /* through same_as */
 /* Passes, one file each. */
 Err  plan_infer_shapes(Plan *p);             /* plan.c */
 void plan_fuse(Plan *p);                     /* fuse.c */
+void plan_quantize(Plan *p);                 /* quantize.c: which convolutions take 8-bit integers; after kernels are chosen */
 Err  plan_place_memory(Plan *p);             /* memory.c */
 void cpu_close(Plan *p);                     /* cpu/: frees primitives and memories */
 Err  cpu_reorder_step(Plan *p, ValueId from, ValueId to, int node);    /* between layouts and types of activations */

@@ -21,7 +21,7 @@ typedef struct Config {
     bool         task_compat;                        /* rdd2023: the off-by-one of the switch */
     LossTerm     losses[LOSSES_MAX]; int n_losses;
     int64_t steps, batch, accumulate, lr_batch, lr_warmup, threads;
-    Dtype   precision, teacher_precision;            /* DT_F32 | DT_BF16 */
+    Dtype   precision, teacher_precision;            /* DT_F32 | DT_BF16; the teacher's also DT_I8 */
     int     optimizer;                               /* sgd | adamw */
     double  lr, momentum, weight_decay, beta1, beta2, adam_eps, schedule_power, clip, ema;
     bool    nesterov;

@@ -211,7 +211,8 @@ static void resolve_training(Config *c) {
 /* auto is settled here and written so into the run: a resumed run computes as it began. Commands that do
  * not train compute in float32 unless their command line says otherwise. */
 static Err resolve_precision(Config *c, unsigned command) {
-    enum { AUTO, F32, BF16 };
+    enum { AUTO, F32, BF16, INT8 };
+    static const Dtype type[] = {[F32] = DT_F32, [BF16] = DT_BF16, [INT8] = DT_I8};
     static const char *const name[] = {"train.precision", "teacher.precision"};
     ConfigRaw *r = &c->origin->raw;
     int *raw[] = {&r->precision, &r->teacher_precision};
@@ -221,9 +222,10 @@ static Err resolve_precision(Config *c, unsigned command) {
         const char *where = c->origin->where[config_row_find(name[i])];
         if (!training && strcmp(where, "command line")) { *out[i] = DT_F32; continue; }
         if (*raw[i] == AUTO) *raw[i] = i ? r->precision : backend_fast(DT_BF16) ? BF16 : F32;
-        *out[i] = *raw[i] == BF16 ? DT_BF16 : DT_F32;
+        *out[i] = type[*raw[i]];
         if (!backend_has(*out[i]))
-            return err_set(E(2, 76), "%s: %s=bf16: this processor (%s) has no bfloat16; use f32 or auto", where, name[i], backend_isa());
+            return err_set(E(2, 76), "%s: %s=%s: this processor (%s) has no %s; use f32 or auto", where, name[i], *raw[i] == INT8 ? "int8" : "bf16",
+                           backend_isa(), *raw[i] == INT8 ? "instructions for products of 8-bit integers (VNNI)" : "bfloat16");
     }
     return OK;
 }

@@ -7,8 +7,8 @@
 /* A student with its teacher and loss terms, ready to step. Shared by train, bench and the C API.
  */
 typedef struct Job Job;
-Err job_open(const Config *c, int batch, int h, int w, const Dataset *d,
-             Job **out); /* d may be NULL: classes from config */
+Err job_open(const Config *c, int batch, int h, int w, Dataset *d,
+             Job **out); /* d may be NULL: classes from config, an int8 teacher's ranges from noise */
 void job_close(Job *j);
 Net *job_student(Job *j);
 Net *job_teacher(Job *j); /* NULL when there is none */

@@ -47,7 +47,8 @@ Step *emit_prim(Plan *p, int node, const char *what, PrimStep *ps, DnnArg writes
 
 Err cpu_reorder_step(Plan *p, ValueId from, ValueId to, int node) {
     const Value a = p->values[from], b = p->values[to];
-    DnnPrim *prim = dnn_reorder(p, dnn_md_activation(p, a.shape, a.dtype, (int)a.layout), dnn_md_activation(p, b.shape, b.dtype, (int)b.layout), false);
+    DnnPrim *prim = dnn_rescale(p, dnn_md_activation(p, a.shape, a.dtype, (int)a.layout), dnn_md_activation(p, b.shape, b.dtype, (int)b.layout),
+                                (a.scale > 0 ? a.scale : 1) / (b.scale > 0 ? b.scale : 1));
     PrimStep *ps = new_prim_step(p, prim);
     ps->value[DNN_SRC] = from, ps->value[DNN_DST] = to;
     emit_prim(p, node, "reorder", ps, DNN_DST, DNN_DST, STEP_REORDER);
@@ -56,21 +57,32 @@ Err cpu_reorder_step(Plan *p, ValueId from, ValueId to, int node) {
 
 /* ---- weights --------------------------------------------------------------------------------------- */
 
-typedef struct { const float *w, *bias, *bn[4]; float *folded_w, *folded_b; int64_t out, per_out; float eps; ValueId fw, fb; } Fold;
+typedef struct Fold {
+    const float *w, *bias, *bn[4];
+    int64_t out, per_out;
+    float   eps;
+    float  *unit, *scales;                   /* [out], of 8-bit weights: what 1 stands for, and DnnConv.scales; or NULL */
+    double  dst_unit;                        /* what 1 of the result stands for */
+    ValueId fw, fb;
+} Fold;
+static double fold_scale(const Fold *f, int64_t o) { return f->bn[0] ? f->bn[0][o] / sqrt((double)f->bn[3][o] + f->eps) : 1.0; }
 
 static void run_fold(const Step *s) {
     const Fold *f = s->state;
     float *w = step_ptr(s, f->fw), *b = step_ptr(s, f->fb);
+    int8_t *q = step_ptr(s, f->fw);
     for (int64_t o = 0; o < f->out; o++) {
-        double scale = f->bn[0] ? f->bn[0][o] / sqrt((double)f->bn[3][o] + f->eps) : 1.0;
-        double shift = f->bn[0] ? f->bn[1][o] - f->bn[2][o] * scale : 0.0;
-        for (int64_t i = 0; w && i < f->per_out; i++) w[o * f->per_out + i] = (float)(f->w[o * f->per_out + i] * scale);
-        b[o] = (float)((f->bias ? f->bias[o] : 0.0) * scale + shift);
+        const double scale = fold_scale(f, o), shift = f->bn[0] ? f->bn[1][o] - f->bn[2][o] * scale : 0.0;
+        const double bias = (f->bias ? f->bias[o] : 0.0) * scale + shift;
+        for (int64_t i = o * f->per_out; i < (o + 1) * f->per_out; i++)
+            if (f->unit) q[i] = (int8_t)lrint(f->w[i] * scale / f->unit[o]);
+            else w[i] = (float)(f->w[i] * scale);
+        b[o] = f->unit ? dnn_scaled_bias((float)(bias / f->dst_unit), f->scales[o]) : (float)bias;
     }
 }
 
-ValueId weights_copy(Plan *p, int node, ValueId plain, Shape shape, int groups, const DnnMd *md) {
-    DnnMd *from = dnn_md_weights(p, shape, groups, DT_F32, false);
+ValueId weights_copy(Plan *p, int node, ValueId plain, Shape shape, int groups, Dtype t, const DnnMd *md) {
+    DnnMd *from = dnn_md_weights(p, shape, groups, t, false);
     if (dnn_md_equal(from, md)) return plain;
     PrimStep *ps = new_prim_step(p, dnn_reorder(p, from, md, false));
     ps->value[DNN_SRC] = plain, ps->value[DNN_DST] = plan_own_value(p, "weights", dnn_md_bytes(md));
@@ -90,15 +102,36 @@ ValueId weights_room(Plan *p, const NetParam *w, Shape shape, int groups, const 
 
 typedef struct { ValueId weights, bias; } PlainWeights;
 
-static PlainWeights plain_weights(Plan *p, const PlanNode *n, int id, const ConvAttr *a, const DnnMd *md) {
+static Fold *new_fold(Plan *p, const PlanNode *n) {
+    const ConvAttr *a = n->attr;
+    const NetParam *w = &p->net->params[n->param[0]], *b = a->bias ? &p->net->params[n->param[1]] : NULL;
+    Fold *f = arena_alloc(p->arena, sizeof *f);
+    *f = (Fold){.w = w->data, .bias = b ? b->data : NULL, .out = w->shape.d[0], .per_out = shape_count(w->shape) / w->shape.d[0], .eps = a->eps};
+    for (int i = 0; i < 4 && a->bn; i++) f->bn[i] = p->net->params[n->param[1 + a->bias + i]].data;
+    return f;
+}
+
+/* The largest weight of each output channel is 127; what there is besides folds into scales:
+ *     dst / dst_unit = sum of q_w q_src * (unit src_unit / dst_unit) + bias / dst_unit + ... */
+static void scale_weights(Plan *p, Fold *f, double src_unit, double dst_unit) {
+    static const double NOTHING = 1e-20;     /* a channel of such weights is one of zeros */
+    f->dst_unit = dst_unit;
+    f->unit = arena_alloc(p->arena, 2 * (size_t)f->out * sizeof *f->unit), f->scales = f->unit + f->out;
+    for (int64_t o = 0; o < f->out; o++) {
+        double top = 0;
+        for (int64_t i = o * f->per_out; i < (o + 1) * f->per_out; i++) top = fmax(top, fabs(f->w[i] * fold_scale(f, o)));
+        f->unit[o] = top > NOTHING ? (float)(top / 127) : 1.0f;
+        f->scales[o] = (float)(f->unit[o] * src_unit / dst_unit);
+    }
+}
+
+static PlainWeights plain_weights(Plan *p, const PlanNode *n, int id, Fold *f, const DnnMd *md) {
+    const ConvAttr *a = n->attr;
     NetParam *w = &p->net->params[n->param[0]];
     NetParam *b = a->bias ? &p->net->params[n->param[1]] : NULL;
     PlainWeights out = {plan_bound_value(p, w->name, w->shape, DT_F32, w->data), b ? plan_bound_value(p, b->name, b->shape, DT_F32, b->data) : 0};
-    if (!a->bn) return out;
-    Fold *f = arena_alloc(p->arena, sizeof *f);
-    *f = (Fold){.w = w->data, .bias = b ? b->data : NULL, .out = w->shape.d[0], .per_out = shape_count(w->shape) / w->shape.d[0], .eps = a->eps};
-    for (int i = 0; i < 4; i++) f->bn[i] = p->net->params[n->param[1 + a->bias + i]].data;
-    out.weights = f->fw = weights_room(p, w, w->shape, a->groups, md);
+    if (!a->bn && !f->unit) return out;
+    out.weights = f->fw = f->unit ? plan_own_value(p, w->name, (size_t)shape_count(w->shape)) : weights_room(p, w, w->shape, a->groups, md);
     out.bias = f->fb = plan_own_value(p, w->name, (size_t)f->out * sizeof(float));
     p->emitting_params = true;
     Step *s = plan_step(p, id, "fold batch norm", run_fold, f);
@@ -121,6 +154,18 @@ static DnnConv describe(const Plan *p, const PlanNode *n, const ConvAttr *a, Dnn
     if (pass == DNN_FORWARD && feeds_float(p, n)) c.dst_t = DT_F32;
     conv_padding(a, c.src, c.pad, c.pad_end);
     return c;
+}
+
+/* The same on 8-bit integers: what quantize.c decided. */
+static void describe_int8(Plan *p, const PlanNode *n, Fold *f, DnnConv *c) {
+    const bool kept = n->stored != DT_F32;
+    const double unit = kept ? n->scale : 1;
+    const PlanNode *r = c->residual ? &p->nodes[plan_resolve(p, n->src[1])] : NULL;
+    scale_weights(p, f, p->nodes[plan_resolve(p, n->src[0])].scale, unit);
+    c->t = DT_U8, c->bias = true, c->scales = f->scales, c->six = (float)(6 / unit);
+    if (kept) c->dst_t = n->stored;
+    c->residual_t = kept && r ? (r->not_negative ? DT_U8 : DT_I8) : c->dst_t;
+    c->residual_scale = kept && r ? (float)(r->scale / unit) : 1;
 }
 
 static Err create_in(Plan *p, DnnConv *c, int layout, DnnPrim **prim, Layout *src, Layout *dst, bool *usable) {
@@ -155,15 +200,18 @@ double conv_flops(const DnnConv *c) {
 static Err conv_forward(Plan *p, PlanNode *n, int id) {
     const ConvAttr *a = n->attr;
     DnnConv c = describe(p, n, a, DNN_FORWARD);
+    Fold *f = new_fold(p, n);
     DnnPrim *prim;
     Layout src, dst;
+    c.residual_t = c.dst_t;
+    if (n->int8) describe_int8(p, n, f, &c);
     TRY(conv_create(p, c, &prim, &src, &dst));
-    PlainWeights w = plain_weights(p, n, id, a, dnn_prim_md(prim, DNN_WEIGHTS));
+    PlainWeights w = plain_weights(p, n, id, f, dnn_prim_md(prim, DNN_WEIGHTS));
     PrimStep *ps = new_prim_step(p, prim);
-    ps->value[DNN_WEIGHTS] = weights_copy(p, id, w.weights, c.weights, c.groups, dnn_prim_md(prim, DNN_WEIGHTS));
+    ps->value[DNN_WEIGHTS] = weights_copy(p, id, w.weights, c.weights, c.groups, n->int8 ? DT_I8 : DT_F32, dnn_prim_md(prim, DNN_WEIGHTS));
     ps->value[DNN_BIAS] = w.bias;
     ps->value[DNN_SRC] = plan_src_as(p, n->src[0], src, c.t);
-    if (a->residual) ps->residual = plan_src_as(p, n->src[1], dst, c.dst_t);
+    if (a->residual) ps->residual = plan_src_as(p, n->src[1], dst, c.residual_t);
     ps->value[DNN_DST] = plan_dst_as(p, id, dst, c.dst_t);
     Step *s = emit_prim(p, id, "forward", ps, DNN_DST, DNN_DST, STEP_CONV);
     s->flops = conv_flops(&c);
@@ -183,7 +231,7 @@ static Err data_gradient(Plan *p, PlanNode *n, int id) {
     NetParam *w = &p->net->params[n->param[0]];
     ValueId plain = plan_bound_value(p, w->name, w->shape, DT_F32, w->data);
     PrimStep *ps = new_prim_step(p, prim);
-    ps->value[DNN_WEIGHTS] = weights_copy(p, id, plain, c.weights, c.groups, dnn_prim_md(prim, DNN_WEIGHTS));
+    ps->value[DNN_WEIGHTS] = weights_copy(p, id, plain, c.weights, c.groups, DT_F32, dnn_prim_md(prim, DNN_WEIGHTS));
     ps->value[DNN_DST] = plan_grad_as(p, id, dst, c.t);
     ps->value[DNN_SRC] = plan_new_value(p, p->net->nodes[id].name, c.src, c.t, src);
     Step *s = emit_prim(p, id, "backward data", ps, DNN_SRC, DNN_SRC, STEP_CONV);

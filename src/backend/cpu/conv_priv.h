@@ -7,8 +7,8 @@ typedef struct { DnnPrim *prim, *alternative; ValueId value[DNN_ARG_COUNT]; Valu
 PrimStep *new_prim_step(Plan *p, DnnPrim *prim);
 /* Emit the step of a primitive whose values are set: what it reads and writes follows from `writes`. */
 Step *emit_prim(Plan *p, int node, const char *what, PrimStep *ps, DnnArg writes, DnnArg writes_too, StepKind kind);
-/* Copy of the weights in layout `md`, made by the parameter steps; plain weights may come folded. */
-ValueId weights_copy(Plan *p, int node, ValueId plain, Shape shape, int groups, const DnnMd *md);
+/* Copy of the weights in layout `md`, made by the parameter steps; plain weights may come folded. t: of the plain ones. */
+ValueId weights_copy(Plan *p, int node, ValueId plain, Shape shape, int groups, Dtype t, const DnnMd *md);
 /* Room for plain float32 weights that parameter steps make and weights_copy reads next: shared where a copy is made. */
 ValueId weights_room(Plan *p, const NetParam *w, Shape shape, int groups, const DnnMd *md);
 /* Create a primitive whose activations lie in layouts of ours: freely chosen, else channels last, else plain. */

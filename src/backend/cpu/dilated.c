@@ -63,7 +63,7 @@ Err dilated_data(Plan *p, const PlanNode *n, int id, const DnnConv *c, bool *don
     if (!*done) return OK;
     PrimStep *ps = new_prim_step(p, prim);
     ValueId plain = flipped_weights(p, id, &p->net->params[n->param[0]], c, t.weights, dnn_prim_md(prim, DNN_WEIGHTS));
-    ps->value[DNN_WEIGHTS] = weights_copy(p, id, plain, t.weights, 1, dnn_prim_md(prim, DNN_WEIGHTS));
+    ps->value[DNN_WEIGHTS] = weights_copy(p, id, plain, t.weights, 1, DT_F32, dnn_prim_md(prim, DNN_WEIGHTS));
     ps->value[DNN_SRC] = plan_grad_as(p, id, src, c->t);
     ps->value[DNN_DST] = plan_new_value(p, p->net->nodes[id].name, c->src, c->t, dst);
     Step *s = emit_prim(p, id, "backward data", ps, DNN_DST, DNN_DST, STEP_CONV);

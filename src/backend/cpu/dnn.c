@@ -1,7 +1,7 @@
 /* dnn.c - oneDNN 2.6 and 3.x behind one set of functions (dnn.h).
  *
- * The two differ in three things: memory descriptions (a struct, then a handle), how a convolution is
- * described (an op descriptor, then one call), and post-op arguments. The first part of this file is
+ * The two differ in four things: memory descriptions (a struct, then a handle), how a convolution is
+ * described (an op descriptor, then one call), post-op arguments, and scales of 8-bit integers. The first part of this file is
  * the same small set of functions written twice; nothing after it knows a version. */
 #include "backend/cpu/dnn.h"
 
@@ -14,6 +14,8 @@
 #define DNN(call) CHECK((call) == dnnl_success)
 
 typedef struct ConvMds { DnnMd *src, *weights, *bias, *dst; dnnl_dims_t stride, pad, pad_end, dilation; } ConvMds;
+/* n factors of what argument `of` contributes: per output channel of weights, or one. */
+typedef struct { const float *v; int64_t n; int groups, of; } Scales;
 typedef struct { dnnl_engine_t engine; dnnl_prop_kind_t prop; dnnl_primitive_attr_t attr; dnnl_primitive_desc_t hint; } PdContext;
 
 #if DNNL_VERSION_MAJOR >= 3
@@ -39,7 +41,13 @@ static int md_query(const DnnMd *m, const int64_t **dims, dnnl_data_type_t *t) {
     DNN(dnnl_memory_desc_query(m->h, dnnl_query_data_type, t));
     return *dims = *d, rank;
 }
-static void append_sum(dnnl_post_ops_t ops) { DNN(dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_data_type_undef)); }
+static void append_sum(dnnl_post_ops_t ops, float scale, dnnl_data_type_t t) { DNN(dnnl_post_ops_append_sum(ops, scale, 0, t)); }
+/* Scales are a memory of the run; a bias comes after them. */
+static void set_scales(dnnl_primitive_attr_t attr, const Scales *s) {
+    DNN(dnnl_primitive_attr_set_scales_mask(attr, s->of, s->n == 1 ? 0 : s->groups > 1 ? 3 : 1));
+}
+static int scales_arg(const Scales *s) { return DNNL_ARG_ATTR_SCALES | s->of; }
+float dnn_scaled_bias(float bias, float scale) { return (void)scale, bias; }
 static void append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t alg, float a, float b) {
     DNN(dnnl_post_ops_append_eltwise(ops, alg, a, b));
 }
@@ -74,7 +82,13 @@ static void md_free(DnnMd *m) { (void)m; }
 static int md_query(const DnnMd *m, const int64_t **dims, dnnl_data_type_t *t) {
     return *dims = m->h->dims, *t = m->h->data_type, m->h->ndims;
 }
-static void append_sum(dnnl_post_ops_t ops) { DNN(dnnl_post_ops_append_sum(ops, 1.0f)); }
+static void append_sum(dnnl_post_ops_t ops, float scale, dnnl_data_type_t t) { DNN(dnnl_post_ops_append_sum_v2(ops, scale, t)); }
+/* Scales are part of the primitive; a bias comes before them. */
+static void set_scales(dnnl_primitive_attr_t attr, const Scales *s) {
+    DNN(dnnl_primitive_attr_set_output_scales(attr, s->n, s->n == 1 ? 0 : 2, s->v));
+}
+static int scales_arg(const Scales *s) { return (void)s, 0; }
+float dnn_scaled_bias(float bias, float scale) { return bias / scale; }
 static void append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t alg, float a, float b) {
     DNN(dnnl_post_ops_append_eltwise(ops, 1.0f, alg, a, b));
 }
@@ -103,8 +117,9 @@ static dnnl_status_t weights_pd(const PdContext *c, ConvMds *m, dnnl_primitive_d
 struct DnnPrim {
     dnnl_primitive_desc_t pd;
     dnnl_primitive_t prim;
-    dnnl_exec_arg_t args[DNN_ARG_COUNT];
+    dnnl_exec_arg_t args[DNN_ARG_COUNT + 1];
     int   n_args, of[DNN_ARG_COUNT];         /* which DnnArg each one is */
+    int   n_fixed;                           /* args behind them whose memory is the primitive's own */
     void *last[DNN_ARG_COUNT];
     DnnMd *md[DNN_ARG_COUNT];
     dnnl_stream_t stream;
@@ -128,7 +143,7 @@ static CpuState *state(Plan *p) {
 void cpu_close(Plan *p) {
     if (!p->cpu) return;
     for (DnnPrim *m = p->cpu->prims; m; m = m->next) {
-        for (int i = 0; i < m->n_args; i++) dnnl_memory_destroy(m->args[i].memory);
+        for (int i = 0; i < m->n_args + m->n_fixed; i++) dnnl_memory_destroy(m->args[i].memory);
         dnnl_primitive_destroy(m->prim);
         dnnl_primitive_desc_destroy(m->pd);
     }
@@ -221,22 +236,34 @@ static DnnPrim *new_prim(Plan *p, dnnl_primitive_desc_t pd) {
     return m;
 }
 
-static dnnl_primitive_attr_t attributes(bool sum, Act act) {
+/* After all other arguments. */
+static void add_scales(Plan *p, DnnPrim *m, const Scales *s) {
+    if (!s->v || !scales_arg(s)) return;
+    float *own = arena_alloc(p->arena, (size_t)s->n * sizeof *own);
+    memcpy(own, s->v, (size_t)s->n * sizeof *own);
+    m->args[m->n_args].arg = scales_arg(s);
+    DNN(dnnl_memory_create(&m->args[m->n_args].memory, dnn_md_vector(p, s->n)->h, p->cpu->engine, own));
+    m->n_fixed = 1;
+}
+
+typedef struct { bool sum; float sum_scale, six; dnnl_data_type_t sum_t; Act act; Scales scales; } Attributes;
+static dnnl_primitive_attr_t attributes(const Attributes *a) {
     dnnl_primitive_attr_t attr;
     dnnl_post_ops_t ops;
     DNN(dnnl_primitive_attr_create(&attr));
     DNN(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user));
     DNN(dnnl_post_ops_create(&ops));
-    if (sum) append_sum(ops);
-    if (act == ACT_RELU) append_eltwise(ops, dnnl_eltwise_relu, 0.0f, 0.0f);
-    if (act == ACT_RELU6) append_eltwise(ops, dnnl_eltwise_clip, 0.0f, 6.0f);
+    if (a->sum) append_sum(ops, a->sum_scale, a->sum_t);
+    if (a->act == ACT_RELU) append_eltwise(ops, dnnl_eltwise_relu, 0.0f, 0.0f);
+    if (a->act == ACT_RELU6) append_eltwise(ops, dnnl_eltwise_clip, 0.0f, a->six);
+    if (a->scales.v) set_scales(attr, &a->scales);
     DNN(dnnl_primitive_attr_set_post_ops(attr, ops));
     DNN(dnnl_post_ops_destroy(ops));
     return attr;
 }
 
 static ConvMds conv_mds(Plan *p, const DnnConv *c) {
-    Dtype weights = c->pass == DNN_BACKWARD_WEIGHTS ? DT_F32 : c->t;
+    Dtype weights = c->pass == DNN_BACKWARD_WEIGHTS ? DT_F32 : c->t == DT_U8 ? DT_I8 : c->t;
     return (ConvMds){dnn_md_activation(p, c->src, c->t, c->src_layout), dnn_md_weights(p, c->weights, c->groups, weights, true),
                      c->bias ? dnn_md_vector(p, c->weights.d[0]) : NULL, dnn_md_activation(p, c->dst, c->dst_t, c->dst_layout),
                      {c->stride, c->stride}, {c->pad[0], c->pad[1]}, {c->pad_end[0], c->pad_end[1]}, {c->dilation - 1, c->dilation - 1}};
@@ -261,7 +288,10 @@ static dnnl_status_t conv_pd(Plan *p, const DnnConv *c, dnnl_primitive_attr_t at
 Err dnn_conv(Plan *p, const DnnConv *c, DnnPrim **out) {
     state(p);
     dnnl_primitive_desc_t pd;
-    dnnl_primitive_attr_t attr = attributes(c->residual, c->act);
+    const Attributes a = {.sum = c->residual, .sum_scale = c->scales ? c->residual_scale : 1, .act = c->act, .six = c->scales ? c->six : 6,
+                          .sum_t = c->scales ? data_type(c->residual_t) : dnnl_data_type_undef,
+                          .scales = {c->scales, c->weights.d[0], c->groups, DNNL_ARG_WEIGHTS}};
+    dnnl_primitive_attr_t attr = attributes(&a);
     dnnl_status_t status = conv_pd(p, c, attr, &pd);
     dnnl_primitive_attr_destroy(attr);
     if (status)
@@ -279,6 +309,7 @@ Err dnn_conv(Plan *p, const DnnConv *c, DnnPrim **out) {
         m->of[i] = DNN_BIAS, m->args[i].arg = dw ? DNNL_ARG_DIFF_BIAS : DNNL_ARG_BIAS;
         DNN(dnnl_memory_create(&m->args[i].memory, m->md[DNN_BIAS]->h, p->cpu->engine, DNNL_MEMORY_NONE));
     }
+    add_scales(p, m, &a.scales);
     return *out = m, OK;
 }
 
@@ -295,7 +326,7 @@ static DnnMd *md_matrix(Plan *p, Shape s, bool turned) {
 }
 Err dnn_matmul(Plan *p, const DnnMatmul *m, DnnPrim **out) {
     dnnl_primitive_desc_t pd;
-    dnnl_primitive_attr_t attr = attributes(false, ACT_NONE);
+    dnnl_primitive_attr_t attr = attributes(&(Attributes){0});
     const PdContext at = {state(p)->engine, dnnl_forward_inference, attr, NULL};
     dnnl_status_t status = matmul_pd(&at, md_matrix(p, m->a, m->trans_a), md_matrix(p, m->b, m->trans_b), md_matrix(p, m->dst, false), &pd);
     dnnl_primitive_attr_destroy(attr);
@@ -308,16 +339,23 @@ Err dnn_matmul(Plan *p, const DnnMatmul *m, DnnPrim **out) {
     return OK;
 }
 
-DnnPrim *dnn_reorder(Plan *p, const DnnMd *from, const DnnMd *to, bool add) {
+static DnnPrim *make_reorder(Plan *p, const DnnMd *from, const DnnMd *to, const Attributes *a) {
     CpuState *s = state(p);
     dnnl_primitive_desc_t pd;
-    dnnl_primitive_attr_t attr = attributes(add, ACT_NONE);
+    dnnl_primitive_attr_t attr = attributes(a);
     DNN(dnnl_reorder_primitive_desc_create(&pd, from->h, s->engine, to->h, s->engine, attr));
     dnnl_primitive_attr_destroy(attr);
     DnnPrim *m = new_prim(p, pd);
     add_arg(p, m, DNN_SRC, DNNL_ARG_FROM, dnnl_query_src_md);
     add_arg(p, m, DNN_DST, DNNL_ARG_TO, dnnl_query_dst_md);
+    add_scales(p, m, &a->scales);
     return m;
+}
+DnnPrim *dnn_reorder(Plan *p, const DnnMd *from, const DnnMd *to, bool add) {
+    return make_reorder(p, from, to, &(Attributes){.sum = add, .sum_scale = 1});
+}
+DnnPrim *dnn_rescale(Plan *p, const DnnMd *from, const DnnMd *to, float factor) {
+    return make_reorder(p, from, to, &(Attributes){.scales = {factor == 1 ? NULL : &factor, 1, 1, DNNL_ARG_FROM}});
 }
 
 const DnnMd *dnn_prim_md(const DnnPrim *m, DnnArg arg) { return m->md[arg]; }
@@ -336,7 +374,7 @@ void dnn_run(DnnPrim *m, void *const ptr[DNN_ARG_COUNT]) {
         DNN(dnnl_memory_set_data_handle(m->args[i].memory, want));
         m->last[i] = want;
     }
-    DNN(dnnl_primitive_execute(m->prim, m->stream, m->n_args, m->args));
+    DNN(dnnl_primitive_execute(m->prim, m->stream, m->n_args + m->n_fixed, m->args));
     DNN(dnnl_stream_wait(m->stream));
 }
 
@@ -359,7 +397,11 @@ const char *backend_isa(void) {
 }
 
 static bool cpu_isa(int bits) { return ((int)dnnl_get_effective_cpu_isa() & bits) == bits; }
-bool backend_has(Dtype t) { return t == DT_F32 || (t == DT_BF16 && cpu_isa(dnnl_cpu_isa_avx512_core)); }
+/* Without dot products of bytes oneDNN rounds sums of two to 16 bits. */
+static bool has_int8(void) { return cpu_isa(dnnl_cpu_isa_avx512_core_vnni) || cpu_isa(dnnl_cpu_isa_avx2_vnni); }
+bool backend_has(Dtype t) {
+    return t == DT_F32 || (t == DT_BF16 && cpu_isa(dnnl_cpu_isa_avx512_core)) || (t == DT_I8 && has_int8());
+}
 bool backend_fast(Dtype t) { return t == DT_F32 || (t == DT_BF16 && cpu_isa(dnnl_cpu_isa_avx512_core_bf16)); }
 
 void plan_library(char *out, size_t bytes) {

@@ -25,6 +25,9 @@ typedef struct DnnConv {                     /* one pass of one convolution */
     int64_t pad[2], pad_end[2];              /* before and behind, of H and W */
     bool  bias, inference, residual;         /* residual: dst holds the summand */
     Act   act;
+    const float *scales;                     /* [channels of dst], with t = DT_U8 (weights are DT_I8 then), or NULL:
+                                                dst = act(scales * sums + bias + residual_scale * residual), act's 6 being `six` */
+    float residual_scale, six; Dtype residual_t;
     Dtype t, dst_t;                          /* of src, weights and their data gradient; of dst. bfloat16: weights' gradient in float32 */
     DnnPass pass;
 } DnnConv;
@@ -32,6 +35,8 @@ Err dnn_conv(Plan *p, const DnnConv *c, DnnPrim **out);              /* E1000-fa
 typedef struct DnnMatmul { Shape a, b, dst; bool trans_a, trans_b; } DnnMatmul;      /* of one rank; leading sides of a and b may be 1 */
 Err dnn_matmul(Plan *p, const DnnMatmul *m, DnnPrim **out);          /* DNN_SRC = a, DNN_WEIGHTS = b */
 DnnPrim *dnn_reorder(Plan *p, const DnnMd *from, const DnnMd *to, bool add);   /* DNN_SRC -> DNN_DST */
+DnnPrim *dnn_rescale(Plan *p, const DnnMd *from, const DnnMd *to, float factor);   /* to = factor * from, integers rounded and cut off */
+float  dnn_scaled_bias(float bias, float scale);     /* as a convolution with `scales` wants it */
 const DnnMd *dnn_prim_md(const DnnPrim *m, DnnArg arg);
 size_t dnn_prim_scratch(const DnnPrim *m);
 const char *dnn_prim_impl(const DnnPrim *m);

@@ -1,0 +1,172 @@
+/* calibrate.c - see calibrate.h. The float32 plan runs once, image by image: it gives the ranges of all values
+ * and the logits that the 8-bit plan is then held against. A range is the largest value seen. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "train/calibrate.h"
+
+/* ---- images ------------------------------------------------------------------------------------------- */
+
+static Err draw_sample(Dataset *d, const DataOptions *o, uint64_t seed, int i, Batch *b) {
+    const size_t pixels = (size_t)b->h * (size_t)b->w;
+    Sample own = {0};
+    const Sample *in;
+    TRY(dataset_borrow(d, (int)((int64_t)i * d->n / b->n), &own, &in));
+    Err rc = augment_sample(in, o, seed, 0, (uint64_t)i, b->h, b->w, b->images + (size_t)i * pixels * 3,
+                            b->labels + (size_t)i * pixels, b->rects + (size_t)i * 4);
+    sample_free(&own);
+    return rc;
+}
+static void draw_noise(Batch *b) {
+    const int64_t pixels = (int64_t)b->n * b->h * b->w;
+    const Rng r = rng_stream(1, RNG_SCENES, 0, 0);
+    for (int64_t i = 0; i < 3 * pixels; i++) b->images[i] = (uint8_t)rng_below(&r, (uint64_t)i, 256);
+    for (int i = 0; i < b->n; i++) b->rects[4 * i + 2] = b->w, b->rects[4 * i + 3] = b->h;
+}
+Err calibration_images(Dataset *d, const DataOptions *o, uint64_t seed, int n, Batch *out) {
+    const size_t pixels = (size_t)n * (size_t)o->crop_h * (size_t)o->crop_w;
+    *out = (Batch){.n = n, .h = o->crop_h, .w = o->crop_w};
+    out->images = xcalloc(pixels, 3), out->labels = xcalloc(pixels, sizeof(int32_t)), out->rects = xcalloc((size_t)n, 4 * sizeof(int32_t));
+    if (!d) return draw_noise(out), OK;
+    Err rc = OK;
+    for (int i = 0; i < n && !rc; i++) rc = draw_sample(d, o, seed, i, out);
+    if (rc) calibration_free(out);
+    return rc;
+}
+void calibration_free(Batch *b) {
+    free(b->images), free(b->labels), free(b->rects);
+    *b = (Batch){0};
+}
+
+/* ---- runs --------------------------------------------------------------------------------------------- */
+
+typedef struct Heads { Shape main, aux; float *v[2]; } Heads;      /* of all images: logits, auxiliary logits; aux.rank 0: none */
+
+static bool is_output(const PlanSpec *s, Node x) {
+    bool found = false;
+    for (int i = 0; i < s->n_outputs; i++) found |= x.id && s->outputs[i].id == x.id;
+    return found;
+}
+static void heads_free(Heads *h) { free(h->v[0]), free(h->v[1]); }
+
+/* All images through a plan, as many at a time as it takes; the last turn is filled with the first ones. */
+static Heads run_images(Plan *p, const ModelNodes *m, bool with_aux, const Batch *b) {
+    const Node at[2] = {m->logits, m->aux};
+    Heads h = {.main = plan_shape(p, m->logits)};
+    if (with_aux) h.aux = plan_shape(p, m->aux);
+    const int64_t turn = plan_shape(p, m->image).d[0], pixels = (int64_t)b->h * b->w;
+    Shape *shape[2] = {&h.main, &h.aux};
+    int64_t each[2] = {0};
+    for (int k = 0; k < 2; k++)
+        if (shape[k]->rank) shape[k]->d[0] = 1, each[k] = shape_count(*shape[k]), h.v[k] = xcalloc((size_t)(b->n * each[k]), sizeof(float));
+    uint8_t *images = xcalloc((size_t)(turn * pixels), 3);
+    int32_t *rects = xcalloc((size_t)turn, 4 * sizeof *rects);
+    plan_bind(p, m->image, images), plan_bind(p, m->rects, rects);
+    for (int64_t first = 0; first < b->n; first += turn) {
+        for (int64_t i = 0; i < turn; i++) {
+            memcpy(images + i * pixels * 3, b->images + (first + i) % b->n * pixels * 3, (size_t)pixels * 3);
+            memcpy(rects + 4 * i, b->rects + (first + i) % b->n * 4, 4 * sizeof *rects);
+        }
+        plan_run(p, &(OpRun){0}, false);
+        const int64_t n = b->n - first < turn ? b->n - first : turn;
+        for (int k = 0; k < 2; k++)
+            if (h.v[k]) memcpy(h.v[k] + first * each[k], plan_value(p, at[k]), (size_t)(n * each[k]) * sizeof(float));
+    }
+    free(images), free(rects);
+    return h;
+}
+
+/* ---- agreement ---------------------------------------------------------------------------------------- */
+
+/* KL(softmax(a) || softmax(b)) over the channels at one place; they lie `step` apart. */
+static double divergence(const float *a, const float *b, int64_t channels, int64_t step) {
+    double top[2] = {a[0], b[0]}, sum[2] = {0}, cross = 0;
+    for (int64_t c = 1; c < channels; c++) top[0] = fmax(top[0], a[c * step]), top[1] = fmax(top[1], b[c * step]);
+    for (int64_t c = 0; c < channels; c++) sum[0] += exp(a[c * step] - top[0]), sum[1] += exp(b[c * step] - top[1]);
+    for (int64_t c = 0; c < channels; c++)
+        cross += exp(a[c * step] - top[0]) / sum[0] * ((a[c * step] - top[0]) - (b[c * step] - top[1]));
+    return cross - log(sum[0]) + log(sum[1]);
+}
+static double mean_divergence(const Heads *a, const Heads *b, int n) {
+    const int64_t channels = a->main.d[1], grid = a->main.d[2] * a->main.d[3];
+    double sum = 0;
+    for (int64_t i = 0; i < n * grid; i++) {
+        const int64_t at = i / grid * channels * grid + i % grid;
+        sum += divergence(a->v[0] + at, b->v[0] + at, channels, grid);
+    }
+    return sum / (double)(n * grid);
+}
+static double equal_classes(const Heads *a, const Heads *b, const Batch *images) {
+    const int64_t each = shape_count(a->main), pixels = (int64_t)images->h * images->w;
+    uint8_t *class[2] = {xcalloc((size_t)pixels, 1), xcalloc((size_t)pixels, 1)};
+    int64_t equal = 0;
+    for (int i = 0; i < images->n; i++) {
+        predictor_classes(a->v[0] + i * each, a->main, images->h, images->w, class[0], NULL);
+        predictor_classes(b->v[0] + i * each, b->main, images->h, images->w, class[1], NULL);
+        for (int64_t k = 0; k < pixels; k++) equal += class[0][k] == class[1][k];
+    }
+    free(class[0]), free(class[1]);
+    return (double)equal / (double)(images->n * pixels);
+}
+
+typedef struct { double value; int64_t at; } Ranked;
+static int by_value(const void *a, const void *b) {
+    const Ranked *x = a, *y = b;
+    return x->value != y->value ? (x->value > y->value) - (x->value < y->value) : (x->at > y->at) - (x->at < y->at);
+}
+/* rank[i] of the i-th place when all are sorted by how far the heads are apart there */
+static void rank_places(const Heads *h, int n, int64_t *rank) {
+    const int64_t channels = h->main.d[1], grid = h->main.d[2] * h->main.d[3];
+    Ranked *r = xcalloc((size_t)(n * grid), sizeof *r);
+    for (int64_t i = 0; i < n * grid; i++) {
+        const int64_t at = i / grid * channels * grid + i % grid;
+        r[i] = (Ranked){divergence(h->v[1] + at, h->v[0] + at, channels, grid), i};
+    }
+    qsort(r, (size_t)(n * grid), sizeof *r, by_value);
+    for (int64_t i = 0; i < n * grid; i++) rank[r[i].at] = i;
+    free(r);
+}
+/* Spearman's: 1 - 6 sum of squared differences of ranks / (n (n^2 - 1)). exp(-d) falls where d rises: both alike. */
+static double rank_correlation(const Heads *a, const Heads *b, int n) {
+    const int64_t places = n * a->main.d[2] * a->main.d[3];
+    if (!a->v[1] || !shape_equal(a->main, a->aux) || places < 2) return NAN;
+    int64_t *rank = xcalloc((size_t)places, 2 * sizeof *rank);
+    rank_places(a, n, rank), rank_places(b, n, rank + places);
+    double sum = 0;
+    for (int64_t i = 0; i < places; i++) sum += (double)(rank[i] - rank[places + i]) * (double)(rank[i] - rank[places + i]);
+    free(rank);
+    return 1 - 6 * sum / ((double)places * ((double)places * (double)places - 1));
+}
+
+/* ---- both --------------------------------------------------------------------------------------------- */
+
+static Err measure(Net *n, const ModelNodes *m, const PlanSpec *spec, const Batch *b, float *ranges, Heads *out) {
+    Shape shapes[2] = {SHAPE(1, b->h, b->w, 3), SHAPE(1, 4)};
+    PlanSpec one = *spec;
+    Plan *p;
+    one.precision = DT_F32, one.inputs = (Node[]){m->image, m->rects}, one.input_shapes = shapes, one.n_inputs = 2;
+    TRY(plan_make(n, &one, &p));
+    plan_watch(p, ranges);
+    *out = run_images(p, m, is_output(spec, m->aux), b);
+    plan_close(p);
+    return OK;
+}
+
+Err calibrate(Net *n, const ModelNodes *m, const PlanSpec *spec, const Batch *images, Plan **out, Agreement *agreement) {
+    CHECK(is_output(spec, m->logits));
+    Heads exact = {0}, rounded = {0};
+    PlanSpec bytes = *spec;
+    float *ranges = xcalloc((size_t)n->n_nodes, sizeof *ranges);
+    Err rc = measure(n, m, spec, images, ranges, &exact);
+    bytes.ranges = ranges;
+    if (!rc) rc = plan_make(n, &bytes, out);
+    if (!rc) {
+        rounded = run_images(*out, m, is_output(spec, m->aux), images);
+        *agreement = (Agreement){images->n, equal_classes(&exact, &rounded, images), mean_divergence(&exact, &rounded, images->n),
+                                 rank_correlation(&exact, &rounded, images->n)};
+    }
+    heads_free(&exact), heads_free(&rounded), free(ranges);
+    return rc;
+}
