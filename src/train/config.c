@@ -208,7 +208,8 @@ static Err assign(Walk *w, const char *path, YNode *y) {
     int row = config_row_find(path);
     const char *accepted = row < 0 ? config_later(path) : NULL;
     if (accepted) return later_set(path, y, accepted);
-    if (row >= 0) {
+    const bool group = y->kind == Y_MAP && !strcmp(path, "check"); /* also an option of export */
+    if (row >= 0 && !group) {
         if (y->kind == Y_MAP && config_rows[row].type != OPT_FLOW)
             return err_set(E(2, 76), "%s: %s takes a value, not a group", y->where, path);
         char *text = yaml_flow(y);
