@@ -66,7 +66,7 @@ TEST(wrong_words_name_the_right_ones) {
         {E(2, 76),
          {"eval", MODEL, "data=camvit:."},
          {"no data set camvit", "did you mean camvid?"}},
-        {E(2, 76), {"eval", MODEL, "data=xyzzy"}, {"choose one of camvid, scenes"}},
+        {E(2, 76), {"eval", MODEL, "data=xyzzy"}, {"choose one of folder, camvid, cityscapes, voc, ade20k, scenes"}},
         {E(2, 76), {"predict", MODEL, "a.png"}, {"nowhere to write to", "out=DIR"}},
         {E(2, 76), {"info", "."}, {".: holds no config.yaml"}},
         {E(2, 76), {"report", "."}, {".: holds no config.yaml"}},
@@ -96,7 +96,7 @@ TEST(wrong_options_name_the_right_ones) {
         {E(2, 76),
          {"train", "distill.task=rdd", "distill.task.thta=1"},
          {"did you mean distill.task.theta?"}},
-        {E(2, 76), {"train", "data.classes=a.txt"}, {"comes with a later version"}},
+        {E(2, 76), {"train", "data.unlabelled=a/*.jpg"}, {"comes with a later version"}},
         {E(2, 76), {"eval", MODEL, "--json"}, {"--json needs a value", "json=VALUE"}},
         {E(2, 76), {"eval", MODEL, "--json", "--probs"}, {"--json needs a value"}},
         {E(2, 76),
@@ -211,7 +211,7 @@ TEST(lists_that_do_not_hold_are_refused) {
 TEST(labels_that_do_not_hold_are_refused) {
     EXPECT_OK(make_camvid(34));
     EXPECT_EVAL_FAILS(E(3, 34), "./trainannot/b.png: label id 34 at (3,2) is outside 0..10",
-                      "ignore id 255");
+                      "not ignored (11, 255); add it to data.ignore");
     EXPECT_OK(put_label("trainannot/b.png", 9, 13, 0, 0, 0));
     EXPECT_EVAL_FAILS(E(3, 33), "./trainannot/b.png", "13x9", "12x10", "./train/b.png");
     EXPECT_OK(put_image("trainannot/b.png", 10, 12));

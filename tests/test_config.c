@@ -427,7 +427,6 @@ TEST(later_features_say_so) {
          "data.unlabelled=x/*.jpg comes with a later version; here it can only be none"},
         {"data.resize=100x100", "comes with a later version; here it can only be none"},
         {"train.memory=lean", "here it can only be normal"},
-        {"data.images=img/{id}.jpg", "comes with a later version; leave it out"},
         {"extend=stretch", "extend=stretch comes with a later version"},
         {"exact=shards", "comes with a later version"},
         {"checkpoint.partial_load=true", "comes with a later version"},
@@ -437,11 +436,23 @@ TEST(later_features_say_so) {
     Config *c = NULL;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         expect_refused(read_args(cases[i][0], &c), c, cases[i][0], cases[i][1]);
-    expect_refused(read_text("\ndata:\n  classes: {a: 1}\n", &c), c, "classes",
-                   "c.yaml:3: data.classes={a: 1} comes with");
+    expect_refused(read_text("\ndata:\n  unlabelled: {a: 1}\n", &c), c, "unlabelled",
+                   "c.yaml:3: data.unlabelled={a: 1} comes with");
     EXPECT_OK(
         read_args("data.resize=none train.precision=f32 train.memory=normal extend=none", &c));
     config_close(c);
+}
+
+TEST(maps_and_lists_stay_yaml) {
+    Config *c, *again;
+    EXPECT_OK(read_text("data:\n  ignore: [255, Void]\n  split: {val: 0.1, group: '^(d\\d+)'}\n", &c));
+    char *text = config_text(c);
+    EXPECT_OK(config_read_text(text, "again", &again));
+    EXPECT_STR(again->data.ignore, c->data.ignore);
+    EXPECT_STR(again->data.split, c->data.split);
+    EXPECT_HAS(c->data.split, "group: \"^(d\\\\d+)\"");
+    free(text), config_close(c), config_close(again);
+    expect_refused(read_text("data: {classes: {a: 1}}", &c), c, "classes", "takes a value, not a group");
 }
 
 TEST(precision_is_settled_when_training) {
@@ -619,7 +630,7 @@ TEST_MAIN(T(every_recipe_can_be_read), T(values_come_from_the_file), T(out_defau
           T(another_method_drops_the_options_of_the_first), T(methods_are_checked),
           T(unknown_keys_name_the_nearest), T(duplicate_keys_are_refused), T(values_are_checked),
           T(groups_and_values_are_not_mixed_up), T(what_is_not_yaml_is_refused_with_its_place),
-          T(every_truncation_is_read_or_refused), T(a_teacher_has_its_own_classes_and_taps), T(later_features_say_so),
+          T(every_truncation_is_read_or_refused), T(a_teacher_has_its_own_classes_and_taps), T(later_features_say_so), T(maps_and_lists_stay_yaml),
           T(precision_is_settled_when_training),
           T(what_is_printed_reads_back_the_same), T(any_text_survives_printing),
           T(the_written_file_is_the_printed_text),

@@ -511,7 +511,7 @@ TEST(absent_classes_and_void_labels_are_told_once) {
     uint8_t px[10 * 12], grey[256][3] = {{0}};
     memset(px, 11, sizeof px);
     EXPECT_OK(image_write_png_palette(temp_path("trainannot/a.png"), px, 10, 12, grey, 256));
-    EXPECT_STR(warnings_of("log"), "warning: camvid/train: classes that no label shows: building, "
+    EXPECT_STR(warnings_of("log"), "warning: camvid/train: 9 classes that no label shows: building, "
                                    "pole, road, pavement, tree, sign, "
                                    "fence, pedestrian, cyclist\n"
                                    "warning: camvid/train: 1 of 2 labels are void all over\n");

@@ -89,6 +89,8 @@ SEEDS = {
     "network": [network()],
     "yaml": [YAML.encode()],
     "json": ["".join(json.dumps(line) + "\n" for line in LINES).encode(), json.dumps(LINES[2]).encode()],
+    "classes": [b"classes: [{name: road, id: 7, color: [128, 64, 128]}, {name: car, ids: [26, 27]}]\nignore: [255]\n",
+                b"# label:color_rgb:parts:actions\nroad:128,64,128::\ncar:0,0,142::\n"],
     "list": [b"/SegNet/val/a.png /SegNet/valannot/a.png\r\n/SegNet/val/b.png /SegNet/valannot/b.png\n"],
 }
 

@@ -214,6 +214,7 @@ static void print_every(const Option *o, const void *at, Str *out) {
 static const struct { ReadFn read; PrintFn print; } types[] = {
     [OPT_BOOL] = {read_bool, print_bool},    [OPT_INT] = {read_int, print_int},
     [OPT_F64] = {read_f64, print_f64},       [OPT_STR] = {read_str, print_str},
+    [OPT_FLOW] = {read_str, print_str},
     [OPT_ENUM] = {read_enum, print_enum},    [OPT_SIZE] = {read_size, print_size},
     [OPT_RANGE] = {read_range, print_range}, [OPT_TIME] = {read_time, print_time},
     [OPT_EVERY] = {read_every, print_every}, [OPT_I32] = {read_i32, print_i32},

@@ -12,6 +12,7 @@ typedef enum {
     OPT_INT,                         /* int64_t; "auto" is 0 where flags has OPT_AUTO */
     OPT_F64,                         /* double */
     OPT_STR,                         /* const char * */
+    OPT_FLOW,                        /* const char *: any YAML value on one line, {a: 1} */
     OPT_ENUM,                        /* int: index into choices, "xor|or|and" */
     OPT_SIZE,                        /* int64_t[2]: HxW */
     OPT_RANGE,                       /* double[2]: [lo, hi] */

@@ -14,6 +14,9 @@ void sample_free(Sample *s);
 
 typedef struct DataOptions {         /* the group `data` of the configuration */
     const char *kind, *root;         /* "camvid", "scenes"; the config reader splits "camvid:DIR" */
+    const char *images, *labels;     /* patterns below root, or a list file; NULL: the kind's own */
+    const char *classes;             /* path of a table of classes; NULL: the kind's own */
+    const char *ignore, *split;      /* YAML on one line; NULL: the kind's own */
     int    crop_h, crop_w;           /* 0: the data set's size */
     double scale_min, scale_max;     /* random scale, in steps of scale_step if > 0; 0: none */
     double scale_step;

@@ -17,7 +17,6 @@
 #include "base/str.h"
 #include "base/sys.h"
 #include "data/data_priv.h"
-#include "io/image.h"
 
 const char *const street_names[STREET_CLASSES] = {
     "sky",  "building", "pole", "road",       "pavement", "tree",
@@ -83,12 +82,15 @@ static void tally_close(struct Tally *t) {
 }
 
 static void tally_warn(const Dataset *d) {
+    enum { SHOWN = 12 };
     const struct Tally *t = d->tally;
     Str absent = {0};
+    int n = 0;
     for (int k = 0; k < d->n_classes; k++)
-        if (!t->seen[k]) str_addf(&absent, "%s%s", absent.n ? ", " : "", d->class_names[k]);
-    if (absent.n)
-        log_warn("%s/%s: classes that no label shows: %s", d->def->name, d->split, absent.s);
+        if (!t->seen[k] && n++ < SHOWN) str_addf(&absent, "%s%s", n > 1 ? ", " : "", d->class_names[k]);
+    if (n)
+        log_warn("%s/%s: %d classes that no label shows: %s%s", d->def->name, d->split, n, absent.s,
+                 n > SHOWN ? ", ..." : "");
     if (t->empty)
         log_warn("%s/%s: %d of %d labels are void all over", d->def->name, d->split, t->empty,
                  d->n);
@@ -240,36 +242,4 @@ Digest dataset_fingerprint(const Dataset *d) {
     Digest digest = hash_digest(s.s, s.n);
     str_free(&s);
     return digest;
-}
-
-Err labels_map(const char *path, Sample *s, const uint8_t map[256], const char *known) {
-    size_t pixels = (size_t)s->h * (size_t)s->w;
-    for (size_t p = 0; p < pixels; p++) {
-        uint8_t id = s->label[p], to = map[id];
-        if (to == LABEL_REFUSED)
-            return err_set(E(EXIT_DATA, 34),
-                           "%s: label id %d at (%d,%d) is %s; correct the label file, or give the "
-                           "pixel id 255",
-                           path, id, (int)(p % (size_t)s->w), (int)(p / (size_t)s->w), known);
-        s->label[p] = to;
-    }
-    return OK;
-}
-
-Err sample_read_pair(const char *image_path, const char *label_path, Sample *out) {
-    Image image = {0}, label = {0};
-    Err rc = image_read_rgb(image_path, &image);
-    if (!rc) rc = image_read_labels(label_path, &label);
-    if (!rc && (image.h != label.h || image.w != label.w))
-        rc = err_set(E(EXIT_DATA, 33),
-                     "%s: label of %dx%d pixels for %s of %dx%d (width x height); "
-                     "labels are never resized: make them equal",
-                     label_path, label.w, label.h, image_path, image.w, image.h);
-    if (rc) {
-        free(image.px);
-        free(label.px);
-        return rc;
-    }
-    *out = (Sample){image.h, image.w, image.px, label.px, image.turned};
-    return OK;
 }

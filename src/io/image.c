@@ -79,16 +79,28 @@ Err image_decode_rgb(const uint8_t *data, size_t bytes, const char *name, Image 
                             : io_jpeg_decode(data, bytes, name, out);
 }
 
-Err image_decode_labels(const uint8_t *data, size_t bytes, const char *name, Image *out) {
+static Err refuse_jpeg(const uint8_t *data, size_t bytes, const char *name) {
     Kind kind;
-    *out = (Image){0};
     TRY(sniff(data, bytes, name, &kind));
-    if (kind == KIND_JPEG)
-        return err_set(E(EXIT_DATA, 36),
-                       "%s: labels in a JPEG are blurred by its compression; give them as PNG with "
-                       "one index per pixel",
-                       name);
+    if (kind == KIND_PNG) return OK;
+    return err_set(E(EXIT_DATA, 36),
+                   "%s: labels in a JPEG are blurred by its compression; give them as PNG with "
+                   "one index per pixel",
+                   name);
+}
+
+Err image_decode_labels(const uint8_t *data, size_t bytes, const char *name, Image *out) {
+    *out = (Image){0};
+    TRY(refuse_jpeg(data, bytes, name));
     return io_png_decode(data, bytes, name, true, out);
+}
+
+Err image_decode_colours(const uint8_t *data, size_t bytes, const char *name, Image *out) {
+    enum { COLOUR_TYPE_AT = 25, HAS_COLOUR = 2 };
+    *out = (Image){0};
+    TRY(refuse_jpeg(data, bytes, name));
+    bool grey = bytes > COLOUR_TYPE_AT && !(data[COLOUR_TYPE_AT] & HAS_COLOUR);
+    return io_png_decode(data, bytes, name, grey, out);
 }
 
 typedef Err (*Decode)(const uint8_t *data, size_t bytes, const char *name, Image *out);
@@ -106,4 +118,7 @@ Err image_read_rgb(const char *path, Image *out) {
 }
 Err image_read_labels(const char *path, Image *out) {
     return read_image(path, image_decode_labels, out);
+}
+Err image_read_colours(const char *path, Image *out) {
+    return read_image(path, image_decode_colours, out);
 }

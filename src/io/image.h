@@ -13,6 +13,8 @@ typedef struct {
 Err image_read_rgb(const char *path, Image *out); /* PNG or JPEG -> 3 channels */
 /* PNG -> 1 channel of indices, never colour-converted. */
 Err image_read_labels(const char *path, Image *out);
+/* PNG of labels by colour -> 3 channels, exact; a grey one -> 1 channel of indices. */
+Err image_read_colours(const char *path, Image *out);
 Err image_write_png_rgb(const char *path, const uint8_t *rgb, int h, int w);
 Err image_write_png_palette(const char *path, const uint8_t *index, int h, int w,
                             const uint8_t (*palette)[3], int n);
@@ -21,4 +23,5 @@ Err image_encode_png_rgb(const uint8_t *rgb, int h, int w, uint8_t **out, size_t
 /* The same from bytes; name is only for error texts. */
 Err image_decode_rgb(const uint8_t *data, size_t bytes, const char *name, Image *out);
 Err image_decode_labels(const uint8_t *data, size_t bytes, const char *name, Image *out);
+Err image_decode_colours(const uint8_t *data, size_t bytes, const char *name, Image *out);
 #endif

@@ -1,6 +1,6 @@
 /* config.c - reading the configuration: base files, the file, then arguments.
  *
- * Every source becomes a small tree (yaml.c) that is walked and assigned row by row, later sources
+ * Every source becomes a small tree (io/yaml.c) that is walked and assigned row by row, later sources
  * winning; what a value's last source was is kept per row. Terms (distill.task, distill.losses) are
  * collected as text, because their options belong to methods; config_resolve.c turns all of it into
  * the public struct. */
@@ -208,8 +208,9 @@ static Err assign(Walk *w, const char *path, YNode *y) {
     int row = config_row_find(path);
     const char *accepted = row < 0 ? config_later(path) : NULL;
     if (accepted) return later_set(path, y, accepted);
-    if (row >= 0) {
-        if (y->kind == Y_MAP && strcmp(path, "train.lr_groups"))
+    const bool group = y->kind == Y_MAP && !strcmp(path, "check"); /* also an option of export */
+    if (row >= 0 && !group) {
+        if (y->kind == Y_MAP && config_rows[row].type != OPT_FLOW)
             return err_set(E(2, 76), "%s: %s takes a value, not a group", y->where, path);
         char *text = yaml_flow(y);
         Err rc = row_set(w, row, text, y->where);

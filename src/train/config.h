@@ -29,6 +29,7 @@ typedef struct Config {
     struct { const char *prefix; double factor; } lr_groups[LR_GROUPS_MAX]; int n_lr_groups;
     OptEvery checkpoint_every; int64_t checkpoint_keep;
     OptEvery eval_every; const char *eval_split; int64_t eval_images;   /* 0: all */
+    struct { double seconds, floor; } check;         /* of `retort check`; seconds 0: no limit */
     double   report_every_s; int64_t report_images, metrics_every, gradients_every;
     /* options of single commands */
     const char *weights, *json, *trace, *split, *mode, *size, *taps, *loss, *grads; bool plan, probs, print_config, deterministic; int64_t images, runs;

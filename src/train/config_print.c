@@ -21,8 +21,8 @@ static void print_value(Printer *p, OptType type, const char *key, const char *v
                         const char *where) {
     size_t start = p->s.n;
     str_addf(&p->s, "%*s%s: ", 2 * p->depth, "", key);
-    if (type == OPT_STR && strcmp(key, "lr_groups"))
-        yaml_quote(&p->s, value); /* that one is a map, written as one */
+    const bool flow = type == OPT_FLOW && *value && strchr("[{", *value); /* YAML already */
+    if ((type == OPT_STR || type == OPT_FLOW) && !flow) yaml_quote(&p->s, value);
     else str_add(&p->s, value);
     int pad = 44 - (int)(p->s.n - start);
     str_addf(&p->s, "%*s# ", pad > 1 ? pad : 1, "");

@@ -1,26 +1,10 @@
-/* config_priv.h - the configuration's own pieces: the YAML tree, the struct that the table of rows
+/* config_priv.h - the configuration's own pieces: the struct that the table of rows
  * describes, and what must be remembered to print it with its origins. */
 #ifndef RETORT_TRAIN_CONFIG_PRIV_H
 #define RETORT_TRAIN_CONFIG_PRIV_H
 #include "base/str.h"
+#include "io/yaml.h"
 #include "train/config.h"
-
-/* ---- yaml.c: bytes -> tree, with a place for everything; no anchors, depth bounded ---- */
-typedef enum { Y_SCALAR, Y_LIST, Y_MAP } YKind;
-typedef struct YNode {
-    YKind kind;
-    const char *text;                /* scalar */
-    const char *where;               /* "a.yaml:12" */
-    int n, cap;                      /* list and map */
-    struct YNode **item;
-    const char **key;                /* map: unique (duplicates are refused) */
-} YNode;
-/* name: shown in places; lives as long as the arena, like the tree. Empty text: a map of nothing. */
-Err  yaml_parse(const char *text, size_t bytes, const char *name, Arena *a, YNode **out);
-YNode *yaml_scalar(Arena *a, const char *text, const char *where);
-YNode *yaml_get(const YNode *map, const char *key);          /* NULL when absent */
-char *yaml_flow(const YNode *y);                             /* "[a, b]", "{a: 1}"; caller frees */
-void yaml_quote(Str *s, const char *text);                   /* as it must stand in a file */
 
 /* ---- config_table.c ---- */
 enum {                               /* who accepts a row on the command line */
@@ -41,7 +25,7 @@ typedef struct ModelRaw {
 } ModelRaw;
 typedef struct ConfigRaw {           /* what options.def describes; types are those of OptType */
     const char *out; int64_t seed;
-    struct { const char *kind, *root; int64_t crop[2], scenes_size[2]; double scale[2], scale_step, mirror;
+    struct { const char *kind, *root, *images, *labels, *classes, *ignore, *split; int64_t crop[2], scenes_size[2]; double scale[2], scale_step, mirror;
              bool skip_unpaired, follow_links; int64_t workers, max_bad, scenes_seed, scenes_train, scenes_val, scenes_test; } data;
     ModelRaw student, teacher;
     const char *task_kind; double task_warmup; int task_schedule;
@@ -50,6 +34,7 @@ typedef struct ConfigRaw {           /* what options.def describes; types are th
     double lr, momentum, weight_decay, betas[2], adam_eps, schedule_power, clip, ema, report_every;
     const char *lr_groups, *eval_split;
     OptEvery checkpoint_every, eval_every;
+    double check_seconds, check_floor;
     int64_t checkpoint_keep, eval_images, report_images, metrics_every, gradients_every, images, runs;
     const char *weights, *split, *json, *trace, *mode, *size, *taps, *loss, *grads;
     bool plan, probs, deterministic, print_config;

@@ -143,7 +143,9 @@ static Err resolve_classes(Config *c) {
 
 static void resolve_data(const ConfigRaw *r, DataOptions *d) {
     *d = (DataOptions){
-        .kind = or_null(r->data.kind), .root = or_null(r->data.root), .crop_h = (int)r->data.crop[0],
+        .kind = or_null(r->data.kind), .root = or_null(r->data.root), .images = or_null(r->data.images),
+        .labels = or_null(r->data.labels), .classes = or_null(r->data.classes), .ignore = or_null(r->data.ignore),
+        .split = or_null(r->data.split), .crop_h = (int)r->data.crop[0],
         .crop_w = (int)r->data.crop[1], .scale_min = r->data.scale[0], .scale_max = r->data.scale[1],
         .scale_step = r->data.scale_step, .mirror = r->data.mirror, .workers = (int)r->data.workers,
         .max_bad = r->data.max_bad, .skip_unpaired = r->data.skip_unpaired, .follow_links = r->data.follow_links,
@@ -205,6 +207,7 @@ static void resolve_training(Config *c) {
     c->schedule_power = r->schedule_power, c->clip = r->clip, c->ema = r->ema;
     c->checkpoint_every = r->checkpoint_every, c->checkpoint_keep = r->checkpoint_keep;
     c->eval_every = r->eval_every, c->eval_split = r->eval_split, c->eval_images = r->eval_images;
+    c->check.seconds = r->check_seconds, c->check.floor = r->check_floor;
     c->report_every_s = r->report_every, c->report_images = r->report_images, c->metrics_every = r->metrics_every, c->gradients_every = r->gradients_every;
 }
 

@@ -39,7 +39,9 @@ static const struct { const char *name; unsigned bit; } commands[] = {
 };
 
 int config_row_count(void) { return N_ROWS; }
-unsigned config_row_commands(int row) { return row_commands[row]; }
+
+/* What may be trained may be checked first. */
+unsigned config_row_commands(int row) { return row_commands[row] | (row_commands[row] & IN_TRAIN ? IN_CHECK : 0); }
 
 int config_row_find(const char *name) {
     for (int i = 0; i < N_ROWS; i++)

@@ -35,6 +35,7 @@ Err job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool a
 /* The terms' gradients apart, on the batch of the last job_step: one forward and backward for each. The weights shared are
  * those of the student but for its terms' own. Gradients are overwritten; everything else is as before. */
 void job_conflict(Job *j, const Batch *b, uint64_t seed, Conflict *out);
+Err job_check_classes(const Config *c, const Dataset *d); /* E2037 before any image is read */
 /* After each update of the student: what learns beside it (a discriminator) learns too. */
 void job_update(Job *j);
 /* What terms remember is as it was before the first step; of a dry run. */
@@ -82,6 +83,11 @@ void confusion_close(Confusion *m);
 void confusion_add(Confusion *m, const int32_t *label, const uint8_t *pred, int64_t pixels);
 void confusion_scores(const Confusion *m, Scores *out); /* arrays: caller frees with scores_free */
 void scores_free(Scores *s);
+/* 95 % interval of mIoU, by drawing images anew (bootstrap). counts: n x 3 x K, per image and class
+ * the pixels that are right, labelled and predicted so. NaN for n = 0. */
+void scores_interval(const int64_t *counts, int n, int n_classes, uint64_t seed, double out[2]);
+/* One image's share of such counts, from its own confusion matrix. */
+void confusion_counts(const Confusion *m, int64_t *counts);
 /* Whole images, logits upsampled with align_corners; progress on stderr when it takes longer than 2
  * s. */
 Err evaluate(Net *n, const ModelNodes *nodes, Dataset *d, int64_t max_images, Confusion *out);

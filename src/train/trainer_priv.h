@@ -72,7 +72,6 @@ void scores_json_classes(Str *s, const Scores *sc, const Dataset *d);
 /* job.c */
 const char *job_teacher_digest(const Job *j);        /* "" without a teacher */
 const ModelNodes *job_nodes(const Job *j);
-Err  job_check_classes(const Config *c, const Dataset *d);   /* E2037 before any image is read */
 /* schedule.c */
 void stage_weights(const Config *c, int64_t step, float stage[2]);   /* step: updates done so far */
 #endif

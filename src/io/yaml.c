@@ -3,11 +3,11 @@
  * libyaml's event parser feeds an explicit stack, so nothing recurses on the file's content.
  * Anchors and aliases are refused: a configuration needs none, and they are how a small file
  * becomes a huge tree. */
+#include "io/yaml.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <yaml.h>
-
-#include "train/config_priv.h"
 
 enum { YAML_DEPTH_MAX = 16, YAML_NODES_MAX = 100000 };
 typedef struct Builder {

@@ -1,0 +1,74 @@
+/* test_check.c - `retort check`: every problem in one pass, with its remedy; nothing is refused
+ * that is fine. Intervals of mIoU. */
+#include "program.h"
+#include "small_camvid.h"
+#include "train/trainer.h"
+
+#define STUDENT "student.model=deeplabv3_mobilenetv2", "student.width=0.1", "train.batch=2", "eval.split=train"
+
+TEST(a_sound_training_has_no_problems) {
+    EXPECT_OK(make_camvid(8));
+    EXPECT_RUNS("check", "data=camvid:.", STUDENT, "distill.task=rdd", "distill.task.tfe=entropy",
+                "teacher.model=deeplabv3_resnet18", "teacher.weights=formula:1", "check.floor=0",
+                "check.seconds=0");
+    EXPECT_HAS(ran.out, "camvid/train: 2 of 2 samples looked at, 0 cannot be used, 10x12 to 10x12");
+    EXPECT_HAS(ran.out, "car\n");
+    EXPECT_HAS(ran.out, "building   never seen");
+    EXPECT_HAS(ran.out, "backbone starts from random weights");
+    EXPECT_HAS(ran.out, "one step of the first stage");
+    EXPECT_HAS(ran.out, "one step of the second stage");
+    EXPECT_HAS(ran.out, "memory: student");
+    EXPECT_HAS(ran.out, "the teacher's mIoU on train");
+    EXPECT_HAS(ran.out, "by 2 of 2 images");
+    EXPECT_HAS(ran.out, "\n0 problems");
+}
+
+/* Three faults of three kinds in one pass, and what is sound is still measured. */
+TEST(all_problems_are_told_in_one_pass) {
+    EXPECT_OK(make_camvid(34));
+    EXPECT_OK(put_image("train/c.png", 9, 13));
+    EXPECT_OK(put_label("trainannot/c.png", 10, 12, 0, 0, 0));
+    EXPECT_OK(put_image("train/d.png", 10, 12));
+    EXPECT_OK(put_image("trainannot/d.png", 10, 12));
+    EXPECT_OK(put_text("train.txt", "train/a.png trainannot/a.png\ntrain/b.png trainannot/b.png\n"
+                                    "train/c.png trainannot/c.png\ntrain/d.png trainannot/d.png\n"));
+    RETORT("check", "data=camvid:.", "student.model=deeplabv3_mobilenet", "eval.split=val");
+    EXPECT_INT(ran.code, 3);
+    EXPECT_HAS(ran.out, "E3034 ./trainannot/b.png: label id 34 at (3,2)");
+    EXPECT_HAS(ran.out, "E3033 ./trainannot/c.png");
+    EXPECT_HAS(ran.out, "E3036 ./trainannot/d.png: the label map is RGB colour");
+    EXPECT_HAS(ran.out, "E3030 ./val.txt: no such list file");
+    EXPECT_HAS(ran.out, "did you mean deeplabv3_mobilenetv2?");
+    EXPECT_HAS(ran.err, "5 problems; the first: ./trainannot/");
+}
+
+TEST(a_teacher_surely_below_the_floor_is_refused) {
+    EXPECT_OK(make_camvid(8));
+    RETORT("check", "data=camvid:.", STUDENT, "teacher.model=deeplabv3_resnet18",
+           "teacher.weights=formula:1", "check.floor=1");
+    EXPECT_INT(ran.code, 4);
+    EXPECT_HAS(ran.out, "below check.floor=1: check teacher.weights, teacher.norm");
+}
+
+/* Images that all are alike leave no doubt; two unlike ones give the range between them. */
+TEST(interval_is_that_of_the_images) {
+    int64_t alike[10 * 6], unlike[2 * 6] = {10, 10, 10, 10, 10, 10, 0, 10, 10, 0, 10, 10};
+    double ci[2];
+    for (int i = 0; i < 10; i++)
+        memcpy(alike + 6 * i, (int64_t[]){5, 10, 5, 10, 10, 15}, 6 * sizeof *alike);
+    scores_interval(alike, 10, 2, 1, ci);
+    EXPECT_NEAR(ci[0], (5.0 / 10 + 10.0 / 15) / 2, 1e-12);
+    EXPECT_NEAR(ci[1], ci[0], 1e-12);
+    scores_interval(unlike, 2, 2, 1, ci);
+    EXPECT_NEAR(ci[0], 0, 1e-12);
+    EXPECT_NEAR(ci[1], 1, 1e-12);
+    Confusion *m = confusion_open(2);
+    memcpy(m->count, (int64_t[]){5, 5, 0, 10}, 4 * sizeof *m->count);
+    int64_t counts[6];
+    confusion_counts(m, counts);
+    EXPECT(!memcmp(counts, alike, sizeof counts));
+    confusion_close(m);
+}
+
+TEST_MAIN(T(a_sound_training_has_no_problems), T(all_problems_are_told_in_one_pass),
+          T(a_teacher_surely_below_the_floor_is_refused), T(interval_is_that_of_the_images))
