@@ -126,7 +126,7 @@ TEST(gradients_apart_add_up_and_leave_no_trace) {
     Conflict apart;
     Batch b = noise(2);
     EXPECT_OK(work_open(&w, config(SCENES STUDENT TEACHER
-                                   "student.weights=formula:1 train.batch=2 train.threads=1 distill.losses=[cirkd] "
+                                   "student.weights=formula:1 train.batch=2 train.threads=1 train.precision=f32 distill.losses=[cirkd] "
                                    "distill.losses.cirkd.pixel_queue=9 distill.losses.cirkd.region_queue=4")));
     Net *n = job_student(w.job);
     EXPECT_OK(job_step(w.job, &b, 1, stage, false, &x));
