@@ -241,6 +241,34 @@ TEST(the_teacher_sees_the_mirrored_image) {
     free(got), batch_free(&b), batch_free(&m);
     work_close(&w);
 }
+/* A file of another image size, its classes in the opposite order: what the student learns from is
+ * what the file says, turned round. */
+TEST(an_onnx_file_teaches_in_the_order_that_is_asked_for) {
+    static const char file[] = "teacher.model=" SOURCE_DIR "/tests/golden/onnx/unet.dy.onnx ";
+    static const char *const order[] = {"", "teacher.classes=[10,9,8,7,6,5,4,3,2,1,0]"};
+    static const float stage[] = {1, 0};
+    float *first = NULL;
+    for (int i = 0; i < 2; i++) {
+        Work w;
+        StepResult x;
+        Batch b = noise(2);
+        EXPECT_OK(work_open(&w, config(SCENES STUDENT "%s train.batch=2 teacher.input=resize "
+                                       "distill.task=rdd distill.task.tfe=flip %s", file, order[i])));
+        EXPECT_OK(job_step(w.job, &b, 1, stage, false, &x));
+        EXPECT(isfinite(x.task) && x.task > 0);
+        const Node logits = net_find(job_teacher(w.job), "logits");
+        const Shape s = plan_shape(job_teacher_plan(w.job), logits);
+        const float *v = plan_value(job_teacher_plan(w.job), logits);
+        const int64_t P = s.d[2] * s.d[3], n = shape_count(s);
+        EXPECT(shape_equal(s, SHAPE(2, 11, 64, 96)));
+        if (!first) first = memcpy(xcalloc((size_t)n, sizeof *v), v, (size_t)n * sizeof *v);
+        for (int64_t k = 0; i && k < n; k++)
+            EXPECT(v[k] == first[(k / P / 11 * 11 + 10 - k / P % 11) * P + k % P]);
+        batch_free(&b);
+        work_close(&w);
+    }
+    free(first);
+}
 TEST(jobs_that_cannot_be_are_refused) {
     static const struct {
         const char *args;
@@ -258,6 +286,8 @@ TEST(jobs_that_cannot_be_are_refused) {
         {SCENES STUDENT "distill.task=rdd", E(2, 0), "there is no teacher"},
         {SCENES STUDENT TEACHER "teacher.aux=false distill.task=rdd", E(2, 0),
          "tfe=aux needs a teacher with an auxiliary head"},
+        {SCENES STUDENT "teacher.model=" SOURCE_DIR "/tests/golden/onnx/unet.dy.onnx", E(2, 76),
+         "takes images of 64x96, not 32x32; give data.crop=64x96 or teacher.input=resize"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         Work w;
@@ -694,6 +724,7 @@ TEST(a_checkpoint_of_any_run_can_teach) {
 TEST_MAIN(T(accumulation_gives_the_mean_gradient), T(gradients_apart_add_up_and_leave_no_trace), T(a_term_reports_what_it_cannot_compute),
           T(a_teacher_that_no_term_reads_is_not_run),
           T(a_student_is_resized_to_a_teacher_of_another_stride), T(the_teacher_sees_the_mirrored_image),
+          T(an_onnx_file_teaches_in_the_order_that_is_asked_for),
           T(jobs_that_cannot_be_are_refused), T(scores_follow_from_the_confusion_matrix),
           T(nothing_labelled_scores_nothing), T(predictions_are_the_best_class_of_upsampled_logits),
           T(a_distilling_net_is_evaluated_on_whole_images), T(a_run_leaves_what_is_promised),

@@ -91,7 +91,7 @@ static Err open_nets(Job *j, int classes, int h, int w) {
     t.frozen = t.dropout_off = true;
     TRY(model_open(&t, h, w, &j->teacher, &j->tn));
     TRY(model_load_weights(j->teacher, tw, (uint64_t)c->seed, t.partial ? LOAD_PARTIAL : 0));
-    if (!tw || !strcmp(tw, "none"))
+    if (!j->teacher->has_weights && (!tw || !strcmp(tw, "none")))
         log_warn("the teacher has random weights; give teacher.weights=FILE");
     j->teacher_digest =
         hash_digest(j->teacher->values, (size_t)j->teacher->n_values * sizeof(float));

@@ -210,7 +210,7 @@ static void announce(const Run *r) {
              "same threads, processor and libraries",
              c->batch, c->accumulate, r->data.crop_h, r->data.crop_w, c->steps, c->seed,
              parallel_threads(), dtype_name(c->precision));
-    if (r->s.step == 0 && !strcmp(c->student_weights, "none"))
+    if (r->s.step == 0 && !strcmp(c->student_weights, "none") && !job_student(r->job)->has_weights)
         log_warn("the backbone starts from random weights; docs/weights.md tells which file fits "
                  "student.weights");
     if (c->accumulate > 1)
