@@ -6,6 +6,7 @@
 #include "base/parallel.h"
 #include "base/rng.h"
 #include "distill/class_weights.h"
+#include "tempdir.h"
 #include "test.h"
 
 typedef struct Case {
@@ -432,10 +433,9 @@ TEST(class_weights_follow_from_the_labels) {
     expect_weights("[1, 2, 3, 0.5]", (double[K]){1, 2, 3, 0.5});
 }
 TEST(class_weights_come_from_a_file) {
-    char path[] = "/tmp/retort-weights-XXXXXX";
-    const int fd = mkstemp(path);
-    EXPECT(write(fd, "1 2\n0.25, 4\n", 12) == 12);
-    close(fd);
+    const char *path = temp_path("weights");
+    FILE *f = fopen(path, "w");
+    EXPECT(f && fputs("1 2\n0.25, 4\n", f) >= 0 && !fclose(f));
     expect_weights(path, (double[K]){1, 2, 0.25, 4});
     unlink(path);
     Net *n = net_open("test");

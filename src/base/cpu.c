@@ -1,6 +1,8 @@
 /* cpu.c - what this processor can do. The level is process-wide because the processor is. */
 #include "base/cpu.h"
 
+#include <stdbool.h>
+
 #include <stdatomic.h>
 
 static atomic_int forced = -1;          /* a CpuLevel, or -1: the best */
@@ -13,13 +15,8 @@ CpuLevel cpu_best(void) {
                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     return avx512 ? CPU_AVX512 : avx2 ? CPU_AVX2 : CPU_PLAIN;
 }
-bool cpu_has_bf16(void) {
-    __builtin_cpu_init();
-    return cpu_best() == CPU_AVX512 && __builtin_cpu_supports("avx512bf16");
-}
 #else
 CpuLevel cpu_best(void) { return CPU_PLAIN; }
-bool cpu_has_bf16(void) { return false; }
 #endif
 
 CpuLevel cpu_level(void) {

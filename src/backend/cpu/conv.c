@@ -174,7 +174,7 @@ static Err create_in(Plan *p, DnnConv *c, int layout, DnnPrim **prim, Layout *sr
     *usable = dnn_md_layout(dnn_prim_md(*prim, DNN_SRC), src) && dnn_md_layout(dnn_prim_md(*prim, DNN_DST), dst);
     return OK;
 }
-static bool unfolds(const DnnPrim *prim) { return strstr(dnn_prim_impl(prim), "gemm") != NULL; }
+bool conv_unfolds(const DnnPrim *prim) { return strstr(dnn_prim_impl(prim), "gemm") != NULL; }
 
 /* oneDNN's own choice of layouts for a wide dilation may be to unfold the image; channels last has a kernel. */
 Err conv_create(Plan *p, DnnConv c, DnnPrim **prim, Layout *src, Layout *dst) {
@@ -183,11 +183,11 @@ Err conv_create(Plan *p, DnnConv c, DnnPrim **prim, Layout *src, Layout *dst) {
         bool usable, better;
         TRY(create_in(p, &c, tries[i], prim, src, dst, &usable));
         if (!usable) continue;
-        if (i > 0 || c.dilation == 1 || !unfolds(*prim)) return OK;
+        if (i > 0 || c.dilation == 1 || !conv_unfolds(*prim)) return OK;
         DnnPrim *last;
         Layout s, d;
         TRY(create_in(p, &c, LAYOUT_LAST, &last, &s, &d, &better));
-        if (better && !unfolds(last)) *prim = last, *src = s, *dst = d;
+        if (better && !conv_unfolds(last)) *prim = last, *src = s, *dst = d;
         return OK;
     }
     return err_set(E(EXIT_BUG, 0), "no usable layout for a convolution of %s", shape_text(c.src).s);

@@ -3,7 +3,7 @@
 #define RETORT_BACKEND_CPU_CONV_PRIV_H
 #include "backend/cpu/dnn.h"
 
-typedef struct { DnnPrim *prim, *alternative; ValueId value[DNN_ARG_COUNT]; ValueId residual; int *first; bool overwrite; } PrimStep;
+typedef struct { DnnPrim *prim, *alternative; ValueId value[DNN_ARG_COUNT]; ValueId residual; bool overwrite; } PrimStep;
 PrimStep *new_prim_step(Plan *p, DnnPrim *prim);
 /* Emit the step of a primitive whose values are set: what it reads and writes follows from `writes`. */
 Step *emit_prim(Plan *p, int node, const char *what, PrimStep *ps, DnnArg writes, DnnArg writes_too, StepKind kind);
@@ -14,6 +14,7 @@ ValueId weights_room(Plan *p, const NetParam *w, Shape shape, int groups, const 
 /* Create a primitive whose activations lie in layouts of ours: freely chosen, else channels last, else plain. */
 Err conv_create(Plan *p, DnnConv c, DnnPrim **prim, Layout *src, Layout *dst);
 double conv_flops(const DnnConv *c);
+bool conv_unfolds(const DnnPrim *prim);      /* oneDNN has no kernel of its own and multiplies unfolded images ("gemm") */
 
 /* dilated.c: backward passes of convolutions that oneDNN has no kernel of its own for. */
 bool dilated_fits(const DnnConv *c, const DnnPrim *prim);    /* prim: oneDNN's offer for c */

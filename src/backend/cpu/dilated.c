@@ -12,28 +12,27 @@
 
 enum { TAPS_MAX = 49 };
 
-/* oneDNN's "gemm" unfolds the image. */
-static bool unfolds(const DnnPrim *prim) { return strstr(dnn_prim_impl(prim), "gemm") != NULL; }
-
 bool dilated_fits(const DnnConv *c, const DnnPrim *prim) {
     int64_t taps = c->weights.d[2] * c->weights.d[3];
-    return unfolds(prim) && c->stride == 1 && c->groups <= 1 && c->dilation > 1 && taps > 1 && taps <= TAPS_MAX && !c->bias;
+    return conv_unfolds(prim) && c->stride == 1 && c->groups <= 1 && c->dilation > 1 && taps > 1 && taps <= TAPS_MAX && !c->bias;
 }
 
 /* ---- data ------------------------------------------------------------------------------------------ */
 
 typedef struct { const float *w; int64_t out, in, taps; ValueId flipped; } Flip;
+typedef struct { const Flip *f; float *to; } FlipRun;
 
 static void flip_channel(void *arg, int64_t i) {
-    const Flip *f = ((void **)arg)[0];
-    float *to = (float *)((void **)arg)[1] + i * f->out * f->taps;
+    const FlipRun *r = arg;
+    const Flip *f = r->f;
+    float *to = r->to + i * f->out * f->taps;
     for (int64_t o = 0; o < f->out; o++)
         for (int64_t k = 0; k < f->taps; k++) to[o * f->taps + k] = f->w[(o * f->in + i) * f->taps + f->taps - 1 - k];
 }
 /* O x I x kh x kw -> I x O x kh x kw, both kernel axes reversed */
 static void run_flip(const Step *s) {
     const Flip *f = s->state;
-    parallel_for(f->in, flip_channel, (void *[]){(void *)(uintptr_t)f, step_ptr(s, f->flipped)});
+    parallel_for(f->in, flip_channel, &(FlipRun){f, step_ptr(s, f->flipped)});
 }
 static ValueId flipped_weights(Plan *p, int id, const NetParam *w, const DnnConv *c, Shape shape, const DnnMd *md) {
     Flip *f = arena_alloc(p->arena, sizeof *f);
@@ -59,7 +58,7 @@ Err dilated_data(Plan *p, const PlanNode *n, int id, const DnnConv *c, bool *don
     DnnPrim *prim;
     Layout src, dst;
     TRY(conv_create(p, t, &prim, &src, &dst));
-    *done = !unfolds(prim);
+    *done = !conv_unfolds(prim);
     if (!*done) return OK;
     PrimStep *ps = new_prim_step(p, prim);
     ValueId plain = flipped_weights(p, id, &p->net->params[n->param[0]], c, t.weights, dnn_prim_md(prim, DNN_WEIGHTS));
@@ -87,7 +86,7 @@ typedef struct Dilated {
     bool first;
     ValueId x, dy, packed_x, packed_dy, product, plain, scratch;
 } Dilated;
-typedef struct { const Dilated *d; const Tap *t; const char *from; char *to; Shape shape; size_t bytes; int64_t y, x; } Pack;
+typedef struct { const Tap *t; const char *from; char *to; Shape shape; size_t bytes; int64_t y, x; } Pack;
 typedef struct { const Dilated *d; const float *from; int tap; bool overwrite; } Spread;
 
 static void pack_row(void *arg, int64_t i) {
@@ -97,9 +96,9 @@ static void pack_row(void *arg, int64_t i) {
     memcpy(k->to + i * k->t->w * (int64_t)k->bytes, from, (size_t)k->t->w * k->bytes);
 }
 /* The pixels of one tap side by side; all pixels are that already. */
-static const void *packed(const Dilated *d, const Tap *t, const void *from, void *to, Shape shape, size_t bytes, int64_t y, int64_t x) {
+static const void *packed(const Tap *t, const void *from, void *to, Shape shape, size_t bytes, int64_t y, int64_t x) {
     if (t->h == shape.d[2] && t->w == shape.d[3]) return from;
-    Pack k = {d, t, from, to, shape, bytes, y, x};
+    Pack k = {t, from, to, shape, bytes, y, x};
     parallel_for(shape.d[0] * t->h, pack_row, &k);
     return to;
 }
@@ -115,8 +114,8 @@ static void run_weights(const Step *s) {
         const Tap *t = &d->tap[k];
         Spread spread = {d, NULL, k, d->first && !s->plan->accumulate};
         if (t->product) {
-            const void *x = packed(d, t, step_ptr(s, d->x), step_ptr(s, d->packed_x), d->in, d->x_bytes, t->y + t->down, t->x + t->right);
-            const void *dy = packed(d, t, step_ptr(s, d->dy), step_ptr(s, d->packed_dy), d->out, d->dy_bytes, t->y, t->x);
+            const void *x = packed(t, step_ptr(s, d->x), step_ptr(s, d->packed_x), d->in, d->x_bytes, t->y + t->down, t->x + t->right);
+            const void *dy = packed(t, step_ptr(s, d->dy), step_ptr(s, d->packed_dy), d->out, d->dy_bytes, t->y, t->x);
             void *scratch = step_ptr(s, d->scratch), *product = step_ptr(s, d->product);
             dnn_run(t->product, (void *[DNN_ARG_COUNT]){[DNN_SRC] = (void *)(uintptr_t)x, [DNN_DST] = (void *)(uintptr_t)dy,
                                                         [DNN_WEIGHTS] = product, [DNN_SCRATCH] = scratch});
