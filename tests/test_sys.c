@@ -1,5 +1,6 @@
 /* test_sys.c - files, the durable writer, locks, logs, signals, threads. */
 #include "base/log.h"
+#include "base/progress.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "base/sys.h"
@@ -317,6 +318,56 @@ static void progress(void) {
 }
 TEST(progress_without_a_terminal_is_plain_and_rare) { EXPECT_STR(captured(progress), "step 0\nstep 999\n"); }
 
+static Progress steady(double each, int done, int total) {
+    Progress p = {.what = "evaluating val", .unit = "images", .total = total};
+    for (int i = 1; i <= done; i++) progress_note(&p, i, each * i);
+    return p;
+}
+TEST(time_left_is_that_of_a_steady_pace) {
+    for (int done = 1; done < 100; done++) {
+        const Progress p = steady(0.5, done, 100);
+        EXPECT_NEAR(progress_left(&p, 0.5 * done), 0.5 * (100 - done), 1e-9);
+    }
+    const Progress none = steady(0.5, 0, 100), endless = steady(0.5, 9, 0);
+    EXPECT(isnan(progress_left(&none, 3)) && isnan(progress_left(&endless, 5)));
+}
+TEST(time_left_forgets_a_slow_start) {
+    Progress p = {.unit = "images", .total = 101};
+    progress_note(&p, 1, 60);                        /* a plan is made: a minute for the first image */
+    for (int i = 2; i <= 80; i++) progress_note(&p, i, 60 + i - 1.0);
+    EXPECT_NEAR(progress_left(&p, 139), 21, 1e-9);   /* a mean would say 36.5 */
+    p.until = 149;                                   /* the loop ends by the clock */
+    EXPECT_NEAR(progress_left(&p, 139), 10, 1e-9);
+}
+TEST(progress_lines_have_a_bar_on_terminals_only) {
+    const Progress p = steady(2, 25, 100), all = steady(2, 100, 100);
+    char *plain = progress_line(&p, 50, false), *bar = progress_line(&p, 50, true), *end = progress_line(&all, 200, false);
+    EXPECT_STR(plain, "evaluating val 25/100 images, 0.5/s, 0:02:30 left");
+    EXPECT_STR(bar, "evaluating val [=====               ] 25/100 images, 0.5/s, 0:02:30 left");
+    EXPECT_STR(end, "evaluating val 100/100 images, 0.5/s, took 0:03:20");
+    free(plain), free(bar), free(end);
+    EXPECT_STR(duration_text(3723.4).s, "1:02:03");
+    EXPECT_STR(duration_text(NAN).s, "-");
+}
+static void quick_loop(void) {
+    Progress p = progress_start("files", 3, "looking");
+    for (int i = 0; i < 3; i++) progress_to(&p, i + 1);
+    progress_end(&p);
+}
+static void slow_loop(void) {
+    Progress p = progress_start("files", 1000, "looking");
+    p.start -= 5, p.mark[0].time -= 5, p.mark[1].time -= 5;
+    for (int i = 0; i < 1000; i++) progress_to(&p, i + 1);
+    progress_end(&p);
+}
+TEST(progress_is_silent_for_two_seconds_then_plain_and_rare) {
+    EXPECT_STR(captured(quick_loop), "");
+    const char *text = captured(slow_loop), *second = strchr(text, '\n');
+    EXPECT(!strncmp(text, "looking 1/1000 files, 0.2/s, 1:23:15 left\n", 42));
+    EXPECT(second && !strncmp(second, "\nlooking 1000/1000 files, ", 26));
+    EXPECT(second && strchr(second + 1, '\n') == text + strlen(text) - 1);      /* two lines in all */
+}
+
 /* ---- signals, machine, threads ----------------------------------------------------------------- */
 static int status_of(pid_t pid) {
     int status = 0;
@@ -412,6 +463,8 @@ TEST_MAIN(T(only_regular_files_are_read), T(file_limits_and_short_reads), T(name
           T(durable_full_disk_leaves_the_old_file), T(killed_writer_leaves_old_or_new_and_sweep_cleans),
           T(sweep_spares_living_writers_and_strangers), T(append_mends_torn_lines_and_reports_once), T(second_lock_names_the_first),
           T(lock_of_a_killed_process_is_taken_over), T(log_lines_are_escaped_and_copied_to_the_file),
-          T(progress_without_a_terminal_is_plain_and_rare), T(first_signal_sets_a_flag_second_exits),
+          T(progress_without_a_terminal_is_plain_and_rare),
+          T(time_left_is_that_of_a_steady_pace), T(time_left_forgets_a_slow_start), T(progress_lines_have_a_bar_on_terminals_only),
+          T(progress_is_silent_for_two_seconds_then_plain_and_rare), T(first_signal_sets_a_flag_second_exits),
           T(crash_ends_with_a_line_and_128_plus_signal), T(check_exits_with_one), T(machine_facts_are_sane),
           T(gate_passes_turns_between_threads))

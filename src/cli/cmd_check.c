@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/parallel.h"
+#include "base/progress.h"
 #include "base/rng.h"
 #include "base/str.h"
 #include "base/sys.h"
@@ -229,16 +230,17 @@ static Err measure_teacher(Check *k, const OpenModel *m) {
     uint32_t *order = xcalloc((size_t)d->n, sizeof *order);
     Rng r = rng_stream((uint64_t)k->c->seed, RNG_SHUFFLE, 0, 1);
     rng_permutation(&r, order, (uint32_t)d->n);
-    const double end = sys_now() + time_until(k, 1);
+    Progress progress = progress_start("images", d->n, "teacher on %s", d->split);
+    if (k->c->check.seconds > 0) progress.until = sys_now() + time_until(k, 1);
     Err rc = OK;
     for (int i = 0; i < d->n && !rc; i++) {
         const int signal = sys_signal_pending();
         rc = signal ? err_set(128 + signal, "stopped by signal %d", signal)
                     : teach_one(p, d, (int)order[i], all, counts);
-        log_progress("teacher on %s: %d of %d", d->split, i + 1, d->n);
-        if (k->c->check.seconds > 0 && sys_now() > end) break;
+        progress_to(&progress, i + 1);
+        if (progress.until > 0 && sys_now() > progress.until) break;
     }
-    log_progress_end();
+    progress_end(&progress);
     if (!rc && all->images) rc = judge_teacher(k, all, counts);
     free(order), free(counts);
     confusion_close(all);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/progress.h"
 #include "base/str.h"
 #include "base/sys.h"
 #include "cli/open_model.h"
@@ -167,14 +168,15 @@ static Err predict_all(const OpenModel *m, const CliArgs *args) {
     if (!rc) rc = sys_probe_writable(c.out);
     if (!rc) rc = predictor_open(m->net, &m->nodes, &c.predictor);
     if (!rc) open_palette(&m->config->data, palette);
+    Progress progress = progress_start("images", jobs.n, "predicting");
     for (int i = 0; i < jobs.n && !rc; i++) {
-        if (!(rc = predict_one(&c, &jobs.v[i]))) log_progress("predict %d of %d", i + 1, jobs.n);
+        if (!(rc = predict_one(&c, &jobs.v[i]))) progress_to(&progress, i + 1);
         int signal = sys_signal_pending();
         if (signal && !rc)
             rc = err_set(128 + signal, "predict: stopped by signal %d after %d of %d images",
                          signal, i + 1, jobs.n);
     }
-    log_progress_end();
+    progress_end(&progress);
     if (!rc)
         log_info("wrote label map and overlay of %d image%s to %s", jobs.n, jobs.n == 1 ? "" : "s",
                  c.out);

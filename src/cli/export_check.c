@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/progress.h"
 #include "base/sys.h"
 #include "cli/export.h"
 #include "train/trainer.h"
@@ -102,15 +103,16 @@ Err export_calibrate(const OpenModel *m, const ExportOptions *o, Dataset *d, int
     export_quantised(net, &m->nodes, mark);
     for (int id = 1; id < net->n_nodes; id++)
         if (mark[id]) nodes[n_nodes++] = (Node){id};
+    Progress progress = progress_start("images", n < d->n ? n : d->n, "taking ranges");
     for (int i = 0; i < n && i < d->n && !rc; i++) {
         Sample s = {0};
         if (!(rc = export_sample(d, i, o, &s))) rc = plan_for(&r, s.h, s.w, nodes, n_nodes);
         if (!rc) run_on(&r, s.rgb);
         for (int k = 0; k < n_nodes && !rc; k++) widen(&range[nodes[k].id], plan_value(r.plan, nodes[k]), shape_count(plan_shape(r.plan, nodes[k])));
         sample_free(&s);
-        if (!rc) log_progress("ranges %d of %d", i + 1, n < d->n ? n : d->n);
+        if (!rc) progress_to(&progress, i + 1);
     }
-    log_progress_end();
+    progress_end(&progress);
     export_share_ranges(net, range);
     reference_close(&r);
     free(mark), free(nodes);
@@ -178,6 +180,7 @@ static void print_drop(const Tally *t, const Dataset *d) {
     scores_free(&was), scores_free(&is);
 }
 static Err compare_all(ExportRunner *file, Reference *network, const ExportOptions *o, Dataset *d, int64_t n, Tally *t) {
+    Progress progress = progress_start("images", n, "comparing");
     for (int64_t i = 0; i < n; i++) {
         Sample s = {0};
         Err rc = export_sample(d, (int)i, o, &s);
@@ -185,9 +188,9 @@ static Err compare_all(ExportRunner *file, Reference *network, const ExportOptio
         sample_free(&s);
         const int signal = sys_signal_pending();
         if (rc || signal) return rc ? rc : err_set(128 + signal, "export: stopped by signal %d", signal);
-        log_progress("comparing %lld of %lld", (long long)i + 1, (long long)n);
+        progress_to(&progress, i + 1);
     }
-    log_progress_end();
+    progress_end(&progress);
     return OK;
 }
 Err export_check(const OpenModel *m, const ExportOptions *o, const char *path, Dataset *d, int64_t max) {

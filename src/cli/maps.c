@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backend/plan.h"
+#include "base/progress.h"
 #include "base/str.h"
 #include "base/sys.h"
 #include "cli/args.h"
@@ -135,6 +136,7 @@ Err maps_write(const char *dir, Dataset *d, int n, MapNet student, MapNet teache
     Err rc = sys_mkdirs(dir);
     if (!rc) rc = classes_write(dir, d);
     if (n > d->n) n = d->n;
+    Progress progress = progress_start("images", n, "drawing maps");
     for (int i = 0; i < n && !rc; i++) {
         int at = (int)((int64_t)i * d->n / n); /* spread over the split: neighbours look alike */
         Sample s = {0};
@@ -147,7 +149,9 @@ Err maps_write(const char *dir, Dataset *d, int n, MapNet student, MapNet teache
         free(name);
         free(p.rgb);
         sample_free(&s);
+        progress_to(&progress, i + 1);
     }
+    progress_end(&progress);
     plan_close(vs.plan);
     plan_close(vt.plan);
     return rc;

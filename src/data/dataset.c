@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/progress.h"
 #include "base/str.h"
 #include "base/sys.h"
 #include "data/data_priv.h"
@@ -128,10 +129,12 @@ void dataset_move(Dataset *d, int from, int to) {
 /* Read every file once and leave out at most max_bad that cannot be used. */
 static Err drop_bad(Dataset *d, int64_t max_bad) {
     int kept = 0, bad = 0;
+    Progress progress = progress_start("samples", d->n, "reading all samples");
     for (int i = 0; i < d->n; i++) {
         Sample s = {0};
         Err rc = d->def->read(d, i, &s);
         sample_free(&s);
+        progress_to(&progress, i + 1);
         if (!rc) {
             dataset_move(d, i, kept++);
             continue;
@@ -141,6 +144,7 @@ static Err drop_bad(Dataset *d, int64_t max_bad) {
             return err_wrap(rc, "more than data.max_bad=%lld bad samples", (long long)max_bad);
         log_warn("left out, %d of at most %lld: %s", bad, (long long)max_bad, err_text());
     }
+    progress_end(&progress);
     d->n = kept;
     return OK;
 }

@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "base/log.h"
+#include "base/progress.h"
 #include "base/rng.h"
 #include "base/sys.h"
 
@@ -30,7 +30,8 @@ static void add_sample(Survey *s, const Sample *x) {
 }
 
 Err survey_run(Dataset *d, double seconds, uint64_t seed, Survey *out) {
-    const double start = sys_now();
+    Progress progress = progress_start("samples", d->n, "looking at %s", d->split);
+    if (seconds > 0) progress.until = progress.start + seconds;
     uint32_t *order = xcalloc((size_t)d->n, sizeof *order);
     Rng r = rng_stream(seed, RNG_SHUFFLE, 0, 1); /* of a stream that no epoch uses */
     rng_permutation(&r, order, (uint32_t)d->n);
@@ -43,10 +44,10 @@ Err survey_run(Dataset *d, double seconds, uint64_t seed, Survey *out) {
         else add_sample(out, &own);
         sample_free(&own);
         out->scanned++;
-        if (sys_now() - start > 2) log_progress("%s: looked at %d of %d", d->split, i + 1, d->n);
-        if (seconds > 0 && sys_now() - start > seconds) break;
+        progress_to(&progress, i + 1);
+        if (progress.until > 0 && sys_now() > progress.until) break;
     }
-    log_progress_end();
+    progress_end(&progress);
     free(order);
     return signal ? err_set(128 + signal, "stopped by signal %d", signal) : OK;
 }

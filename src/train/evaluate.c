@@ -2,7 +2,7 @@
  * the images out; their counts are whole numbers, so the sum is the same however they do. */
 #include <stdlib.h>
 
-#include "base/log.h"
+#include "base/progress.h"
 #include "dist/comm.h"
 #include "train/trainer_priv.h"
 
@@ -25,18 +25,15 @@ Err evaluate(Net *n, const ModelNodes *nodes, Dataset *d, int64_t max_images, Co
     Comm comm = comm_self();
     TRY(predictor_open(n, nodes, &p));
     int64_t images = max_images > 0 && max_images < d->n ? max_images : d->n;
-    double start = sys_now();
-    bool shown = false;
+    Progress progress = progress_start("images", images, "evaluating %s", d->split);
     Err rc = OK;
     for (int64_t i = comm.rank; i < images && !rc; i += comm.ranks) {
         int sig = sys_signal_pending();
         rc = sig ? err_set(128 + sig, "evaluation stopped by signal %d", sig)
                  : evaluate_one(p, d, (int)i, out);
-        if (sys_now() - start > 2)
-            log_progress("evaluating %s %lld/%lld", d->split, (long long)i + 1, (long long)images),
-                shown = true;
+        if (!rc) progress_to(&progress, i + 1);
     }
-    if (shown) log_progress_end();
+    progress_end(&progress);
     predictor_close(p);
     if (!rc) rc = comm_sum_i64(&comm, out->count, out->n * out->n);
     return rc ? rc : comm_sum_i64(&comm, &out->images, 1);

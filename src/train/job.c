@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/progress.h"
 #include "train/calibrate.h"
 #include "train/side.h"
 
@@ -129,7 +130,7 @@ static Node find_layer(const KdSite *s, Net *student, bool teacher, const char *
 static Err count_pixels(const KdSite *s, ClassPixels *out) {
     const Job *j = s->owner;
     Dataset *d = j->data;
-    log_info("counting the pixels of each class in %d training labels", d->n);
+    Progress progress = progress_start("labels", d->n, "counting the pixels of each class");
     for (int i = 0; i < d->n; i++) {
         Sample own = {0};
         const Sample *x;
@@ -139,7 +140,9 @@ static Err count_pixels(const KdSite *s, ClassPixels *out) {
         for (int c = 0; c < d->n_classes; c++) all += count[c];
         for (int c = 0; c < d->n_classes; c++) out->own[c] += count[c], out->shown[c] += count[c] ? all : 0;
         sample_free(&own);
+        progress_to(&progress, i + 1);
     }
+    progress_end(&progress);
     return OK;
 }
 

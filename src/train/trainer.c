@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/progress.h"
 #include "base/parallel.h"
 #include "train/trainer_priv.h"
 
@@ -433,9 +434,9 @@ static void show_progress(const Run *r) {
     double rate = (double)((r->s.step - r->session_step) * c->batch * c->accumulate) / spent;
     log_progress(
         "step %" PRId64 "/%" PRId64
-        "  loss %.5g (task %.4g%s)  %.1f images/s, %.0f %% waiting for data  %d:%02d:%02d left",
+        "  loss %.5g (task %.4g%s)  %.1f images/s, %.0f %% waiting for data  %s left",
         r->s.step, c->steps, r->last.total, r->last.task, s.n ? s.s : "", rate,
-        100 * r->stall_s / spent, (int)(eta / 3600), (int)(eta / 60) % 60, (int)eta % 60);
+        100 * r->stall_s / spent, duration_text(eta).s);
     str_free(&s);
 }
 
