@@ -132,6 +132,87 @@ TEST(lent_batches_stay_until_returned) {
     dataset_close(d);
 }
 
+/* ---- images without labels ---------------------------------------------------------------------- */
+static DataOptions scenes_and_unlabelled(void) {
+    DataOptions o = small_scenes();
+    CHECK(!put_image("x2.png", 50, 60) && !put_image("x1.png", 45, 70) && !put_image("x3.png", 60, 50));
+    static char pattern[512];
+    snprintf(pattern, sizeof pattern, "%s", temp_path("x*.png"));
+    o.unlabelled = pattern, o.unlabelled_share = 0.4;
+    return o;
+}
+/* Two of a batch of five: the first three are what a batch of three without them holds. */
+TEST(unlabelled_images_come_last_and_disturb_nothing) {
+    DataOptions o = scenes_and_unlabelled(), plain = small_scenes();
+    const size_t pixels = CROP_H * CROP_W;
+    Dataset *d[2];
+    Loader *l[2];
+    EXPECT_OK(dataset_open(&o, "train", &d[0]));
+    EXPECT_OK(dataset_open(&plain, "train", &d[1]));
+    EXPECT_INT(d[0]->unlabelled->n, 3);
+    EXPECT_STR(d[0]->unlabelled->names[0], temp_path("x1.png"));
+    EXPECT_OK(loader_open(d[0], &o, 5, 11, 0, &l[0]));
+    EXPECT_OK(loader_open(d[1], &plain, 3, 11, 0, &l[1]));
+    for (int i = 0; i < 6; i++) {
+        const Batch *b[2];
+        for (int k = 0; k < 2; k++) EXPECT_OK(loader_next(l[k], &b[k]));
+        EXPECT(!memcmp(b[0]->images, b[1]->images, 3 * pixels * 3));
+        EXPECT(!memcmp(b[0]->labels, b[1]->labels, 3 * pixels * sizeof(int32_t)));
+        EXPECT(!memcmp(b[0]->rects, b[1]->rects, 3 * 4 * sizeof(int32_t)));
+        for (size_t p = 3 * pixels; p < 5 * pixels; p++) EXPECT_INT(b[0]->labels[p], -1);
+        EXPECT(memcmp(b[0]->images + 9 * pixels, b[0]->images + 12 * pixels, 3 * pixels) != 0);
+        for (int k = 0; k < 2; k++) loader_done(l[k], b[k]);
+    }
+    for (int k = 0; k < 2; k++) loader_close(l[k]), dataset_close(d[k]);
+}
+/* 10 unlabelled images in 5 batches cross three epochs of three. */
+TEST(batches_with_unlabelled_images_restart_anywhere) {
+    DataOptions o = scenes_and_unlabelled();
+    Dataset *d;
+    Loader *l;
+    uint64_t hash[8];
+    EXPECT_OK(dataset_open(&o, "train", &d));
+    for (int first = 0; first < 5; first += 3) {
+        EXPECT_OK(loader_open(d, &o, 5, 11, 5 * (uint64_t)first, &l));
+        for (int i = first; i < 5; i++) {
+            const Batch *b;
+            EXPECT_OK(loader_next(l, &b));
+            if (!first) hash[i] = batch_hash(b);
+            else EXPECT(hash[i] == batch_hash(b));
+            loader_done(l, b);
+        }
+        loader_close(l);
+    }
+    for (int i = 1; i < 5; i++) EXPECT(hash[i] != hash[i - 1]);
+    dataset_close(d);
+}
+TEST(unlabelled_images_are_counted_checked_and_watched) {
+    DataOptions o = scenes_and_unlabelled(), plain = small_scenes(), none = o;
+    Dataset *d[2];
+    for (int batch = 2; batch < 9; batch++) {
+        const int n = unlabelled_count(&o, batch);
+        EXPECT_INT(n, (int)(0.4 * batch + 0.5));
+    }
+    o.unlabelled_share = 0;
+    EXPECT_INT(unlabelled_count(&o, 4), 1);
+    o.unlabelled_share = 1;
+    EXPECT_INT(unlabelled_count(&o, 4), 3);
+    EXPECT_INT(unlabelled_count(&plain, 4), 0);
+    EXPECT_OK(dataset_open(&o, "train", &d[0]));
+    EXPECT_OK(dataset_open(&plain, "train", &d[1]));
+    EXPECT(strcmp(dataset_fingerprint(d[0]).hex, dataset_fingerprint(d[1]).hex) != 0);
+    const Digest before = dataset_fingerprint(d[0]);
+    EXPECT_OK(put_image("x2.png", 70, 70));      /* another size of file */
+    EXPECT(strcmp(before.hex, dataset_fingerprint(d[0]).hex) != 0);
+    for (int k = 0; k < 2; k++) dataset_close(d[k]);
+    EXPECT_OK(dataset_open(&o, "val", &d[0]));
+    EXPECT(!d[0]->unlabelled);
+    dataset_close(d[0]);
+    none.unlabelled = "/nowhere/*.png";
+    EXPECT_ERR(dataset_open(&none, "train", &d[0]), E(3, 30));
+    EXPECT_HAS(err_text(), "/nowhere/*.png: no image fits; correct data.unlabelled");
+}
+
 /* A picture whose label follows from its colour: red = 20 * label, smooth sides. */
 static Sample stripes(int h, int w) {
     Sample s = {h, w, malloc((size_t)h * (size_t)w * 3), malloc((size_t)h * (size_t)w), false};
@@ -603,6 +684,8 @@ TEST(camvid_has_367_101_and_233_images) {
 
 TEST_MAIN(T(batch_depends_on_first_sample_alone), T(workers_do_not_change_batches),
           T(epoch_shows_each_image_once), T(lent_batches_stay_until_returned),
+          T(unlabelled_images_come_last_and_disturb_nothing),
+          T(batches_with_unlabelled_images_restart_anywhere), T(unlabelled_images_are_counted_checked_and_watched),
           T(mirror_turns_image_and_label_alike), T(padding_is_zero_and_ignored),
           T(void_pixels_become_minus_one), T(scaling_is_bilinear_with_half_pixel_centres),
           T(scale_takes_only_its_steps), T(all_instruction_sets_give_the_same_bytes),

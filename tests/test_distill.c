@@ -358,6 +358,30 @@ TEST(mostly_void_works) {
     compare(with(c, "rdd", "min_kept_count=100000 theta=0"), 3e-6);
     compare(with(c, "ohem", "theta=0 min_kept_fraction=0.5"), 3e-6);
 }
+/* Images without labels change neither value, nor counts, nor the others' gradient, and get none of it. */
+TEST(images_without_labels_leave_task_losses_alone) {
+    static const char *const methods[][2] = {{"ce", ""}, {"ohem", ""}, {"rdd", ""}, {"rdd", "min_kept_scope=image theta=0.1"}, {"rdd", "theta=0 min_kept_fraction=0.3"}};
+    for (int m = 0; m < 10; m++) {
+        Case c = with(small, methods[m / 2][0], methods[m / 2][1]);
+        c.stage[m % 2] = 1;
+        Run own = make(c);
+        c.n = 3;
+        Run more = make(c);
+        for (int f = 0; f < T_FLIP; f++) memcpy(more.field[f], own.field[f], sizeof(float) * (size_t)own.count[f]);
+        const size_t pixels = (size_t)(c.H * c.W);
+        memcpy(more.labels, own.labels, 2 * pixels * sizeof(int32_t));
+        for (size_t i = 2 * pixels; i < 3 * pixels; i++) more.labels[i] = -1;
+        run(&own, true), run(&more, true);
+        const FrStats *a = own.saved, *b = more.saved;
+        EXPECT_NEAR(more.value, own.value, 1e-6 * fabs(own.value));
+        EXPECT(a->valid == b->valid && a->kept[0] == b->kept[0] && a->kept[1] == b->kept[1]);
+        for (int j = 0; j < 2; j++) {
+            EXPECT_NEAR(differ(more.grad[j], own.grad[j], own.count[j]), 0, 1e-6);
+            EXPECT(max_abs(more.grad[j] + own.count[j], own.count[j] / 2) == 0);
+        }
+        drop(&own), drop(&more);
+    }
+}
 /* With a zero threshold exactly k pixels are hard (random logits have no ties). */
 TEST(k_smallest_are_kept) {
     for (int fast = 0; fast < 2; fast++) {
@@ -539,7 +563,7 @@ TEST_MAIN(T(ce_gradient), T(kd_gradient), T(ohem_gradient), T(kd_gradient_throug
           T(kd_fused_equals_reference), T(ohem_fused_equals_reference), T(tfe_fused_equals_reference),
           T(tse_fused_equals_reference), T(heads_may_be_missing), T(large_logits_stay_finite), T(sure_pixels_keep_their_digits),
           T(close_students_keep_their_digits), T(all_void_gives_zero),
-          T(empty_mask_gives_zero_and_says_so), T(mostly_void_works), T(k_smallest_are_kept), T(fraction_is_of_valid_pixels),
+          T(empty_mask_gives_zero_and_says_so), T(mostly_void_works), T(images_without_labels_leave_task_losses_alone), T(k_smallest_are_kept), T(fraction_is_of_valid_pixels),
           T(compat_reports_too_few_pixels), T(compat_divides_by_all_pixels), T(cross_fade_is_the_weighted_sum),
           T(threads_do_not_change_bits), T(halves_average_to_the_whole), T(nan_reaches_the_loss), T(wrong_sites_are_refused), T(a_single_stage_needs_its_own_only),
           T(compat_weighs_nineteen_classes_only), T(methods_are_listed))

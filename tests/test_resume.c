@@ -2,6 +2,7 @@
  * must end with the same bits and the same metrics as one that was left alone. The runs are
  * processes of the program. The long form of the kill test: tools/torture.c. */
 #include "base/rng.h"
+#include "small_camvid.h"
 #include "tiny_runs.h"
 
 /* ---- stopped and killed --------------------------------------------------------------------- */
@@ -39,6 +40,24 @@ TEST(an_interrupted_run_with_everything_on_goes_on) {
 }
 TEST(a_run_told_to_save_by_usr1_goes_on) {
     stop_and_resume(linear, SIGUSR1, "\"step\": 6,");
+}
+
+/* Half of each batch without labels: five images, so that their epochs end within the run. */
+TEST(a_stopped_run_with_unlabelled_images_goes_on) {
+    for (int i = 0; i < 5; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "u%d.png", i);
+        EXPECT_OK(put_image(name, 40 + i, 50));
+    }
+    char *text = xprintf("data: {kind: scenes, crop: 32x32, unlabelled: '%s', scenes: {size: 32x48, train: 10, val: 3}}\n"
+                         STUDENT TEACHER "distill: {task: rdd, losses: [kd]}\n"
+                         "train: {steps: 9, batch: 4, threads: 1}\n" REST, temp_path("u*.png"));
+    stop_and_resume(text, SIGTERM, "\"step\": 3,");
+    const char *config = put("d.yaml", text), *run = place("run");
+    EXPECT_OK(put_image("u3.png", 60, 60));
+    EXPECT_INT(run_whole(config, run, ""), 5);
+    expect_said(run, "1 changed (");
+    free(text);
 }
 
 /* Killed twice at seeded moments of the time that a whole run takes. */
@@ -230,7 +249,7 @@ TEST(a_checkpoint_of_something_else_is_an_error) {
 }
 
 TEST_MAIN(T(a_stopped_run_goes_on), T(an_interrupted_run_with_everything_on_goes_on),
-          T(a_run_told_to_save_by_usr1_goes_on), T(a_killed_run_goes_on),
+          T(a_run_told_to_save_by_usr1_goes_on), T(a_stopped_run_with_unlabelled_images_goes_on), T(a_killed_run_goes_on),
           T(a_killed_run_with_everything_on_goes_on), T(a_killed_run_in_its_cross_fade_goes_on),
           T(terms_that_remember_go_on), T(terms_that_remember_go_on), T(killed_at_the_switch_of_stages), T(killed_in_an_evaluation),
           T(killed_before_its_first_checkpoint), T(a_finished_run_started_again_changes_nothing),

@@ -25,6 +25,8 @@ Err  sys_truncate(const char *path, uint64_t bytes);
 Err  sys_probe_writable(const char *dir);                     /* E6007 / E6009 before any work */
 /* Names in a folder, sorted by bytes, without . and ..; caller frees with sys_free_names. */
 Err  sys_list(const char *dir, int exit_code, char ***names, int *n);
+/* Paths that a shell pattern fits, sorted by bytes; none is no failure. Caller frees with sys_free_names. */
+Err  sys_glob(const char *pattern, int exit_code, char ***paths, int *n);
 void sys_free_names(char **names, int n);
 
 /* The one writer of durable files: path.tmp-HOST-PID, (fallocate), write, fsync, verify, rename,

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -260,6 +261,20 @@ Err sys_list(const char *dir, int exit_code, char ***names, int *n) {
     }
     if (used) qsort(v, (size_t)used, sizeof *v, compare_names);
     *names = v, *n = used;
+    return OK;
+}
+
+Err sys_glob(const char *pattern, int exit_code, char ***paths, int *n) {
+    glob_t g;
+    *paths = NULL, *n = 0;
+    const int rc = glob(pattern, GLOB_ERR | GLOB_NOSORT, NULL, &g);
+    if (rc == GLOB_NOMATCH || (rc == GLOB_ABORTED && errno == ENOENT)) return OK;
+    if (rc) return input_error(exit_code, pattern, rc == GLOB_NOSPACE ? ENOMEM : errno);
+    *n = (int)g.gl_pathc;
+    *paths = xcalloc(g.gl_pathc + 1, sizeof **paths);
+    for (int i = 0; i < *n; i++) (*paths)[i] = xstrdup(g.gl_pathv[i]);
+    globfree(&g);
+    qsort(*paths, (size_t)*n, sizeof **paths, compare_names);
     return OK;
 }
 

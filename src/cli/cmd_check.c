@@ -58,17 +58,22 @@ static void print_classes(const Dataset *d, const Survey *s) {
            100 * (double)s->pixels[IGNORE_U8] / fmax(1, all + (double)s->pixels[IGNORE_U8]));
 }
 
+/* A picture has no classes to tell of where it has no label. */
+static void print_survey(const Dataset *d, const Survey *s) {
+    cli_print(d->split, 64);
+    printf(": %d of %d samples looked at, %d cannot be used", s->scanned, s->total, s->bad);
+    if (s->h[1])
+        printf(", %dx%d to %dx%d pixels (height x width)", s->h[0], s->w[0], s->h[1], s->w[1]);
+    printf("\n");
+    if (d->n_classes) print_classes(d, s);
+    if (s->turned) printf("  %d images ask for a rotation (EXIF), which is not made\n", s->turned);
+}
+
 static Err look_at(Check *k, Dataset *d, double share) {
     Survey s;
     TRY(survey_run(d, time_until(k, share), (uint64_t)k->c->seed, &s));
-    printf("%s/", d->def->name);
-    cli_print(d->split, 64);
-    printf(": %d of %d samples looked at, %d cannot be used", s.scanned, s.total, s.bad);
-    if (s.h[1])
-        printf(", %dx%d to %dx%d pixels (height x width)", s.h[0], s.w[0], s.h[1], s.w[1]);
-    printf("\n");
-    print_classes(d, &s);
-    if (s.turned) printf("  %d images ask for a rotation (EXIF), which is not made\n", s.turned);
+    if (d->n_classes) printf("%s/", d->def->name);
+    print_survey(d, &s);
     for (int i = 0; i < s.n_faults; i++) note(k, err_set(s.fault[i].code, "%s", s.fault[i].text));
     if (s.bad > s.n_faults)
         printf("  %d more samples cannot be used than are listed\n", s.bad - s.n_faults);
@@ -86,6 +91,8 @@ static Err check_data(Check *k) {
     for (int i = 0; i < 2; i++) {
         TRY(note(k, dataset_open(&all, splits[i], &k->split[i])));
         if (k->split[i]) TRY(look_at(k, k->split[i], i ? 0.5 : 0.35));
+        if (k->split[i] && k->split[i]->unlabelled)
+            TRY(look_at(k, k->split[i]->unlabelled, 0.42));
     }
     return OK;
 }

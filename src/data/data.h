@@ -16,6 +16,8 @@ typedef struct DataOptions {         /* the group `data` of the configuration */
     const char *kind, *root;         /* "camvid", "scenes"; the config reader splits "camvid:DIR" */
     const char *images, *labels;     /* patterns below root, or a list file; NULL: the kind's own */
     const char *classes;             /* path of a table of classes; NULL: the kind's own */
+    const char *unlabelled;          /* shell pattern of images without labels, below root; NULL: none */
+    double unlabelled_share;         /* of each batch */
     const char *ignore, *split;      /* YAML on one line; NULL: the kind's own */
     int    crop_h, crop_w;           /* 0: the data set's size */
     double scale_min, scale_max;     /* random scale, in steps of scale_step if > 0; 0: none */
@@ -51,6 +53,7 @@ struct Dataset {
     const char *recipe;              /* drawn sets: what pictures depend on, for the fingerprint */
     Sample *cache;                   /* [n] decoded samples, filled as read; rgb NULL: not there */
     uint64_t cache_left;             /* bytes it may still take: 1/4 of free memory at open */
+    struct Dataset *unlabelled;      /* images to mix into the batches of this split; NULL: none */
     struct Tally *tally;             /* what was seen so far; a warning once all samples were */
     struct Gate *gate;               /* guards cache, cache_left and tally */
 };
@@ -63,9 +66,13 @@ Err  dataset_borrow(Dataset *d, int i, Sample *own, const Sample **out);
 const DatasetDef *dataset_find(const char *kind);
 Digest dataset_fingerprint(const Dataset *d);  /* names, sizes: changes are noticed on resume */
 
+/* How many images of a batch are unlabelled: unlabelled_share of them, rounded, but one at least and not all. */
+int  unlabelled_count(const DataOptions *o, int batch);
+
 /* Augmented batches. Sample number s of a run is image perm(epoch = s / n)[s % n], augmented by
  * draws keyed (seed, epoch, s): a batch depends on its first
- * sample number alone, so resume is exact. */
+ * sample number alone, so resume is exact. With unlabelled images, the last unlabelled_count of each
+ * batch are a second such sequence, in an order and with draws of its own. */
 typedef struct Batch {
     int       n, h, w;
     uint8_t  *images;                /* N x H x W x 3, RGB 0..255 */

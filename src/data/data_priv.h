@@ -24,6 +24,9 @@ extern const uint8_t street_palette[STREET_CLASSES][3];
 /* Sample `from` becomes sample `to` (<= from): for leaving some out of the lists. */
 void dataset_move(Dataset *d, int from, int to);
 
+/* data.unlabelled; see unlabelled.c. Not in the list: the training split opens it. */
+extern const DatasetDef dataset_unlabelled;
+
 #define DATASET(name) extern const DatasetDef dataset_##name;
 #include "data/datasets.def"
 #undef DATASET

@@ -106,7 +106,7 @@ static void tally_warn(const Dataset *d) {
 /* Called with the gate locked. */
 static void tally_add(Dataset *d, int i, const Sample *s) {
     struct Tally *t = d->tally;
-    if (t->looked[i]) return;
+    if (!t || t->looked[i]) return;
     t->looked[i] = true;
     bool any = false;
     for (size_t p = 0, n = (size_t)s->h * (size_t)s->w; p < n; p++) {
@@ -123,7 +123,7 @@ static void tally_add(Dataset *d, int i, const Sample *s) {
 void dataset_move(Dataset *d, int from, int to) {
     d->names[to] = d->names[from];
     d->image_paths[to] = d->image_paths[from];
-    d->label_paths[to] = d->label_paths[from];
+    if (d->label_paths) d->label_paths[to] = d->label_paths[from];
 }
 
 /* Read every file once and leave out at most max_bad that cannot be used. */
@@ -157,10 +157,7 @@ static Err open_samples(Dataset *d, const DataOptions *o) {
                    d->def->name, d->split);
 }
 
-Err dataset_open(const DataOptions *o, const char *split, Dataset **out) {
-    const char *kind = o->kind ? o->kind : "scenes";
-    const DatasetDef *def = dataset_find(kind);
-    if (!def) return unknown_kind(kind);
+static Err open_as(const DatasetDef *def, const DataOptions *o, const char *split, Dataset **out) {
     Dataset *d = xcalloc(1, sizeof *d);
     d->def = def;
     d->arena = arena_open();
@@ -168,15 +165,30 @@ Err dataset_open(const DataOptions *o, const char *split, Dataset **out) {
     d->split = arena_strdup(d->arena, split);
     Err rc = open_samples(d, o);
     if (rc) return dataset_close(d), rc;
-    d->tally = tally_open(d->n);
     d->cache = xcalloc((size_t)d->n, sizeof *d->cache);
     d->cache_left = sys_mem_available() / 4;
     *out = d;
     return OK;
 }
 
+Err dataset_open(const DataOptions *o, const char *split, Dataset **out) {
+    const char *kind = o->kind ? o->kind : "scenes";
+    const DatasetDef *def = dataset_find(kind);
+    if (!def) return unknown_kind(kind);
+    Dataset *d;
+    TRY(open_as(def, o, split, &d));
+    d->tally = tally_open(d->n);
+    Err rc = o->unlabelled && !strcmp(split, "train")
+                 ? open_as(&dataset_unlabelled, o, "unlabelled", &d->unlabelled)
+                 : OK;
+    if (rc) return dataset_close(d), rc;
+    *out = d;
+    return OK;
+}
+
 void dataset_close(Dataset *d) {
     if (!d) return;
+    dataset_close(d->unlabelled);
     if (d->def->close) d->def->close(d);
     for (int i = 0; d->cache && i < d->n; i++) sample_free(&d->cache[i]);
     free(d->cache);
@@ -233,16 +245,21 @@ Err dataset_read(Dataset *d, int i, Sample *out) {
     return OK;
 }
 
-Digest dataset_fingerprint(const Dataset *d) {
-    Str s = {0};
-    str_addf(&s, "%s %s %d\n%s\n", d->def->name, d->split, d->n, d->recipe ? d->recipe : "");
+static void add_files(const Dataset *d, Str *s) {
+    str_addf(s, "%s %s %d\n%s\n", d->def->name, d->split, d->n, d->recipe ? d->recipe : "");
     for (int i = 0; i < d->n; i++) {
         uint64_t image = 0, label = 0; /* a file that vanished counts as empty: it differs */
         if (d->image_paths && sys_file_size(d->image_paths[i], EXIT_DATA, &image)) image = 0;
         if (d->label_paths && sys_file_size(d->label_paths[i], EXIT_DATA, &label)) label = 0;
-        str_addf(&s, "%s %llu %llu\n", d->names[i], (unsigned long long)image,
+        str_addf(s, "%s %llu %llu\n", d->names[i], (unsigned long long)image,
                  (unsigned long long)label);
     }
+}
+
+Digest dataset_fingerprint(const Dataset *d) {
+    Str s = {0};
+    add_files(d, &s);
+    if (d->unlabelled) add_files(d->unlabelled, &s);
     Digest digest = hash_digest(s.s, s.n);
     str_free(&s);
     return digest;

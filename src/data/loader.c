@@ -4,7 +4,10 @@
  * ring. A worker claims the next number once its slot is free, fills it without the lock, and marks
  * it ready; loader_next lends the numbers strictly in order. Which worker fills what never shows in
  * the bytes. A worker's error stays in its slot with its text and is returned when that batch's
- * turn comes, and again on every later call. */
+ * turn comes, and again on every later call.
+ *
+ * Of a batch with unlabelled images the first n - u samples count on through the labelled ones, the
+ * last u through the unlabelled: two sequences of samples, each keyed by its own numbers. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +15,7 @@
 #include "base/sys.h"
 #include "data/data.h"
 
+static const uint64_t UNLABELLED = (uint64_t)1 << 63; /* in epochs and samples: streams of their own */
 enum { WORKERS_MAX = 64, AHEAD = 2, TEXT_MAX = 1024 };
 #ifdef NDEBUG
 enum { POISON = 0 };
@@ -31,7 +35,7 @@ struct Loader {
     Dataset *data; /* borrows */
     DataOptions options;
     uint64_t seed, first_sample;
-    int batch, h, w;
+    int batch, unlabelled, h, w; /* unlabelled: of each batch */
     Gate *gate; /* guards all below */
     Slot *slots;
     int n_slots;
@@ -48,8 +52,7 @@ typedef struct {
     bool there;
 } EpochOrder;
 
-static uint32_t epoch_image(EpochOrder *e, const Loader *l, uint64_t epoch, uint64_t k) {
-    uint32_t n = (uint32_t)l->data->n;
+static uint32_t epoch_image(EpochOrder *e, const Loader *l, uint32_t n, uint64_t epoch, uint64_t k) {
     if (!e->there || e->epoch != epoch) {
         if (!e->order) e->order = xcalloc(n, sizeof *e->order);
         Rng r = rng_stream(l->seed, RNG_SHUFFLE, epoch, 0);
@@ -59,13 +62,18 @@ static uint32_t epoch_image(EpochOrder *e, const Loader *l, uint64_t epoch, uint
     return e->order[k];
 }
 
-static Err fill_sample(Loader *l, EpochOrder *e, Batch *b, int i) {
-    uint64_t s = b->first_sample + (uint64_t)i, n = (uint64_t)l->data->n, epoch = s / n;
+/* Sample i of a batch. e: the orders of the labelled and of the unlabelled. */
+static Err fill_sample(Loader *l, EpochOrder e[2], Batch *b, int i) {
+    const int labelled = l->batch - l->unlabelled, bare = i >= labelled;
+    const uint64_t number = b->first_sample / (uint64_t)l->batch, key = bare ? UNLABELLED : 0;
+    Dataset *d = bare ? l->data->unlabelled : l->data;
+    const uint64_t before = number * (uint64_t)l->unlabelled, n = (uint64_t)d->n;
+    const uint64_t s = bare ? before + (uint64_t)(i - labelled) : b->first_sample - before + (uint64_t)i, epoch = s / n;
     Sample own = {0};
     const Sample *in;
-    TRY(dataset_borrow(l->data, (int)epoch_image(e, l, epoch, s % n), &own, &in));
+    TRY(dataset_borrow(d, (int)epoch_image(&e[bare], l, (uint32_t)n, epoch | key, s % n), &own, &in));
     size_t pixels = (size_t)l->h * (size_t)l->w;
-    Err rc = augment_sample(in, &l->options, l->seed, epoch, s, l->h, l->w,
+    Err rc = augment_sample(in, &l->options, l->seed, epoch | key, s | key, l->h, l->w,
                             b->images + (size_t)i * pixels * 3, b->labels + (size_t)i * pixels,
                             b->rects + (size_t)i * 4);
     sample_free(&own);
@@ -93,10 +101,10 @@ static Slot *claim(Loader *l) {
 
 static void worker(void *arg) {
     Loader *l = arg;
-    EpochOrder order = {0};
+    EpochOrder order[2] = {0};
     for (Slot *slot; (slot = claim(l));) {
         Err rc = OK;
-        for (int i = 0; i < l->batch && !rc; i++) rc = fill_sample(l, &order, &slot->batch, i);
+        for (int i = 0; i < l->batch && !rc; i++) rc = fill_sample(l, order, &slot->batch, i);
         gate_lock(l->gate);
         slot->err = rc;
         if (rc) {
@@ -107,7 +115,7 @@ static void worker(void *arg) {
         gate_wake(l->gate);
         gate_unlock(l->gate);
     }
-    free(order.order);
+    for (int k = 0; k < 2; k++) free(order[k].order);
 }
 
 /* Batches have one size: the crop, or else that of the first image. */
@@ -137,6 +145,7 @@ Err loader_open(Dataset *d, const DataOptions *o, int batch, uint64_t seed, uint
     Loader *l = xcalloc(1, sizeof *l);
     *l = (Loader){
         .data = d, .options = *o, .seed = seed, .first_sample = first_sample, .batch = batch};
+    l->unlabelled = d->unlabelled ? unlabelled_count(o, batch) : 0;
     l->gate = gate_open();
     int workers = o->workers > 0 ? o->workers : 1;
     if (workers > WORKERS_MAX) workers = WORKERS_MAX;

@@ -10,6 +10,7 @@
 enum { METHODS_MAX = 64 };
 
 static const char *or_null(const char *s) { return s && *s ? s : NULL; }
+static const char *or_none(const char *s) { return s && strcmp(s, "none") ? or_null(s) : NULL; }
 
 const TermOption *term_option(const TermSource *t, const char *name) {
     for (int i = t->n - 1; i >= 0; i--)
@@ -145,7 +146,8 @@ static void resolve_data(const ConfigRaw *r, DataOptions *d) {
     *d = (DataOptions){
         .kind = or_null(r->data.kind), .root = or_null(r->data.root), .images = or_null(r->data.images),
         .labels = or_null(r->data.labels), .classes = or_null(r->data.classes), .ignore = or_null(r->data.ignore),
-        .split = or_null(r->data.split), .crop_h = (int)r->data.crop[0],
+        .split = or_null(r->data.split), .unlabelled = or_none(r->data.unlabelled),
+        .unlabelled_share = r->data.unlabelled_share, .crop_h = (int)r->data.crop[0],
         .crop_w = (int)r->data.crop[1], .scale_min = r->data.scale[0], .scale_max = r->data.scale[1],
         .scale_step = r->data.scale_step, .mirror = r->data.mirror, .workers = (int)r->data.workers,
         .max_bad = r->data.max_bad, .skip_unpaired = r->data.skip_unpaired, .follow_links = r->data.follow_links,
@@ -194,6 +196,17 @@ static Err check_numbers(const Config *c) {
     int64_t total;
     if (__builtin_mul_overflow(c->steps, c->batch, &total) || __builtin_mul_overflow(total, c->accumulate, &total))
         return err_set(E(2, 76), "train.steps x train.batch x train.accumulate is too many images; lower one");
+    return OK;
+}
+
+static Err check_unlabelled(const Config *c) {
+    bool any = false;
+    if (!c->data.unlabelled) return OK;
+    for (int i = 0; i < c->n_losses; i++) any |= !(c->losses[i].method->taps & KD_LABELS);
+    if (!any)
+        return err_set(E(2, 76), "data.unlabelled: no entry of distill.losses works without labels; give distill.losses=[kd], or data.unlabelled=none");
+    if (c->batch < 2)
+        return err_set(E(2, 76), "data.unlabelled: a batch holds an image of either kind; give train.batch=2 or more");
     return OK;
 }
 
@@ -256,6 +269,7 @@ Err config_resolve(Config *c, const char *file, unsigned command) {
     TRY(resolve_terms(c));
     TRY(resolve_groups(c));
     TRY(check_numbers(c));
+    if (command & (IN_TRAIN | IN_CHECK | IN_STUDY)) TRY(check_unlabelled(c));
     c->weights = or_null(r->weights), c->json = or_null(r->json), c->trace = or_null(r->trace);
     c->split = or_null(r->split), c->mode = or_null(r->mode), c->size = or_null(r->size);
     c->taps = or_null(r->taps), c->loss = or_null(r->loss), c->grads = or_null(r->grads);

@@ -25,7 +25,7 @@ static char *line_of(const Dataset *d, int i) {
     Str s = {0};
     str_json(&s, d->names[i]);
     str_addf(&s, "\t%" PRIu64 "\t%" PRIu64, bytes_of(d->image_paths[i]),
-             bytes_of(d->label_paths[i]));
+             d->label_paths ? bytes_of(d->label_paths[i]) : 0);
     return s.s;
 }
 
@@ -34,7 +34,8 @@ static char *list_path(const char *dir, const Dataset *d) {
 }
 
 Err data_list_write(const char *dir, const Dataset *d) {
-    if (!d->image_paths || !d->label_paths) return OK;
+    if (d->unlabelled) TRY(data_list_write(dir, d->unlabelled));
+    if (!d->image_paths) return OK;
     char *path = list_path(dir, d), *folder = path_join(dir, "lists");
     Str s = {0};
     str_add(&s, "");
@@ -116,6 +117,14 @@ static void compare(const Lines *was, const Lines *is, Change change[3]) {
     }
 }
 
+static void compare_unlabelled(const char *dir, const Dataset *d, Change change[3]) {
+    char *path = list_path(dir, d);
+    Lines before = lines_read(path), now = lines_now(d);
+    if (before.n) compare(&before, &now, change);
+    lines_free(&before), lines_free(&now);
+    free(path);
+}
+
 Err data_list_check(const char *dir, const Dataset *d, const char *was, const char *is) {
     if (!strcmp(was, is)) return OK;
     char *path = list_path(dir, d);
@@ -123,6 +132,7 @@ Err data_list_check(const char *dir, const Dataset *d, const char *was, const ch
     Change change[3] = {{.what = "added"}, {.what = "removed"}, {.what = "changed"}};
     Str s = {0};
     if (before.n) compare(&before, &now, change);
+    if (d->unlabelled) compare_unlabelled(dir, d->unlabelled, change);
     for (int i = 0; i < 3; i++) {
         if (change[i].n)
             str_addf(&s, "%s%d %s (%s%s)", s.n ? ", " : "", change[i].n, change[i].what,

@@ -211,6 +211,10 @@ static void announce(const Run *r) {
              "same threads, processor and libraries",
              c->batch, c->accumulate, r->data.crop_h, r->data.crop_w, c->steps, c->seed,
              parallel_threads(), dtype_name(c->precision));
+    if (r->train->unlabelled)
+        log_info("%d of %" PRId64 " images of a batch are without labels, of %d in %s",
+                 unlabelled_count(&c->data, (int)c->batch), c->batch, r->train->unlabelled->n,
+                 c->data.unlabelled);
     if (r->s.step == 0 && !strcmp(c->student_weights, "none") && !job_student(r->job)->has_weights)
         log_warn("the backbone starts from random weights; docs/weights.md tells which file fits "
                  "student.weights");
@@ -444,7 +448,8 @@ static void log_metrics(Run *r, const float stage[2], double lr) {
     const Config *c = r->c;
     double now = sys_now(), span = now - r->line_at;
     int64_t images = (r->s.step - r->line_step) * c->batch * c->accumulate;
-    double epoch = (double)r->s.step * (double)(c->batch * c->accumulate) / (double)r->train->n;
+    const int64_t labelled = c->batch - (r->train->unlabelled ? unlabelled_count(&c->data, (int)c->batch) : 0);
+    double epoch = (double)r->s.step * (double)(labelled * c->accumulate) / (double)r->train->n;
     metrics_line(r, metrics_train_line(c, r->s.step, epoch, lr, &r->last, stage,
                                        (double)images / span, r->line_stall / span, r->train));
     r->line_at = now, r->line_stall = 0, r->line_step = r->s.step;
