@@ -15,9 +15,10 @@ declare -A may=(
     [models]="base tensor io graph nn"
     [data]="base tensor io"
     [distill]="base dist tensor graph nn"
-    [train]="base dist tensor io graph backend nn models data distill"
+    [eval]="base dist tensor graph backend models data"
+    [train]="base dist tensor io graph backend nn models data distill eval"
     [report]="base tensor io"
-    [cli]="base dist tensor io graph backend nn models data distill train report"
+    [cli]="base dist tensor io graph backend nn models data distill eval train report"
 )
 bad=0
 offence() { printf '%s\n' "$*"; bad=1; }

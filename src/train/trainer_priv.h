@@ -66,9 +66,6 @@ typedef struct RunStatus {
 } RunStatus;
 Err  status_write(const Config *c, const RunStatus *s);
 
-/* confusion.c: [{"name", "iou", "accuracy", "pixels"}, ...], as in eval --json */
-void scores_json_classes(Str *s, const Scores *sc, const Dataset *d);
-
 /* job.c */
 const char *job_teacher_digest(const Job *j);        /* "" without a teacher */
 const ModelNodes *job_nodes(const Job *j);

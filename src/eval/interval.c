@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/rng.h"
-#include "train/trainer.h"
+#include "eval/eval.h"
 
 enum { DRAWS = 1000 };
 

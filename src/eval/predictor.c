@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/parallel.h"
-#include "train/trainer_priv.h"
+#include "eval/eval.h"
 
 enum { SIZES_MAX = 4 };
 typedef struct SizedPlan {

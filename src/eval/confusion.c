@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "train/trainer_priv.h"
+#include "eval/eval.h"
 
 Confusion *confusion_open(int n) {
     Confusion *m = xcalloc(1, sizeof *m);

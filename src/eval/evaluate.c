@@ -3,8 +3,9 @@
 #include <stdlib.h>
 
 #include "base/progress.h"
+#include "base/sys.h"
 #include "dist/comm.h"
-#include "train/trainer_priv.h"
+#include "eval/eval.h"
 
 static Err evaluate_one(Predictor *p, Dataset *d, int i, Confusion *out) {
     Sample s = {0};
