@@ -47,14 +47,20 @@ uint64_t append_bytes(const Appender *a);                     /* length of the f
 Err  append_sync(Appender *a);
 void append_close(Appender *a);
 
-/* One run per folder: flock on DIR/.lock; a second run gets E2010 naming pid and host. */
+/* One run per folder: flock on DIR/.lock; a second run gets E2010 naming pid and host. A file DIR/.stop
+ * asks whoever holds the lock to save and end: to its polls for signals it is a SIGUSR1. */
 typedef struct DirLock DirLock;
 Err  lock_open(const char *dir, DirLock **out);
 void lock_close(DirLock *l);
+typedef struct { bool held; int pid; char host[256]; } LockHolder;
+Err  lock_look(const char *dir, LockHolder *out);             /* is it held, by whom; a folder without .lock: no */
+Err  lock_ask_stop(const char *dir);                          /* writes DIR/.stop; the next holder removes it */
 
 double   sys_now(void);                 /* seconds, monotonic */
 uint64_t sys_now_ns(void);              /* nanoseconds, monotonic */
 void     sys_wall_time(char out[32]);   /* 2026-01-31T12:00:00Z */
+double   sys_wall_age(const char *time);        /* seconds since such a text; NaN when it is none */
+void     sys_sleep(double seconds);     /* a signal may end it early */
 int      sys_cpus(void);                /* processors this process may use */
 uint64_t sys_mem_available(void);       /* bytes */
 uint64_t sys_peak_rss(void);            /* bytes */
@@ -67,6 +73,7 @@ const char *sys_test_data(void);        /* RETORT_TEST_DATA or ../shared beside 
 /* Signals: handlers set a flag; loops poll it. Returns 0 or the signal number. A second one exits. */
 void sys_catch_signals(void);           /* INT, TERM, USR1 -> flag; PIPE, XFSZ, HUP ignored; SEGV -> 139 with a line */
 int  sys_signal_pending(void);
+bool sys_stop_asked(void);              /* the pending one is no signal but a .stop, see lock_open */
 
 /* Another program, talked to through its standard input and output; its standard error is dropped. */
 typedef struct Child Child;

@@ -1,4 +1,4 @@
-/* sys_durable.c - the one writer of durable files, append-only text, and the lock of a run folder.
+/* sys_durable.c - the one writer of durable files, and append-only text.
  *
  * Commit order: write PATH.tmp-HOST-PID, fsync, drop it from the page cache, verify by reading it
  * back, rename over PATH, fsync the folder. A crash at any point leaves the old PATH or the new one,
@@ -240,62 +240,4 @@ void append_close(Appender *a) {
     close(a->fd);
     free(a->path);
     free(a);
-}
-
-/* ---- the lock of a run folder ---------------------------------------------------------------- */
-struct DirLock { int fd; };
-
-/* "PID HOST BOOT": the boot id tells a live process from one whose number was given anew. */
-static void boot_id(char out[64]) {
-    out[0] = 0;
-    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
-    if (f && !fgets(out, 64, f)) out[0] = 0;
-    if (f) fclose(f);
-    out[strcspn(out, "\n")] = 0;
-}
-
-/* Where flock does not work (some network file systems) the text of the lock file decides. */
-static bool holder_alive(const char *text) {
-    int pid = 0;
-    char host[256] = "", boot[64] = "", ours[64];
-    if (sscanf(text, "%d %255s %63s", &pid, host, boot) != 3 || pid <= 0) return false;
-    boot_id(ours);
-    if (strcmp(host, sys_hostname())) return true;     /* cannot know: the careful answer */
-    return !strcmp(boot, ours) && pid != sys_pid() && (!kill(pid, 0) || errno == EPERM);
-}
-
-Err lock_open(const char *dir, DirLock **out) {
-    *out = NULL;
-    char *path = path_join(dir, ".lock"), text[512] = "", boot[64], host[256] = "an unknown host";
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666), error = errno, pid = 0;
-    free(path);
-    if (fd < 0) return sys_output_error(dir, error);
-    ssize_t got = pread(fd, text, sizeof text - 1, 0);
-    text[got > 0 ? got : 0] = 0;
-    int busy;
-    do busy = flock(fd, LOCK_EX | LOCK_NB);
-    while (busy && errno == EINTR);
-    if (busy && errno != EWOULDBLOCK) busy = holder_alive(text);
-    if (busy) {
-        close(fd);
-        sscanf(text, "%d %255s", &pid, host);
-        return err_set(E(EXIT_USAGE, 10), "%s: in use by process %d on %s; wait for it, stop it, or choose another out=", dir, pid, host);
-    }
-    boot_id(boot);
-    snprintf(text, sizeof text, "%d %s %s\n", sys_pid(), sys_hostname(), boot);
-    if (ftruncate(fd, 0) || pwrite(fd, text, strlen(text), 0) < 0) {
-        error = errno;
-        close(fd);
-        return sys_output_error(dir, error);
-    }
-    *out = xcalloc(1, sizeof **out);
-    (*out)->fd = fd;
-    return OK;
-}
-
-void lock_close(DirLock *l) {
-    if (!l) return;
-    if (ftruncate(l->fd, 0)) {}         /* the text is a courtesy; closing is what releases */
-    close(l->fd);
-    free(l);
 }

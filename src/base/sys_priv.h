@@ -3,4 +3,5 @@
 #define RETORT_BASE_SYS_PRIV_H
 #include "base/err.h"
 Err sys_output_error(const char *path, int error);   /* E(6, row) of an errno met while writing path */
+bool sys_any_stop_asked(void);                       /* has a .stop come to one of this process' locks? Cheap. */
 #endif

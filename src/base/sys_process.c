@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -17,6 +18,7 @@
 
 #include "base/mem.h"
 #include "base/str.h"
+#include "base/sys_priv.h"
 
 /* ---- clocks ---------------------------------------------------------------------------------- */
 uint64_t sys_now_ns(void) {
@@ -32,6 +34,17 @@ void sys_wall_time(char out[32]) {
     struct tm tm;
     gmtime_r(&now, &tm);
     strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &tm);
+}
+
+double sys_wall_age(const char *text) {
+    struct tm tm = {0};
+    const char *end = strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    return end && !*end ? difftime(time(NULL), timegm(&tm)) : NAN;
+}
+
+void sys_sleep(double seconds) {
+    const time_t whole = (time_t)seconds;
+    nanosleep(&(struct timespec){whole, (long)((seconds - (double)whole) * 1e9)}, NULL);
 }
 
 /* ---- the machine ----------------------------------------------------------------------------- */
@@ -199,4 +212,12 @@ void sys_catch_signals(void) {
     }
 }
 
-int sys_signal_pending(void) { return atomic_load(&pending); }
+/* `retort stop` is as good as a signal. */
+static atomic_bool asked;
+int sys_signal_pending(void) {
+    int none = 0;
+    if (!atomic_load(&pending) && sys_any_stop_asked() && atomic_compare_exchange_strong(&pending, &none, SIGUSR1))
+        atomic_store(&asked, true);
+    return atomic_load(&pending);
+}
+bool sys_stop_asked(void) { return atomic_load(&asked); }

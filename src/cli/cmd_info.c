@@ -8,14 +8,14 @@
 #include "backend/plan.h"
 #include "base/str.h"
 #include "base/sys.h"
+#include "cli/live.h"
 #include "cli/open_model.h"
 #include "io/weights.h"
-#include "report/report.h"
 #include "train/trainer.h"
 
 static const char usage[] =
     "info [RUN | FILE | NAME] [size=HxW] [classes=N] [aux=true] [width=W] [--plan] [mode=train] [batch=N]\n\n"
-    "RUN: how a run stands. FILE: the tensors and notes in a safetensors file. NAME: the layers of a network, their\n"
+    "RUN: how a run stands, running or not. FILE: the tensors and notes in a safetensors file. NAME: the layers of a network, their\n"
     "outputs, parameters and multiply-adds. Nothing: the networks there are.\n"
     "--plan: the arena of memory of one image of inference, its peak, and the tensors that make it; with mode=train of a\n"
     "step of training (forward and backward, cross-entropy) on batch=4 images.";
@@ -33,48 +33,69 @@ static void print_fact(const char *label, const char *text, size_t max) {
     putchar('\n');
 }
 
-static void print_progress(const RunData *r) {
-    bool running = !strcmp(r->state, "running");
-    print_fact("state", r->state, NAME_SHOWN);
+static void print_seconds(const char *label, double s, const char *after) {
+    print_label(label);
+    printf("%.0fh %02.0fmin %02.0fs%s\n", floor(s / 3600), floor(fmod(s / 60, 60)), floor(fmod(s, 60)), after);
+}
+
+static void print_state(const Live *l) {
+    static const double SILENT_S = 600;
+    char *text = l->holder.held ? xprintf("%s, process %d on %s", l->state, l->holder.pid, l->holder.host) : xstrdup(l->state);
+    print_fact("state", text, PATH_SHOWN);
+    free(text);
+    if (!strcmp(l->state, "killed"))
+        print_fact("", "its process is gone without a word; the same command goes on from the newest checkpoint", PATH_SHOWN);
+    if (l->holder.held && l->age_s > SILENT_S)
+        print_seconds("silent for", l->age_s, ": a long evaluation, or it hangs");
+}
+
+static void print_progress(const Live *l) {
+    const RunData *r = l->data;
+    print_state(l);
     if (isfinite(r->step)) {
         print_label("step");
         printf(isfinite(r->steps) ? "%.0f of %.0f\n" : "%.0f\n", r->step, r->steps);
     }
-    if (running && isfinite(r->eta_s) && r->eta_s >= 0) {
-        double s = r->eta_s;
-        print_label("time left");
-        printf("%.0fh %02.0fmin %02.0fs\n", floor(s / 3600), floor(fmod(s / 60, 60)), floor(fmod(s, 60)));
-    }
-    if (!running && isfinite(r->exit_code)) {
+    if (l->holder.held && isfinite(r->eta_s) && r->eta_s >= 0)
+        print_seconds("time left", fmax(0, r->eta_s - fmax(0, l->age_s)), "");
+    if (!l->holder.held && strcmp(l->state, "killed") && isfinite(r->exit_code)) {
         print_label("exit code");
         printf("%.0f\n", r->exit_code);
     }
 }
 
-static Err print_run(const char *dir, const RunData *r) {
-    char *weights = NULL;
+static void print_evaluation(const RunData *r) {
+    const Series *s = run_data_series(r, "eval.miou");
+    if (!isfinite(r->miou)) return;
+    print_label("mIoU");
+    printf("%.2f %% last", 100 * r->miou);
+    if (s) printf(" (step %.0f)", s->x[s->n - 1]);
+    printf(", %.2f %% best; pixel accuracy %.2f %%\n", 100 * r->best_miou, 100 * r->pixel_accuracy);
+}
+
+static Err print_run(const char *dir, const Live *l) {
+    const RunData *r = l->data;
+    char *weights = NULL, *newest = checkpoint_newest(dir);
     print_fact("run", dir, PATH_SHOWN);
-    print_progress(r);
+    print_progress(l);
     for (int i = 0; i < r->n_series; i++) {
         const Series *s = &r->series[i];
         if (str_starts(s->name, "eval.")) continue;
         print_label(s->name);
         printf("%.6g at step %.0f\n", s->y[s->n - 1], s->x[s->n - 1]);
     }
-    if (isfinite(r->miou)) {
-        print_label("mIoU");
-        printf("%.2f %% last, %.2f %% best; pixel accuracy %.2f %%\n", 100 * r->miou, 100 * r->best_miou, 100 * r->pixel_accuracy);
-    }
+    print_evaluation(r);
+    print_fact("checkpoint", newest ? newest : "none yet", PATH_SHOWN);
     print_fact("weights", run_weights(dir, &weights) ? "none yet" : weights, PATH_SHOWN);
-    free(weights);
+    free(weights), free(newest);
     return OK;
 }
 
 static Err info_run(const char *dir) {
-    RunData *r;
-    TRY(run_data_open(dir, &r));
-    Err rc = *r->config ? print_run(dir, r) : err_set(E(EXIT_USAGE, 76), "%s: holds no config.yaml, so it is no run directory; name a run, a file or a network", dir);
-    run_data_close(r);
+    Live l;
+    TRY(live_open(dir, &l));
+    Err rc = *l.data->config ? print_run(dir, &l) : err_set(E(EXIT_USAGE, 76), "%s: holds no config.yaml, so it is no run directory; name a run, a file or a network", dir);
+    live_close(&l);
     return rc;
 }
 

@@ -489,9 +489,11 @@ static bool save_due(const Run *r) {
 static Err stop_for_signal(Run *r, int sig) {
     log_progress_end();
     TRY(save(r, true));
-    log_info("stopped by signal %d after step %" PRId64
+    char by[32] = "on request";
+    if (!sys_stop_asked()) snprintf(by, sizeof by, "by signal %d", sig);
+    log_info("stopped %s after step %" PRId64
              "; everything is saved: the same command goes on from here",
-             sig, r->s.step);
+             by, r->s.step);
     return err_set(128 + sig, "stopped by signal %d", sig);
 }
 

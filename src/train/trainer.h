@@ -52,6 +52,7 @@ Err train_run(const Config *c);
 /* best.safetensors, last.safetensors or the newest checkpoint of a run directory; caller frees.
  * E4000. */
 Err run_weights(const char *dir, char **path);
+char *checkpoint_newest(const char *dir); /* path of a run's newest by number; caller frees; NULL: none */
 Err model_unknown(const char *what); /* E2076 with the nearest network's name */
 /* What MODEL of the command line may be: the name of a network, a run directory, a checkpoint. On
  * success o and *out_weights (may be NULL or "none") say what to build and load; text lives in a.

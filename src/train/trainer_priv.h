@@ -44,7 +44,6 @@ Err  checkpoint_open(const char *dir, Checkpoint *out, RunState *s);
 Err  checkpoint_load(const Checkpoint *k, Net *n, Optimizer *o, const RunIdentity *id);
 void checkpoint_close(Checkpoint *k);
 Err  checkpoint_weights(const char *path, Net *n, const RunState *s, const RunIdentity *id);   /* weights alone */
-char *checkpoint_newest(const char *dir);            /* path of the newest by number; caller frees; NULL: none */
 
 /* data_list.c - RUN/lists/SPLIT.txt: the files of a data set as they were when the run began. */
 Err  data_list_write(const char *dir, const Dataset *d);
