@@ -14,13 +14,16 @@ TEST(a_sound_training_has_no_problems) {
     EXPECT_HAS(ran.out, "camvid/train: 2 of 2 samples looked at, 0 cannot be used, 10x12 to 10x12");
     EXPECT_HAS(ran.out, "car\n");
     EXPECT_HAS(ran.out, "building   never seen");
+    EXPECT_HAS(ran.out, "note: camvid/train: 9 of 11 classes never seen in 2 labels: building, pole");
     EXPECT_HAS(ran.out, "backbone starts from random weights");
     EXPECT_HAS(ran.out, "one step of the first stage");
     EXPECT_HAS(ran.out, "one step of the second stage");
-    EXPECT_HAS(ran.out, "memory: student");
+    EXPECT_HAS(ran.out, "memory: training ");
+    EXPECT_HAS(ran.out, "expected: 40000 steps of ");
+    EXPECT_HAS(ran.out, "the second stage kept no pixel here");
     EXPECT_HAS(ran.out, "the teacher's mIoU on train");
     EXPECT_HAS(ran.out, "by 2 of 2 images");
-    EXPECT_HAS(ran.out, "\n0 problems");
+    EXPECT_HAS(ran.out, "check: 0 problems");
 }
 
 /* Three faults of three kinds in one pass, and what is sound is still measured. */
@@ -50,6 +53,53 @@ TEST(a_teacher_surely_below_the_floor_is_refused) {
     EXPECT_HAS(ran.out, "below check.floor=1: check teacher.weights, teacher.norm");
 }
 
+#define TINY "data=scenes", "data.scenes.size=32x48", "data.scenes.train=6", "data.scenes.val=40", \
+             "student.model=deeplabv3_mobilenetv2", "student.width=0.1", "train.batch=2", "train.steps=2", "out=run"
+
+/* The same look before the first step of a training, into its log; a run that goes on has had it. */
+TEST(a_training_is_checked_when_it_begins) {
+    static char log[TEXT_MAX];
+    RETORT("train", TINY, "teacher.model=deeplabv3_mobilenetv2", "teacher.width=0.1", "teacher.weights=formula:1",
+           "check.floor=1", "check=full");
+    EXPECT_INT(ran.code, 4);
+    EXPECT_HAS(ran.err, "problem 1: E4000 the teacher's mIoU is at most");
+    EXPECT_HAS(ran.err, "check=off trains all the same");
+    read_text("run/log.txt", log);
+    EXPECT_HAS(log, "the teacher's mIoU on val:");
+    EXPECT(!strstr(ran.err, "done: "));
+    EXPECT_RUNS("train", TINY, "check=off");
+    EXPECT(!strstr(ran.err, "samples looked at"));
+    EXPECT_RUNS("train", TINY);
+    EXPECT(!strstr(ran.err, "samples looked at"));
+}
+
+/* What time did not allow is named, and nobody is judged by it. */
+TEST(what_was_not_reached_is_named) {
+    EXPECT_RUNS("check", TINY, "check.seconds=0.01", "check.floor=1", "teacher.model=deeplabv3_resnet18",
+                "teacher.weights=formula:1");
+    EXPECT_HAS(ran.out, "not reached within check.seconds=0.01: ");
+    EXPECT_HAS(ran.out, " of 40 images of val by the teacher; check=full looks at everything");
+}
+
+TEST(weights_are_told_tensor_by_tensor) {
+    EXPECT_RUNS("train", TINY, "check=off");
+    RETORT("check", TINY, "student.weights=run/last.safetensors", "teacher.model=pspnet_mobilenetv2", "teacher.width=0.1",
+           "teacher.weights=run/last.safetensors");
+    EXPECT_INT(ran.code, 4);
+    EXPECT_HAS(ran.out, "student: run/last.safetensors: 350 of 350 tensors match");
+    EXPECT_HAS(ran.out, "problem 1: E4061 run/last.safetensors: ");
+    EXPECT_HAS(ran.out, " missing: head.psp.conv1.0.weight");
+    EXPECT_HAS(ran.out, "no step was tried: there is no teacher that fits");
+}
+
+TEST(memory_that_is_not_there_is_refused) {
+    RETORT("check", "data=scenes", "data.scenes.size=32x48", "data.scenes.train=8", "data.scenes.val=2",
+           "student.model=deeplabv3_mobilenetv2", "data.crop=2000x2000", "train.batch=64");
+    EXPECT_INT(ran.code, 7);
+    EXPECT_HAS(ran.out, "E7023 activations: out of memory");     /* E7024 where the parts fit, but not their sum */
+    EXPECT_HAS(ran.out, "use a smaller batch or crop");
+}
+
 /* Images that all are alike leave no doubt; two unlike ones give the range between them. */
 TEST(interval_is_that_of_the_images) {
     int64_t alike[10 * 6], unlike[2 * 6] = {10, 10, 10, 10, 10, 10, 0, 10, 10, 0, 10, 10};
@@ -71,4 +121,6 @@ TEST(interval_is_that_of_the_images) {
 }
 
 TEST_MAIN(T(a_sound_training_has_no_problems), T(all_problems_are_told_in_one_pass),
-          T(a_teacher_surely_below_the_floor_is_refused), T(interval_is_that_of_the_images))
+          T(a_teacher_surely_below_the_floor_is_refused), T(a_training_is_checked_when_it_begins),
+          T(what_was_not_reached_is_named), T(weights_are_told_tensor_by_tensor), T(memory_that_is_not_there_is_refused),
+          T(interval_is_that_of_the_images))

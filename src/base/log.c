@@ -65,17 +65,6 @@ static void emit(const char *text) {
     str_free(&line);
 }
 
-/* Multi-line texts (tables) keep their newlines; everything else is escaped line by line. */
-static void escape_lines(Str *out, const char *text) {
-    for (const char *end; *text; text = end + (*end == '\n')) {
-        end = strchrnul(text, '\n');
-        char *one = xprintf("%.*s", (int)(end - text), text);
-        str_escape_terminal(out, one);
-        if (*end && end[1]) str_add(out, "\n");
-        free(one);
-    }
-}
-
 void log_line(LogLevel level, const char *fmt, ...) {
     if (level < state.level) return;
     Str text = {0};
@@ -88,7 +77,7 @@ void log_line(LogLevel level, const char *fmt, ...) {
     va_end(again);
     va_end(ap);
     str_add(&text, level == LOG_WARN ? "warning: " : "");
-    escape_lines(&text, raw);
+    str_escape_lines(&text, raw);
     emit(text.s);
     free(raw);
     str_free(&text);

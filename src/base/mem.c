@@ -14,8 +14,9 @@
 #include <unistd.h>
 
 #include "base/str.h"
+#include "base/sys.h"
 
-enum { CHUNK_BYTES = 64 * 1024, ALIGN = 16, BLOCK_ALIGN = 64 };
+enum { CHUNK_BYTES = 64 * 1024, ALIGN = 16, BLOCK_ALIGN = 64, BLOCK_ASKS = 64 << 20 };   /* ASKS: from here on the system is asked first */
 #ifdef NDEBUG
 enum { POISON_ON_RESET = 0 };
 #else
@@ -147,7 +148,8 @@ Err block_alloc(void **out, size_t bytes, const char *purpose) {
     if (__builtin_add_overflow(bytes ? bytes : 1, (size_t)BLOCK_ALIGN - 1, &rounded))
         return err_set(E(EXIT_LIMIT, 23), "%s: size overflows; use smaller images or a smaller batch", purpose);
     rounded = rounded / BLOCK_ALIGN * BLOCK_ALIGN;
-    void *p = aligned_alloc(BLOCK_ALIGN, rounded);
+    const uint64_t there = rounded < BLOCK_ASKS ? UINT64_MAX : sys_mem_available();
+    void *p = rounded <= there ? aligned_alloc(BLOCK_ALIGN, rounded) : NULL;    /* the system grants what it has not, and kills later */
     if (!p)
         return err_set(E(EXIT_LIMIT, 23), "%s: out of memory, %zu bytes wanted; use a smaller batch or crop", purpose, bytes);
     *out = memset(p, 0, rounded);

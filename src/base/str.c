@@ -107,6 +107,16 @@ void str_escape_terminal(Str *s, const char *bytes) {
     }
 }
 
+void str_escape_lines(Str *out, const char *text) {
+    for (const char *end; *text; text = end + (*end == '\n')) {
+        end = text + strcspn(text, "\n");
+        char *one = xprintf("%.*s", (int)(end - text), text);
+        str_escape_terminal(out, one);
+        if (*end && end[1]) str_add(out, "\n");
+        free(one);
+    }
+}
+
 void str_escape_html(Str *s, const char *bytes) {
     str_add(s, "");
     while (*bytes) {

@@ -14,6 +14,7 @@ void str_free(Str *s);
 /* Bytes (1..4) of the valid UTF-8 sequence at text and its code point, or 0. NUL counts as one byte. */
 int  str_utf8_next(const char *text, uint32_t *code);
 void str_escape_terminal(Str *s, const char *bytes);  /* \xNN for all but printable UTF-8 */
+void str_escape_lines(Str *s, const char *bytes);     /* the same, newlines kept but for a last one */
 void str_escape_html(Str *s, const char *bytes);
 void str_json(Str *s, const char *bytes);             /* with the quotes; invalid UTF-8 as \u00NN */
 void str_json_number(Str *s, double v);               /* shortest round trip; null when not finite */

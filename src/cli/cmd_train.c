@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "base/sys.h"
+#include "cli/check.h"
 #include "cli/finish.h"
 #include "cli/open_model.h"
 #include "report/report.h"
@@ -15,11 +16,16 @@
 static const char usage[] =
     "train [CONFIG.yaml] [key=value ...]\n\n"
     "Trains a student, alone or distilled from a teacher, into the run directory\n"
-    "`out`. The same command again goes on where the last one stopped. --print-config\n"
+    "`out`. The same command again goes on where the last one stopped. What `retort check`\n"
+    "looks at is looked at before the first step; check=off leaves it out. --print-config\n"
     "shows the whole configuration and where each value came from.";
 
 static Err renew_page(const char *run_dir, void *arg) {
     return report_write(run_dir);
+}
+
+static Err look_first(const Config *c, void *arg) {
+    return c->check.kind == CHECK_OFF ? OK : check_training(c, true);
 }
 
 /* The run is complete and safe by now: a page that cannot be made is a warning. */
@@ -47,7 +53,7 @@ Err cmd_train(int argc, char **argv) {
                                         "[key=value ...], see recipes/");
     if (!rc) rc = config_read("train", file, args.opt, args.n_opt, &c);
     if (!rc && c->print_config) rc = print_config(c);
-    else if (!rc && !(rc = train_run_with(c, &(TrainHooks){.report = renew_page}))) last_page(c);
+    else if (!rc && !(rc = train_run_with(c, &(TrainHooks){.report = renew_page, .check = look_first}))) last_page(c);
     if (c) config_close(c);
     cli_args_close(&args);
     return rc;

@@ -12,11 +12,17 @@ typedef struct Survey {
     int64_t  pixels[256];            /* by class; [IGNORE_U8]: void */
     int      images[256];            /* that show the class */
     int      h[2], w[2];             /* smallest and largest sides */
-    int      turned;                 /* EXIF rotations not made */
+    int      empty, turned;          /* labels void all over; EXIF rotations not made */
+    int      first_empty, first_turned;      /* sample numbers; meaningless where there is none */
+    uint64_t *picture;               /* [total] hash of the pixels; 0: not looked at, or not usable */
     Fault   *fault; int n_faults;    /* the first ones; caller's survey_free */
 } Survey;
 /* Reads samples in an order drawn from the seed until all are seen or the seconds are over (0: all).
  * Only a signal makes it fail. */
 Err  survey_run(Dataset *d, double seconds, uint64_t seed, Survey *out);
 void survey_free(Survey *s);
+/* How many pictures of a split, by file name (paths) or else by pixels, are in another one too; the first of them: sample
+ * numbers in at[2]. Paths are compared whole, pixels as far as both were looked at. */
+int  survey_shared_files(const Dataset *a, const Dataset *b, int at[2]);
+int  survey_shared_pictures(const Survey *a, const Survey *b, int at[2]);
 #endif

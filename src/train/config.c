@@ -150,7 +150,7 @@ static Err later_set(const char *path, const YNode *y, const char *accepted) {
     return rc;
 }
 
-/* `task: rdd`, `data: camvid:DIR`, `teacher: NAME`, `optimizer: adamw`, `schedule: poly`. */
+/* `task: rdd`, `data: camvid:DIR`, `teacher: NAME`, `optimizer: adamw`, `schedule: poly`, `check: full`. */
 static Err short_form(Walk *w, const char *path, YNode *y, bool *done) {
     static const char *const forms[][2] = {
         {"distill.task", "distill.task.kind"},
@@ -158,6 +158,7 @@ static Err short_form(Walk *w, const char *path, YNode *y, bool *done) {
         {"teacher", "teacher.model"},
         {"train.optimizer", "train.optimizer.kind"},
         {"train.schedule", "train.schedule.kind"},
+        {"check", "check.kind"},
     };
     *done = true;
     if (y->kind == Y_SCALAR && !strcmp(path, "data")) {
@@ -208,7 +209,7 @@ static Err assign(Walk *w, const char *path, YNode *y) {
     int row = config_row_find(path);
     const char *accepted = row < 0 ? config_later(path) : NULL;
     if (accepted) return later_set(path, y, accepted);
-    const bool group = y->kind == Y_MAP && !strcmp(path, "check"); /* also an option of export */
+    const bool group = !strcmp(path, "check") && w->bit != IN_EXPORT; /* there it is an option */
     if (row >= 0 && !group) {
         if (y->kind == Y_MAP && config_rows[row].type != OPT_FLOW)
             return err_set(E(2, 76), "%s: %s takes a value, not a group", y->where, path);

@@ -10,6 +10,7 @@
 
 enum { LOSSES_MAX = 8, LR_GROUPS_MAX = 8 };
 typedef struct { const KdMethod *method; double weight; void *opt; char label[32]; } LossTerm;   /* label: "kd", "kd.2" */
+enum { CHECK_QUICK, CHECK_FULL, CHECK_OFF };         /* check.kind */
 typedef struct Config {
     const char *out; int64_t seed;
     DataOptions  data;
@@ -29,7 +30,7 @@ typedef struct Config {
     struct { const char *prefix; double factor; } lr_groups[LR_GROUPS_MAX]; int n_lr_groups;
     OptEvery checkpoint_every; int64_t checkpoint_keep;
     OptEvery eval_every; const char *eval_split; int64_t eval_images;   /* 0: all */
-    struct { double seconds, floor; } check;         /* of `retort check`; seconds 0: no limit */
+    struct { int kind; double seconds, floor; } check;       /* seconds 0: no limit */
     double   report_every_s; int64_t report_images, metrics_every, gradients_every;
     /* options of single commands */
     const char *weights, *json, *trace, *split, *mode, *size, *taps, *loss, *grads; bool plan, probs, print_config, deterministic; int64_t images, runs;

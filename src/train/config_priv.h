@@ -34,7 +34,7 @@ typedef struct ConfigRaw {           /* what options.def describes; types are th
     double lr, momentum, weight_decay, betas[2], adam_eps, schedule_power, clip, ema, report_every;
     const char *lr_groups, *eval_split;
     OptEvery checkpoint_every, eval_every;
-    double check_seconds, check_floor;
+    int check_kind; double check_seconds, check_floor;
     int64_t checkpoint_keep, eval_images, report_images, metrics_every, gradients_every, images, runs;
     const char *weights, *split, *json, *trace, *mode, *size, *taps, *loss, *grads;
     bool plan, probs, deterministic, print_config;

@@ -220,7 +220,7 @@ static void resolve_training(Config *c) {
     c->schedule_power = r->schedule_power, c->clip = r->clip, c->ema = r->ema;
     c->checkpoint_every = r->checkpoint_every, c->checkpoint_keep = r->checkpoint_keep;
     c->eval_every = r->eval_every, c->eval_split = r->eval_split, c->eval_images = r->eval_images;
-    c->check.seconds = r->check_seconds, c->check.floor = r->check_floor;
+    c->check.kind = r->check_kind, c->check.seconds = r->check_seconds, c->check.floor = r->check_floor;
     c->report_every_s = r->report_every, c->report_images = r->report_images, c->metrics_every = r->metrics_every, c->gradients_every = r->gradients_every;
 }
 

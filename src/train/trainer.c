@@ -552,7 +552,16 @@ static void close_run(Run *r) {
     free(r->config);
 }
 
+/* Of a run that goes on everything was checked when it began. */
+static Err check_first(Run *r) {
+    char *begun = checkpoint_newest(r->c->out);
+    const bool fresh = !begun;
+    free(begun);
+    return fresh && r->hooks && r->hooks->check ? r->hooks->check(r->c, r->hooks->arg) : OK;
+}
+
 static Err run_all(Run *r) {
+    TRY(check_first(r));
     TRY(open_data(r));
     TRY(restore(r));
     announce(r);

@@ -11,6 +11,7 @@ typedef struct Job Job;
 Err job_open(const Config *c, int batch, int h, int w, Dataset *d,
              Job **out); /* d may be NULL: classes from config, an int8 teacher's ranges from noise */
 void job_close(Job *j);
+const ModelNodes *job_nodes(const Job *j); /* of the student */
 Net *job_student(Job *j);
 Net *job_teacher(Job *j); /* NULL when there is none */
 Plan *job_student_plan(Job *j);
@@ -42,8 +43,9 @@ void job_update(Job *j);
 /* What terms remember is as it was before the first step; of a dry run. */
 void job_forget(Job *j);
 
-typedef struct TrainHooks { /* called at report.every and at the end; failures only warn */
-    Err (*report)(const char *run_dir, void *arg);
+typedef struct TrainHooks {
+    Err (*report)(const char *run_dir, void *arg); /* at report.every and at the end; failures only warn */
+    Err (*check)(const Config *c, void *arg);      /* before a run's first step; a failure ends it */
     void *arg;
 } TrainHooks;
 /* `retort train`: resumes by itself; exit codes as in docs/errors.md. hooks may be NULL. */

@@ -67,7 +67,6 @@ Err  status_write(const Config *c, const RunStatus *s);
 
 /* job.c */
 const char *job_teacher_digest(const Job *j);        /* "" without a teacher */
-const ModelNodes *job_nodes(const Job *j);
 /* schedule.c */
 void stage_weights(const Config *c, int64_t step, float stage[2]);   /* step: updates done so far */
 #endif
