@@ -130,7 +130,7 @@ def pytorch(student, lr, distil, dtype):
 
 
 def retort(program, student, lr, distil, folder):
-    words = [program, "train", f"data=camvid:{folder}/data", f"out={folder}/run", f"seed={SEED}", "data.mirror=0", f"student.model={student}",
+    words = [program, "train", "check=off", f"data=camvid:{folder}/data", f"out={folder}/run", f"seed={SEED}", "data.mirror=0", f"student.model={student}",
              "student.aux=true", "student.weights=formula:1", "student.dropout=false", f"train.steps={STEPS}", f"train.batch={BATCH}",
              f"train.lr={lr}", f"train.schedule={{kind: poly, power: {POWER}}}", "report.metrics=1", "train.precision=f32"]
     if distil:
