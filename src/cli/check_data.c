@@ -11,7 +11,7 @@ typedef struct {
 } Title;
 static Title title(const Dataset *d) {
     Title t;
-    snprintf(t.s, sizeof t.s, "%.30s/%.60s", d->def->name, d->split);
+    snprintf(t.s, sizeof t.s, "%.30s%s%.60s", d->n_classes ? d->def->name : "", d->n_classes ? "/" : "", d->split);
     return t;
 }
 
