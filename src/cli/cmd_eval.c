@@ -1,65 +1,69 @@
 /* cmd_eval.c - `retort eval MODEL`: mIoU and its company from one confusion matrix. */
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/sys.h"
+#include "cli/eval_page.h"
 #include "cli/open_model.h"
 #include "train/trainer.h"
 
 static const char usage[] =
-    "eval MODEL [data=camvid:DIR] [split=val] [images=N] [json=FILE]\n\n"
+    "eval MODEL [data=camvid:DIR] [split=val] [images=N] [json=FILE] [csv=FILE] [html=FILE]\n\n"
     "MODEL is a run directory, a file that a run wrote, a file of weights with\n"
-    "model=NAME, or the name of a network with weights=. Whole images, one confusion\n"
-    "matrix; data defaults to what the run was trained on.";
+    "model=NAME, or the name of a network with weights=; data defaults to what the run\n"
+    "was trained on. All scores come from one confusion matrix over whole images;\n"
+    "metrics=[boundary, calibration] adds boundary IoU and F1 and the calibration error.\n"
+    "eval.mode=slide, eval.scales=[0.75, 1, 1.25] and eval.mirror=true look at images in\n"
+    "other ways. protocol=cityscapes, voc or ade20k adds what the official tool prints.";
 
-/* A percentage, or "-" for a class that does not occur. */
-typedef struct {
-    char s[16];
-} Percent;
-static Percent percent(double v) {
-    Percent p = {"-"};
-    if (isfinite(v)) snprintf(p.s, sizeof p.s, "%.2f", 100 * v);
-    return p;
+static Err write_text(const char *path, char *text) {
+    Err rc = durable_write_all(path, text, strlen(text));
+    free(text);
+    return rc;
 }
 
-static void print_scores(const Confusion *m, const Dataset *d, const char *source) {
-    Scores s;
-    confusion_scores(m, &s);
-    cli_print(source, 4096);
-    printf(" on %s/", d->def->name);
-    cli_print(d->split, 64);
-    printf(", %lld of %d images\n\n   IoU %%    acc %%         pixels  class\n",
-           (long long)m->images, d->n);
-    for (int i = 0; i < m->n; i++) {
-        printf("%8s %8s %14lld  ", percent(s.iou[i]).s, percent(s.accuracy[i]).s,
-               (long long)s.pixels[i]);
-        cli_print(d->class_names[i], 100);
-        putchar('\n');
-    }
-    printf("\nmIoU %s %%  (of classes present %s %%)  pixel accuracy %s %%  mean accuracy %s %%\n",
-           percent(s.miou).s, percent(s.miou_present).s, percent(s.pixel_accuracy).s,
-           percent(s.mean_accuracy).s);
-    scores_free(&s);
+static Err write_files(const EvalResult *r, const Config *c, Predictor *p, Dataset *d) {
+    if (c->json) TRY(write_text(c->json, result_json(r)));
+    if (c->eval_out.csv) TRY(write_text(c->eval_out.csv, result_csv(r)));
+    return c->eval_out.html ? eval_page(c->eval_out.html, r, p, d) : OK;
+}
+
+/* The convention asked for, or that of the data set, or none. */
+static Err protocol_of(const Config *c, const Dataset *d, const ProtocolDef **out) {
+    const ProtocolDef *p = c->eval_out.protocol;
+    if (!p) p = protocol_find(d->def->name);
+    if (!c->eval_out.protocol && p && p->classes != d->n_classes) p = NULL;     /* classes of the user's own */
+    *out = p ? p : protocol_find("none");
+    if (!(*out)->classes || (*out)->classes == d->n_classes) return OK;
+    return err_set(E(EXIT_USAGE, 37), "protocol=%s is made for %d classes, data set %s has %d; give protocol=none",
+                   (*out)->name, (*out)->classes, d->def->name, d->n_classes);
 }
 
 static Err eval_on(OpenModel *m, Dataset *d, const char *what) {
     const Config *c = m->config;
+    Predictor *p = NULL;
+    Evaluation e;
+    EvalResult r = {.model = m->options.model, .source = m->source, .d = d, .e = &e};
     if (d->n_classes != m->options.classes)
         return err_set(E(EXIT_USAGE, 37),
                        "%s has %d classes, data set %s has %d; use the data set it was trained for",
                        what, m->options.classes, d->def->name, d->n_classes);
-    Confusion *matrix = confusion_open(d->n_classes);
+    TRY(protocol_of(c, d, &r.protocol));
+    TRY(predictor_open(m->net, &m->nodes, &p));
+    predictor_options(p, &c->infer);
     d->cache_left = 0; /* each image is read once */
-    Err rc = evaluate(m->net, &m->nodes, d, c->images, matrix);
-    if (!rc) print_scores(matrix, d, m->source);
-    if (!rc && c->json) {
-        char *text = scores_json(matrix, d, m->options.model);
-        rc = durable_write_all(c->json, text, strlen(text));
-        free(text);
+    evaluation_open(&e, d->n_classes, c->images > 0 && c->images < d->n ? c->images : d->n, c->eval_out.metric, c->eval_out.n_metrics);
+    Err rc = evaluate_with(p, d, c->images, &e);
+    if (!rc) {
+        r.mode = predictor_text(p);
+        result_make(&r, c->eval_out.worst, (uint64_t)c->seed);
+        eval_print(&r);
+        rc = write_files(&r, c, p, d);
+        result_free(&r);
     }
-    confusion_close(matrix);
+    evaluation_close(&e);
+    predictor_close(p);
     return rc;
 }
 

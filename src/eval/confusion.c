@@ -1,8 +1,11 @@
 /* confusion.c - one integer confusion matrix, and every score from it.
  *
- * Rows are labels, columns predictions. IoU_k = n_kk / (row_k + column_k - n_kk); a class that
- * neither occurs nor is predicted has none (NaN) and takes no part in miou. miou_present averages
- * over the classes that occur in the labels, mean_accuracy likewise over n_kk / row_k. */
+ * Rows are labels, columns predictions.
+ *   IoU_k  = n_kk / (row_k + column_k - n_kk)     a class that neither occurs nor is predicted has none
+ *   Dice_k = 2 n_kk / (row_k + column_k)          (NaN) and takes no part in miou and mean_dice
+ *   accuracy_k = n_kk / row_k
+ * miou_present and mean_accuracy average over the classes that occur in the labels; miou_all over all
+ * K, where an absent class counts as 0; weighted_iou is IoU_k weighted by row_k (FCN, Long et al. 2015). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,11 +31,17 @@ void confusion_add(Confusion *m, const int32_t *label, const uint8_t *pred, int6
             m->count[(int64_t)label[i] * m->n + pred[i]]++;
 }
 
+void confusion_add_bytes(Confusion *m, const uint8_t *label, const uint8_t *pred, int64_t pixels) {
+    for (int64_t i = 0; i < pixels; i++)
+        if (label[i] < m->n && pred[i] < m->n) m->count[(int64_t)label[i] * m->n + pred[i]]++;
+}
+
 void confusion_scores(const Confusion *m, Scores *out) {
     int n = m->n, seen = 0, present = 0;
     int64_t total = 0, right = 0;
     *out = (Scores){.iou = xcalloc((size_t)n, sizeof(double)),
                     .accuracy = xcalloc((size_t)n, sizeof(double)),
+                    .dice = xcalloc((size_t)n, sizeof(double)),
                     .pixels = xcalloc((size_t)n, sizeof(int64_t))};
     for (int k = 0; k < n; k++) {
         int64_t row = 0, column = 0, hit = m->count[(int64_t)k * n + k];
@@ -42,11 +51,16 @@ void confusion_scores(const Confusion *m, Scores *out) {
         out->pixels[k] = row;
         out->iou[k] = either ? (double)hit / (double)either : NAN;
         out->accuracy[k] = row ? (double)hit / (double)row : NAN;
+        out->dice[k] = either ? 2 * (double)hit / (double)(row + column) : NAN;
         total += row, right += hit;
-        if (either) out->miou += out->iou[k], seen++;
+        if (either) out->miou += out->iou[k], out->mean_dice += out->dice[k], seen++;
+        if (row) out->weighted_iou += (double)row * out->iou[k];
         if (row)
             out->miou_present += out->iou[k], out->mean_accuracy += out->accuracy[k], present++;
     }
+    out->miou_all = total ? out->miou / n : NAN;
+    out->mean_dice = seen ? out->mean_dice / seen : NAN;
+    out->weighted_iou = total ? out->weighted_iou / (double)total : NAN;
     out->miou = seen ? out->miou / seen : NAN;
     out->miou_present = present ? out->miou_present / present : NAN;
     out->mean_accuracy = present ? out->mean_accuracy / present : NAN;
@@ -54,7 +68,7 @@ void confusion_scores(const Confusion *m, Scores *out) {
 }
 
 void scores_free(Scores *s) {
-    free(s->iou), free(s->accuracy), free(s->pixels);
+    free(s->iou), free(s->accuracy), free(s->dice), free(s->pixels);
     *s = (Scores){0};
 }
 
@@ -74,32 +88,4 @@ void scores_json_classes(Str *s, const Scores *sc, const Dataset *d) {
         str_addf(s, "\"pixels\": %lld}", (long long)sc->pixels[k]);
     }
     str_add(s, "]");
-}
-
-char *scores_json(const Confusion *m, const Dataset *d, const char *model) {
-    Str s = {0};
-    Scores sc;
-    confusion_scores(m, &sc);
-    str_add(&s, "{\"model\": "), str_json(&s, model);
-    str_add(&s, ", \"data\": "), str_json(&s, d->def->name);
-    str_add(&s, ", \"split\": "), str_json(&s, d->split);
-    str_addf(&s, ", \"images\": %lld, ", (long long)m->images);
-    add_number(&s, "miou", sc.miou);
-    add_number(&s, "miou_present", sc.miou_present);
-    add_number(&s, "pixel_accuracy", sc.pixel_accuracy);
-    add_number(&s, "mean_accuracy", sc.mean_accuracy);
-    str_add(&s, "\"classes\": ");
-    scores_json_classes(&s, &sc, d);
-    str_add(&s, ", \"confusion\": [");
-    for (int k = 0; k < m->n; k++) {
-        str_add(&s, k ? ", [" : "[");
-        for (int j = 0; j < m->n; j++)
-            str_addf(&s, "%s%lld", j ? ", " : "", (long long)m->count[(int64_t)k * m->n + j]);
-        str_add(&s, "]");
-    }
-    str_add(&s, "], \"mode\": \"whole\", \"protocol\": \"whole images, batch 1, logits upsampled "
-                "bilinearly "
-                "with align_corners\", \"version\": \"" RETORT_VERSION "\"}");
-    scores_free(&sc);
-    return s.s;
 }

@@ -1,41 +1,108 @@
-/* evaluate.c - a Net over the whole images of a data set, into one confusion matrix. Ranks share
- * the images out; their counts are whole numbers, so the sum is the same however they do. */
+/* evaluate.c - a Net over the whole images of a data set, into whole numbers: one confusion matrix, and
+ * the sums of the metrics asked for. Of each image only its counts by class are kept. Ranks share the
+ * images out; whole numbers make the sum the same however they do. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/progress.h"
 #include "base/sys.h"
 #include "dist/comm.h"
 #include "eval/eval.h"
 
-static Err evaluate_one(Predictor *p, Dataset *d, int i, Confusion *out) {
+void evaluation_open(Evaluation *e, int classes, int64_t images, const MetricDef *const *metrics, int n) {
+    *e = (Evaluation){.confusion = confusion_open(classes), .n_metrics = n};
+    if (images) e->counts = xcalloc((size_t)images * 3 * (size_t)classes, sizeof *e->counts);
+    for (int i = 0; i < n; i++) {
+        e->metric[i] = metrics[i];
+        e->sum[i] = xcalloc((size_t)metrics[i]->sums(classes), sizeof(int64_t));
+    }
+}
+
+void evaluation_close(Evaluation *e) {
+    confusion_close(e->confusion);
+    free(e->counts);
+    for (int i = 0; i < e->n_metrics; i++) free(e->sum[i]);
+    *e = (Evaluation){0};
+}
+
+static void add_image(Evaluation *e, int64_t index, const EvalImage *im) {
+    const int n = e->confusion->n;
+    Confusion *one = confusion_open(n);
+    confusion_add_bytes(one, im->label, im->pred, (int64_t)im->h * im->w);
+    for (int64_t i = 0; i < (int64_t)n * n; i++) e->confusion->count[i] += one->count[i];
+    if (e->counts) confusion_counts(one, e->counts + index * 3 * n);
+    confusion_close(one);
+    for (int i = 0; i < e->n_metrics; i++) e->metric[i]->add(e->sum[i], n, im);
+    e->confusion->images++;
+}
+
+static Err evaluate_one(Predictor *p, Dataset *d, int64_t index, Evaluation *e) {
     Sample s = {0};
-    TRY(dataset_read(d, i, &s));
-    int64_t pixels = (int64_t)s.h * s.w;
-    uint8_t *pred = xcalloc((size_t)pixels, 1);
-    int32_t *label = xcalloc((size_t)pixels, sizeof *label);
-    for (int64_t j = 0; j < pixels; j++) label[j] = s.label[j] == IGNORE_U8 ? -1 : s.label[j];
-    Err rc = predictor_run(p, s.rgb, s.h, s.w, pred, NULL);
-    if (!rc) confusion_add(out, label, pred, pixels), out->images++;
-    free(pred), free(label);
+    bool confidence = false;
+    TRY(dataset_read(d, (int)index, &s));
+    const size_t pixels = (size_t)s.h * (size_t)s.w;
+    for (int i = 0; i < e->n_metrics; i++) confidence |= e->metric[i]->confidence;
+    Prediction out = {.pred = xcalloc(pixels, 1)};
+    if (confidence) out.confidence = xcalloc(pixels, sizeof(float));
+    Err rc = predictor_fill(p, s.rgb, s.h, s.w, &out);
+    if (!rc) add_image(e, index, &(EvalImage){s.h, s.w, s.label, out.pred, out.confidence});
+    free(out.pred), free(out.confidence);
     sample_free(&s);
     return rc;
 }
 
-Err evaluate(Net *n, const ModelNodes *nodes, Dataset *d, int64_t max_images, Confusion *out) {
-    Predictor *p;
+static Err sum_ranks(Comm *comm, Evaluation *e, int64_t images) {
+    const int n = e->confusion->n;
+    TRY(comm_sum_i64(comm, e->confusion->count, n * n));
+    TRY(comm_sum_i64(comm, &e->confusion->images, 1));
+    if (e->counts) TRY(comm_sum_i64(comm, e->counts, (int)images * 3 * n));
+    for (int i = 0; i < e->n_metrics; i++) TRY(comm_sum_i64(comm, e->sum[i], e->metric[i]->sums(n)));
+    return OK;
+}
+
+Err evaluate_with(Predictor *p, Dataset *d, int64_t max_images, Evaluation *e) {
     Comm comm = comm_self();
-    TRY(predictor_open(n, nodes, &p));
-    int64_t images = max_images > 0 && max_images < d->n ? max_images : d->n;
+    const int64_t images = max_images > 0 && max_images < d->n ? max_images : d->n;
     Progress progress = progress_start("images", images, "evaluating %s", d->split);
     Err rc = OK;
     for (int64_t i = comm.rank; i < images && !rc; i += comm.ranks) {
-        int sig = sys_signal_pending();
-        rc = sig ? err_set(128 + sig, "evaluation stopped by signal %d", sig)
-                 : evaluate_one(p, d, (int)i, out);
+        const int sig = sys_signal_pending();
+        rc = sig ? err_set(128 + sig, "evaluation stopped by signal %d", sig) : evaluate_one(p, d, i, e);
         if (!rc) progress_to(&progress, i + 1);
     }
     progress_end(&progress);
+    return rc ? rc : sum_ranks(&comm, e, images);
+}
+
+Err evaluate(Net *n, const ModelNodes *nodes, Dataset *d, int64_t max_images, Confusion *out) {
+    Predictor *p;
+    Evaluation e = {.confusion = out};
+    TRY(predictor_open(n, nodes, &p));
+    Err rc = evaluate_with(p, d, max_images, &e);
     predictor_close(p);
-    if (!rc) rc = comm_sum_i64(&comm, out->count, out->n * out->n);
-    return rc ? rc : comm_sum_i64(&comm, &out->images, 1);
+    return rc;
+}
+
+/* ---- the worst images ------------------------------------------------------------------------ */
+typedef struct Ranked { double miou; int index; } Ranked;
+
+static int lowest_first(const void *a, const void *b) {
+    const Ranked *x = a, *y = b;
+    if (x->miou != y->miou) return x->miou < y->miou ? -1 : 1;
+    return x->index - y->index;
+}
+
+int evaluation_worst(const Evaluation *e, int max, int *index) {
+    const int n = e->confusion->n, images = (int)e->confusion->images;
+    Ranked *r = xcalloc((size_t)images + 1, sizeof *r);
+    int ranked = 0;
+    for (int i = 0; i < images; i++) {
+        const double miou = counts_miou(e->counts + (int64_t)i * 3 * n, n);
+        if (miou == miou) r[ranked++] = (Ranked){miou, i};   /* an image of void alone has none */
+    }
+    qsort(r, (size_t)ranked, sizeof *r, lowest_first);
+    if (ranked > max) ranked = max;
+    for (int i = 0; i < ranked; i++) index[i] = r[i].index;
+    free(r);
+    return ranked;
 }

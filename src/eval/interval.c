@@ -22,7 +22,7 @@ void confusion_counts(const Confusion *m, int64_t *counts) {
         }
 }
 
-static double miou_of(const int64_t *sum, int n_classes) {
+double counts_miou(const int64_t *sum, int n_classes) {
     double total = 0;
     int seen = 0;
     for (int k = 0; k < n_classes; k++) {
@@ -49,7 +49,7 @@ void scores_interval(const int64_t *counts, int n, int n_classes, uint64_t seed,
             const int64_t *one = counts + (size_t)rng_below(&r, (uint64_t)i, (uint32_t)n) * (size_t)width;
             for (int k = 0; k < width; k++) sum[k] += one[k];
         }
-        miou[t] = miou_of(sum, n_classes);
+        miou[t] = counts_miou(sum, n_classes);
     }
     free(sum);
     if (n <= 0) return;

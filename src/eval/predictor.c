@@ -1,17 +1,15 @@
-/* predictor.c - whole images through a Net, one at a time, with plans kept by size.
+/* predictor.c - whole images through a Net, window by window, with plans kept by size.
  *
- * The logits (K x h x w) are upsampled to the image and the best class taken in one pass, row by
- * row: two low-resolution rows are blended into K x w floats, then every class is read along the
- * row. No K x H x W tensor exists unless probabilities are asked for. Ties go to the lower class.
- */
+ * Windows come in the order of their first row. Whenever the next one begins further down, the rows
+ * above it are finished and the grids that ended there are dropped: what is held of an image is its
+ * pixels, its classes and the grids of the windows that cross one row. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/parallel.h"
-#include "eval/eval.h"
+#include "eval/windows.h"
 
-enum { SIZES_MAX = 4 };
+enum { SIZES_MAX = 8 };
 typedef struct SizedPlan {
     int h, w;
     Plan *plan;
@@ -20,8 +18,10 @@ typedef struct SizedPlan {
 struct Predictor {
     Net *net;
     ModelNodes nodes;
+    InferOptions options;
     SizedPlan sized[SIZES_MAX];
     uint64_t clock;
+    bool slid;                       /* some image was too big to be seen whole */
 };
 
 Err predictor_open(Net *n, const ModelNodes *nodes, Predictor **out) {
@@ -35,6 +35,10 @@ Err predictor_open(Net *n, const ModelNodes *nodes, Predictor **out) {
     p->nodes = *nodes;
     *out = p;
     return OK;
+}
+
+void predictor_options(Predictor *p, const InferOptions *o) {
+    p->options = o ? *o : (InferOptions){0};
 }
 
 void predictor_close(Predictor *p) {
@@ -67,88 +71,73 @@ static Err plan_for(Predictor *p, int h, int w, Plan **out) {
     return OK;
 }
 
-/* One output row per call. */
-typedef struct Upsample {
-    const float *logits; /* K x h x w */
-    int k, h, w, out_h, out_w;
-    uint8_t *pred; /* H x W */
-    float *probs;  /* K x H x W or NULL */
-    const int *x0; /* [W] left neighbour; the right one is x0 + (w > 1) at weight wx */
-    const float *wx;
-} Upsample;
-
-static void softmax_row(const Upsample *u, float *row, int64_t plane) {
-    for (int x = 0; x < u->out_w; x++) {
-        float top = row[x], sum = 0;
-        for (int k = 1; k < u->k; k++) top = fmaxf(top, row[k * plane + x]);
-        for (int k = 0; k < u->k; k++) sum += row[k * plane + x] = expf(row[k * plane + x] - top);
-        for (int k = 0; k < u->k; k++) row[k * plane + x] /= sum;
-    }
-}
-
-static void upsample_row(void *arg, int64_t y) {
-    const Upsample *u = arg;
-    const float fy = u->out_h > 1 ? (float)y * ((float)(u->h - 1) / (float)(u->out_h - 1)) : 0;
-    int y0 = (int)fy;
-    if (y0 > u->h - 1) y0 = u->h - 1;
-    const int y1 = y0 + 1 < u->h ? y0 + 1 : y0;
-    const float wy = fy - (float)y0;
-    const int64_t plane = (int64_t)u->out_h * u->out_w;
-    float *blend = xcalloc((size_t)u->w + 1, sizeof *blend),
-          *best = xcalloc((size_t)u->out_w, sizeof *best);
-    uint8_t *pred = u->pred + y * u->out_w;
-    for (int k = 0; k < u->k; k++) {
-        const float *a = u->logits + ((int64_t)k * u->h + y0) * u->w,
-                    *b = u->logits + ((int64_t)k * u->h + y1) * u->w;
-        for (int x = 0; x < u->w; x++) blend[x] = a[x] + wy * (b[x] - a[x]);
-        blend[u->w] = blend[u->w - 1]; /* the neighbour right of the last column, at weight 0 */
-        float *probs = u->probs ? u->probs + k * plane + y * u->out_w : NULL;
-        for (int x = 0; x < u->out_w; x++) {
-            const float *c = blend + u->x0[x], v = c[0] + u->wx[x] * (c[1] - c[0]);
-            if (k == 0 || v > best[x]) best[x] = v, pred[x] = (uint8_t)k;
-            if (probs) probs[x] = v;
-        }
-    }
-    if (u->probs) softmax_row(u, u->probs + y * u->out_w, plane);
-    free(blend), free(best);
-}
-
-static void upsample(Upsample *u) {
-    int *x0 = xcalloc((size_t)u->out_w, sizeof *x0);
-    float *wx = xcalloc((size_t)u->out_w, sizeof *wx);
-    const float step = u->out_w > 1 ? (float)(u->w - 1) / (float)(u->out_w - 1) : 0;
-    for (int x = 0; x < u->out_w; x++) {
-        float fx = (float)x * step;
-        x0[x] = (int)fx < u->w - 1 ? (int)fx : u->w - 1;
-        wx[x] = fx - (float)x0[x];
-    }
-    u->x0 = x0, u->wx = wx;
-    parallel_for(u->out_h, upsample_row, u);
-    free(x0), free(wx);
-}
-
 void predictor_classes(const float *logits, Shape s, int h, int w, uint8_t *pred, float *probs) {
     CHECK(s.rank == 4 && s.d[0] == 1 && s.d[1] <= 256);
-    Upsample u = {.logits = logits,
-                  .k = (int)s.d[1],
-                  .h = (int)s.d[2],
-                  .w = (int)s.d[3],
-                  .out_h = h,
-                  .out_w = w,
-                  .pred = pred,
-                  .probs = probs};
-    upsample(&u);
+    const View all = {.at = {.h = h, .w = w, .H = h, .W = w, .bottom = h, .right = w},
+                      .logits = logits, .gh = (int)s.d[2], .gw = (int)s.d[3]};
+    views_rows(&all, 1, (int)s.d[1], AVERAGE_PROBABILITIES, h, w, 0, h,
+               &(Prediction){.pred = pred, .probs = probs});
+}
+
+char *predictor_text(const Predictor *p) { return infer_text(&p->options, p->slid); }
+
+/* ---- one image ------------------------------------------------------------------------------- */
+typedef struct Pass {
+    const uint8_t *rgb;
+    int h, w, classes;
+    uint8_t *pixels;                 /* of one window; NULL: the image itself is the only one */
+    View *live;
+    int n_live;
+} Pass;
+
+static Err look(Predictor *p, Pass *s, const Window *at, bool alone) {
+    Plan *plan;
+    const bool whole = at->h == s->h && at->w == s->w && at->H == s->h && at->W == s->w && !at->mirrored;
+    TRY(plan_for(p, at->h, at->w, &plan));
+    if (!whole) {
+        s->pixels = xrealloc(s->pixels, (size_t)at->h * (size_t)at->w * 3);
+        window_pixels(s->pixels, at, s->rgb, s->h, s->w);
+    }
+    const int32_t rect[4] = {0, 0, at->w, at->h};
+    plan_bind(plan, p->nodes.image, whole ? s->rgb : s->pixels);
+    plan_bind(plan, p->nodes.rects, rect);
+    plan_run(plan, &(OpRun){.training = false}, false);
+    const Shape shape = plan_shape(plan, p->nodes.logits);
+    const size_t bytes = (size_t)shape_count(shape) * sizeof(float);
+    View v = {.at = *at, .logits = plan_value(plan, p->nodes.logits), .gh = (int)shape.d[2], .gw = (int)shape.d[3]};
+    s->classes = (int)shape.d[1];
+    if (!alone) v.own = xcalloc(1, bytes), v.logits = memcpy(v.own, v.logits, bytes);
+    s->live[s->n_live++] = v;
+    return OK;
+}
+
+/* Views that end above row `done` are of no more use. */
+static void drop_views(Pass *s, int done) {
+    int n = 0;
+    for (int i = 0; i < s->n_live; i++) {
+        if (s->live[i].at.bottom > done) s->live[n++] = s->live[i];
+        else free(s->live[i].own);
+    }
+    s->n_live = n;
+}
+
+Err predictor_fill(Predictor *p, const uint8_t *rgb, int h, int w, const Prediction *out) {
+    int n, done = 0;
+    Window *v = windows_of(&p->options, h, w, &n);
+    Pass s = {.rgb = rgb, .h = h, .w = w, .live = xcalloc((size_t)n, sizeof *s.live)};
+    Err rc = OK;
+    p->slid |= n > 1 && windows_slide(&p->options, h, w);
+    for (int i = 0; i < n && !rc; i++) {
+        const int next = i + 1 < n ? v[i + 1].top : h;
+        if ((rc = look(p, &s, &v[i], n == 1)) || next == done) continue;
+        views_rows(s.live, s.n_live, s.classes, p->options.average, h, w, done, next, out);
+        drop_views(&s, done = next);
+    }
+    drop_views(&s, h);
+    free(s.live), free(s.pixels), free(v);
+    return rc;
 }
 
 Err predictor_run(Predictor *p, const uint8_t *rgb, int h, int w, uint8_t *pred, float *probs) {
-    Plan *plan;
-    TRY(plan_for(p, h, w, &plan));
-    const int32_t rect[4] = {0, 0, w, h};
-    plan_bind(plan, p->nodes.image, rgb);
-    plan_bind(plan, p->nodes.rects, rect);
-    OpRun run = {.training = false};
-    plan_run(plan, &run, false);
-    predictor_classes(plan_value(plan, p->nodes.logits), plan_shape(plan, p->nodes.logits), h, w,
-                      pred, probs);
-    return OK;
+    return predictor_fill(p, rgb, h, w, &(Prediction){.pred = pred, .probs = probs});
 }

@@ -6,6 +6,7 @@
 #include "base/option.h"
 #include "data/data.h"
 #include "distill/method.h"
+#include "eval/eval.h"
 #include "models/model.h"
 
 enum { LOSSES_MAX = 8, LR_GROUPS_MAX = 8 };
@@ -30,6 +31,12 @@ typedef struct Config {
     struct { const char *prefix; double factor; } lr_groups[LR_GROUPS_MAX]; int n_lr_groups;
     OptEvery checkpoint_every; int64_t checkpoint_keep;
     OptEvery eval_every; const char *eval_split; int64_t eval_images;   /* 0: all */
+    InferOptions infer;                              /* eval.mode and its company */
+    struct {                                         /* of `retort eval` alone; csv, html NULL: not written */
+        const char *csv, *html; const MetricDef *metric[METRICS_MAX]; int n_metrics;
+        const ProtocolDef *protocol;                 /* NULL: by the data set */
+        int worst;
+    } eval_out;
     struct { int kind; double seconds, floor; } check;       /* seconds 0: no limit */
     double   report_every_s; int64_t report_images, metrics_every, gradients_every;
     /* options of single commands */

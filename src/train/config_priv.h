@@ -35,6 +35,8 @@ typedef struct ConfigRaw {           /* what options.def describes; types are th
     const char *lr_groups, *eval_split;
     OptEvery checkpoint_every, eval_every;
     int check_kind; double check_seconds, check_floor;
+    struct { int mode, window[2], stride[2]; const char *scales; bool mirror; int average, blend; } infer;      /* of eval */
+    struct { const char *csv, *html, *metrics, *protocol; int64_t worst; } eval_out;
     int64_t checkpoint_keep, eval_images, report_images, metrics_every, gradients_every, images, runs;
     const char *weights, *split, *json, *trace, *mode, *size, *taps, *loss, *grads;
     bool plan, probs, deterministic, print_config;
@@ -65,6 +67,7 @@ typedef struct ConfigOrigin {
     int n_override;
     const char *losses_where;
 } ConfigOrigin;
+Err  config_resolve_eval(Config *c);                         /* config_eval.c: how images are looked at and scored */
 Err  config_resolve(Config *c, const char *file, unsigned command);   /* config_resolve.c: raw -> the public fields */
 const TermOption *term_option(const TermSource *t, const char *name);   /* the last one given; NULL: default */
 char *config_row_text(const Config *c, int row);             /* value as typed; caller frees */

@@ -270,6 +270,7 @@ Err config_resolve(Config *c, const char *file, unsigned command) {
     TRY(resolve_groups(c));
     TRY(check_numbers(c));
     if (command & (IN_TRAIN | IN_CHECK | IN_STUDY)) TRY(check_unlabelled(c));
+    TRY(config_resolve_eval(c));
     c->weights = or_null(r->weights), c->json = or_null(r->json), c->trace = or_null(r->trace);
     c->split = or_null(r->split), c->mode = or_null(r->mode), c->size = or_null(r->size);
     c->taps = or_null(r->taps), c->loss = or_null(r->loss), c->grads = or_null(r->grads);

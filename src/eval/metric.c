@@ -1,0 +1,23 @@
+/* metric.c - the list of metrics.def. */
+#include <string.h>
+
+#include "eval/eval.h"
+
+#define METRIC(name) extern const MetricDef metric_##name;
+#include "eval/metrics.def"
+#undef METRIC
+#define METRIC(name) &metric_##name,
+static const MetricDef *const metrics[] = {
+#include "eval/metrics.def"
+};
+#undef METRIC
+enum { N_METRICS = sizeof metrics / sizeof *metrics };
+_Static_assert((int)N_METRICS <= (int)METRICS_MAX, "an Evaluation has room for all");
+
+const MetricDef *metric_at(int i) { return i < N_METRICS ? metrics[i] : NULL; }
+
+const MetricDef *metric_find(const char *name) {
+    for (int i = 0; i < N_METRICS; i++)
+        if (!strcmp(metrics[i]->name, name)) return metrics[i];
+    return NULL;
+}

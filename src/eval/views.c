@@ -1,0 +1,143 @@
+/* views.c - rows of an image out of the grids that cover it. See windows.h.
+ *
+ * A row takes K x W floats and a second lot where several views meet; no K x H x W tensor exists unless
+ * probabilities are asked for. Ties go to the lower class. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/parallel.h"
+#include "eval/windows.h"
+
+typedef struct Rows {                /* argument of all rows */
+    const View *v;
+    int n, k, h, w, from;
+    bool probabilities;              /* views are turned into probabilities before they are summed */
+    const Prediction *out;
+} Rows;
+
+/* Place of an image's pixel on one side of a view's grid. */
+typedef struct Place { int lo, hi; float weight; } Place;
+
+/* at: pixel of the image (n of them, `scaled` in the scaled image); window: its start and length
+ * there; grid: cells. */
+static Place place_of(int at, int n, int scaled, int start, int length, int grid) {
+    float f;
+    if (n == scaled) f = (float)(at - start);
+    else f = (float)((at + 0.5) * scaled / n - 0.5 - start);
+    f = fminf(fmaxf(f, 0), (float)(length - 1));
+    f *= length > 1 ? (float)(grid - 1) / (float)(length - 1) : 0;
+    int lo = (int)f;
+    if (lo > grid - 1) lo = grid - 1;
+    return (Place){lo, lo + 1 < grid ? lo + 1 : lo, f - (float)lo};
+}
+
+/* How much a view counts at pixel `at` of a side of n: less towards edges that are not the image's. */
+static float edge_weight(int at, int from, int to, int ramp, int n) {
+    float weight = 1;
+    if (ramp > 0 && from > 0) weight = fminf(weight, ((float)(at - from) + 0.5f) / (float)ramp);
+    if (ramp > 0 && to < n) weight = fminf(weight, ((float)(to - at) - 0.5f) / (float)ramp);
+    return weight;
+}
+
+/* dst[k * w + x] for the columns of view v: its logits at row y; overwritten. */
+static void logits_row(const Rows *r, const View *v, int y, const Place *column, float *dst) {
+    const Window *at = &v->at;
+    const Place row = place_of(y, r->h, at->H, at->y, at->h, v->gh);
+    float *blend = xcalloc((size_t)v->gw, sizeof *blend);
+    for (int k = 0; k < r->k; k++) {
+        const float *a = v->logits + ((int64_t)k * v->gh + row.lo) * v->gw;
+        const float *b = v->logits + ((int64_t)k * v->gh + row.hi) * v->gw;
+        float *out = dst + (int64_t)k * r->w;
+        for (int x = 0; x < v->gw; x++) blend[x] = a[x] + row.weight * (b[x] - a[x]);
+        for (int x = at->left; x < at->right; x++) {
+            const Place c = column[x];
+            out[x] = blend[c.lo] + c.weight * (blend[c.hi] - blend[c.lo]);
+        }
+    }
+    free(blend);
+}
+
+/* v[k * w + x], columns [from, to): to probabilities, in place. */
+static void softmax(float *v, int k, int w, int from, int to) {
+    for (int x = from; x < to; x++) {
+        float top = v[x], sum = 0;
+        for (int i = 1; i < k; i++) top = fmaxf(top, v[(int64_t)i * w + x]);
+        for (int i = 0; i < k; i++) sum += v[(int64_t)i * w + x] = expf(v[(int64_t)i * w + x] - top);
+        for (int i = 0; i < k; i++) v[(int64_t)i * w + x] /= sum;
+    }
+}
+
+static Place *columns_of(const Rows *r, const View *v) {
+    Place *p = xcalloc((size_t)r->w, sizeof *p);
+    for (int x = v->at.left; x < v->at.right; x++) {
+        p[x] = place_of(x, r->w, v->at.W, v->at.x, v->at.w, v->gw);
+        if (!v->at.mirrored) continue;
+        const Place q = p[x];        /* the cell as far from the other end */
+        p[x] = (Place){v->gw - 1 - q.lo, v->gw - 1 - q.hi, q.weight};
+    }
+    return p;
+}
+
+/* sum[k * w + x] and total[x] += the view's values and weights of row y. one: scratch like sum. */
+static void add_view(const Rows *r, const View *v, int y, float *one, float *sum, float *total) {
+    Place *column = columns_of(r, v);
+    const Window *at = &v->at;
+    const float wy = edge_weight(y, at->top, at->bottom, at->ramp_y, r->h);
+    logits_row(r, v, y, column, one);
+    if (r->probabilities) softmax(one, r->k, r->w, at->left, at->right);
+    for (int x = at->left; x < at->right; x++) {
+        const float weight = wy * edge_weight(x, at->left, at->right, at->ramp_x, r->w);
+        total[x] += weight;
+        for (int k = 0; k < r->k; k++) sum[(int64_t)k * r->w + x] += weight * one[(int64_t)k * r->w + x];
+    }
+    free(column);
+}
+
+/* v: K x W of row y, probabilities or logits. */
+static void finish_row(const Rows *r, float *v, int y) {
+    const Prediction *out = r->out;
+    const int64_t at = (int64_t)y * r->w, plane = (int64_t)r->h * r->w;
+    uint8_t *pred = out->pred + at;
+    float *best = xcalloc((size_t)r->w, sizeof *best);
+    for (int k = 0; k < r->k; k++)
+        for (int x = 0; x < r->w; x++) {
+            const float value = v[(int64_t)k * r->w + x];
+            if (k == 0 || value > best[x]) best[x] = value, pred[x] = (uint8_t)k;
+        }
+    free(best);
+    if (!out->probs && !out->confidence) return;
+    if (!r->probabilities) softmax(v, r->k, r->w, 0, r->w);
+    for (int x = 0; x < r->w && out->confidence; x++) out->confidence[at + x] = v[(int64_t)pred[x] * r->w + x];
+    for (int k = 0; k < r->k && out->probs; k++)
+        memcpy(out->probs + k * plane + at, v + (int64_t)k * r->w, (size_t)r->w * sizeof *v);
+}
+
+static void one_row(void *arg, int64_t i) {
+    const Rows *r = arg;
+    const int y = r->from + (int)i;
+    const size_t values = (size_t)r->k * (size_t)r->w;
+    float *one = xcalloc(values, sizeof *one);
+    if (r->n == 1) {
+        Place *column = columns_of(r, r->v);
+        logits_row(r, r->v, y, column, one);
+        free(column);
+        finish_row(r, one, y);
+        free(one);
+        return;
+    }
+    float *sum = xcalloc(values, sizeof *sum), *total = xcalloc((size_t)r->w, sizeof *total);
+    for (int j = 0; j < r->n; j++)
+        if (y >= r->v[j].at.top && y < r->v[j].at.bottom) add_view(r, &r->v[j], y, one, sum, total);
+    for (int k = 0; k < r->k; k++)
+        for (int x = 0; x < r->w; x++) sum[(int64_t)k * r->w + x] /= total[x];
+    finish_row(r, sum, y);
+    free(one), free(sum), free(total);
+}
+
+void views_rows(const View *v, int n, int classes, InferAverage average, int h, int w, int from,
+                int to, const Prediction *out) {
+    Rows r = {.v = v, .n = n, .k = classes, .h = h, .w = w, .from = from, .out = out};
+    r.probabilities = n > 1 && average == AVERAGE_PROBABILITIES;
+    parallel_for(to - from, one_row, &r);
+}
