@@ -6,6 +6,7 @@
 #include "base/parallel.h"
 #include "base/rng.h"
 #include "distill/class_weights.h"
+#include "distill/fullres.h"
 #include "tempdir.h"
 #include "test.h"
 
@@ -15,7 +16,8 @@ typedef struct Case {
     int h, w, th, tw;                    /* grids; th 0: as the student's */
     double void_share;
     BackendKind backend;
-    int first;                           /* number of the first image: parts of a batch see the same numbers */
+    float stage[2];                      /* 0, 0: the second alone */
+    bool aux;                            /* layers mid are auxiliary logits */
 } Case;
 enum { K = 4, SIDE = 13, LAYERS = 3, FIELDS = 2 * LAYERS, STATES_MAX = 4 };
 static const char *const layer_names[LAYERS] = {"mid", "features", "logits"};
@@ -24,7 +26,7 @@ typedef struct Run {
     Net *net;
     Plan *plan;
     Node node[FIELDS], label_node, stage_node, loss;     /* the student's layers, then the teacher's */
-    float *data[FIELDS];
+    float *data[FIELDS], *stage;
     int64_t count[FIELDS];
     int32_t *labels;
     double value;
@@ -55,7 +57,7 @@ static void add_field(Run *r, int i) {
     r->count[i] = shape_count(s);
     r->data[i] = xcalloc((size_t)r->count[i], sizeof(float));
     for (int n = 0; n < c->n; n++) {
-        const Rng g = rng_stream(3, RNG_METHOD, (uint64_t)(c->first + n), (uint64_t)i);
+        const Rng g = rng_stream(3, RNG_METHOD, (uint64_t)n, (uint64_t)i);
         for (int64_t e = 0; e < per_image; e++) r->data[i][n * per_image + e] = rng_normal(&g, (uint64_t)e) + (logits ? 0 : 0.5f);
     }
     r->node[i] = net_input(r->net, arena_printf(r->net->arena, "%s.%s", teacher ? "teacher" : "student", layer_names[i % LAYERS]), DT_F32, s);
@@ -74,13 +76,13 @@ static Run make(Case c) {
     for (int i = 0; i < FIELDS; i++) add_field(&r, i);
     r.labels = xcalloc((size_t)(c.n * SIDE * SIDE), sizeof(int32_t));
     for (int64_t i = 0; i < c.n * SIDE * SIDE; i++) {
-        const Rng g = rng_stream(4, RNG_METHOD, (uint64_t)(c.first + i / (SIDE * SIDE)), 0);
+        const Rng g = rng_stream(4, RNG_METHOD, (uint64_t)(i / (SIDE * SIDE)), 0);
         const uint64_t at = (uint64_t)(i % (SIDE * SIDE));
         r.labels[i] = (double)rng_uniform(&g, 2 * at) < c.void_share ? -1 : (int32_t)rng_below(&g, 2 * at + 1, K);
     }
-    static const float stage[2] = {0, 1};
     KdSide side = {.net = NULL};
     KdSite s = {.logits = r.node[2], .t_logits = r.node[LAYERS + 2], .classes = K, .tap = find_layer, .side = &side};
+    if (c.aux) s.aux = r.node[0], s.t_aux = r.node[LAYERS];
     s.labels = r.label_node = net_input(r.net, "labels", DT_I32, SHAPE(c.n, SIDE, SIDE));
     s.stage = r.stage_node = net_input(r.net, "stage", DT_F32, SHAPE(2));
     const KdMethod *m = method_find(c.method);
@@ -95,7 +97,9 @@ static Run make(Case c) {
                                        .wanted = r.node, .n_wanted = LAYERS}, &r.plan) == OK);
     for (int i = 0; i < FIELDS; i++) plan_bind(r.plan, r.node[i], r.data[i]);
     plan_bind(r.plan, r.label_node, r.labels);
-    plan_bind(r.plan, r.stage_node, stage);
+    r.stage = arena_alloc(r.net->arena, sizeof c.stage);
+    memcpy(r.stage, c.stage[0] + c.stage[1] > 0 ? c.stage : (float[]){0, 1}, sizeof c.stage);
+    plan_bind(r.plan, r.stage_node, r.stage);
     if (r.net->n_states) plan_run(r.plan, &(OpRun){.training = true}, false);    /* its own batch fills the queues */
     swap_states(&r, true);
     return r;
@@ -267,39 +271,109 @@ static Case with(Case c, const char *method, const char *options) {
     c.method = method, c.options = options;
     return c;
 }
-/* Means over images of equal counts: the loss of a batch is the mean of its parts', and so are the gradients. */
+/* Part p of a batch that is processed in parts: its images are those of the whole. */
+static void bind_part(Run *part, const Run *whole, int p) {
+    for (int i = 0; i < FIELDS; i++) plan_bind(part->plan, part->node[i], whole->data[i] + p * part->count[i]);
+    plan_bind(part->plan, part->label_node, whole->labels + p * part->c.n * SIDE * SIDE);
+}
+static void compare_part(const Run *part, const Run *whole, int p, int parts) {
+    for (int i = 0; i < LAYERS; i++) {
+        const float *a = plan_gradient(part->plan, part->node[i]), *b = plan_gradient(whole->plan, whole->node[i]);
+        if (!a || !b) continue;
+        const double size = max_abs(b, whole->count[i]);
+        for (int64_t e = 0; e < part->count[i]; e++)
+            if (!(fabs((double)a[e] / parts - (double)b[p * part->count[i] + e]) <= 1e-5 * size)) {
+                FAIL("%s %s, part %d of %d: %s differs at %lld", whole->c.method, whole->c.options, p, parts, layer_names[i], (long long)e);
+                break;
+            }
+    }
+}
+/* The loss of a batch is the mean of its parts' values, and so are the gradients: as an update runs them, every part
+ * forward once to gather where the method wants that, and then to emit. */
 static void expect_split(Case c, int parts) {
     Run whole = make(c);
     run(&whole);
-    double sum = 0;
-    const Case all = c;
     c.n /= parts;
-    for (int p = 0; p < parts; p++) {
-        c.first = p * c.n;
-        Run part = make(c);
-        run(&part);
-        sum += part.value / parts;
-        for (int i = 0; i < LAYERS; i++) {
-            const float *a = plan_gradient(part.plan, part.node[i]), *b = plan_gradient(whole.plan, whole.node[i]);
-            if (!a || !b) continue;
-            const double size = max_abs(b, whole.count[i]);
-            for (int64_t e = 0; e < part.count[i]; e++)
-                if (!(fabs((double)a[e] / parts - (double)b[p * part.count[i] + e]) <= 1e-5 * size)) {
-                    FAIL("%s %s, part %d of %d: %s differs at %lld", all.method, all.options, p, parts, layer_names[i], (long long)e);
-                    break;
-                }
-        }
-        drop(&part);
+    Run part = make(c);
+    const int32_t *labels[4];
+    Parts u = {.parts = parts, .labels = labels};
+    double sum = 0;
+    for (int p = 0; p < parts; p++) labels[p] = whole.labels + p * c.n * SIDE * SIDE;
+    for (u.gather = true, u.part = 0; u.part < parts; u.part++) {
+        bind_part(&part, &whole, u.part);
+        plan_run_forward(part.plan, &(OpRun){.training = true, .parts = &u});
     }
-    if (!(fabs(sum - whole.value) <= 2e-6 * fabs(whole.value))) FAIL("%s %s in %d parts: %.9g, whole %.9g", all.method, all.options, parts, sum, whole.value);
-    drop(&whole);
+    for (u.gather = false, u.part = 0; u.part < parts; u.part++) {
+        bind_part(&part, &whole, u.part);
+        plan_run(part.plan, &(OpRun){.training = true, .parts = &u}, false);
+        sum += (double)*plan_value(part.plan, part.loss) / parts;
+        compare_part(&part, &whole, u.part, parts);
+        if (!method_find(c.method)->stats) continue;
+        const FrStats *a = plan_saved(part.plan, part.loss), *b = plan_saved(whole.plan, whole.loss);
+        if (!b->masked) continue;                /* masks over the batch: exactly the same numbers */
+        EXPECT(a->valid == b->valid && a->theta[0] == b->theta[0] && a->theta_t[1] == b->theta_t[1]);
+        EXPECT(a->kept[0] == b->kept[0] && a->kept[1] == b->kept[1]);
+        EXPECT(!memcmp(a + 1, b + 1, 2 * K * sizeof(int64_t)));          /* those of each class */
+    }
+    if (!(fabs(sum - whole.value) <= 2e-6 * fabs(whole.value)))
+        FAIL("%s %s in %d parts: %.9g, whole %.9g", c.method, c.options, parts, sum, whole.value);
+    drop(&part), drop(&whole);
 }
-static const char *const per_image[][2] = {{"kd", ""}, {"at", ""}, {"at", "norm=image"}, {"fitnet", ""}, {"ifvd", ""}, {"cwd", ""},
-                                           {"cwd", "tap=features"}, {"dsd", ""}, {"skd.pa", ""}};
+static const char *const splittable[][2] = {
+    {"ce", ""}, {"ce", "class_weights=1,2,0.5,3"}, {"ohem", ""}, {"ohem", "theta=0.1"}, {"ohem", "theta=0 min_kept_count=99 class_weights=1,2,0.5,3"},
+    {"ohem", "min_kept_scope=image theta=0.2"}, {"rdd", "tfe=entropy"}, {"rdd", "tfe=entropy theta=0.1 min_kept_fraction=0.3"},
+    {"rdd", "tfe=entropy rule=or theta=0.2 class_weights=1,2,0.5,3"}, {"rdd", "tfe=entropy rule=and theta=0.3 aux_mask=main"},
+    {"rdd", "tfe=entropy rule=student theta=0.3"}, {"rdd", "tfe=entropy min_kept_scope=image theta=0.1"},
+    {"rdd", "tfe=entropy normaliser=all"}, {"dice", ""}, {"dice", "class_weights=1,2,0.5,3"}, {"dist", ""}, {"dist", "mask=valid"}, {"dist", "gamma=0"},
+    {"kd", ""}, {"kd", "mask=valid"}, {"at", ""}, {"at", "norm=image mask=valid"}, {"at", "mask=valid"}, {"fitnet", ""}, {"fitnet", "mask=valid"},
+    {"ifvd", ""}, {"ifvd", "compat=rdd2023"}, {"cwd", ""}, {"cwd", "tap=features"}, {"cwd", "tap=features mask=valid"}, {"dsd", ""},
+    {"dsd", "mask=valid"}, {"skd.pa", ""}, {"skd.pa", "mask=valid"}};
+static void split_all(const char *method, const char *options, Case c) {
+    c.void_share = 0.25;
+    for (int parts = 2; parts <= 4; parts += 2)
+        for (int ref = 0; ref < 2; ref++) {
+            c.backend = ref ? BACKEND_REF : BACKEND_CPU;
+            expect_split(with(c, method, options), parts);
+        }
+}
 TEST(parts_of_a_batch_average_to_the_whole) {
-    for (size_t i = 0; i < sizeof per_image / sizeof *per_image; i++) {
-        expect_split(with(plain, per_image[i][0], per_image[i][1]), 2);
-        expect_split(with(plain, per_image[i][0], per_image[i][1]), 4);
+    for (size_t i = 0; i < sizeof splittable / sizeof *splittable; i++) split_all(splittable[i][0], splittable[i][1], plain);
+}
+TEST(parts_of_a_batch_with_auxiliary_heads_do_too) {
+    Case c = {.n = 4, .own = K, .there = K, .h = 7, .w = 9, .aux = true};
+    static const float stages[][2] = {{0, 1}, {1, 0}, {0.25f, 0.75f}};
+    static const char *const options[] = {"", "theta=0.1 min_kept_fraction=0.3", "tfe=entropy theta=0 rule=or class_weights=1,2,0.5,3", "aux_mask=main theta=0.2"};
+    for (int s = 0; s < 3; s++) {
+        memcpy(c.stage, stages[s], sizeof c.stage);
+        for (int i = 0; i < 4; i++) split_all("rdd", options[i], c);
+    }
+    split_all("ce", "", c), split_all("ohem", "theta=0.1", c), split_all("dice", "", c);
+}
+/* scope=micro-batch is another loss, and wants no second pass. */
+TEST(micro_batches_may_stand_alone) {
+    static const char *const methods[][2] = {{"ohem", "theta=0.05 min_kept_scope=micro-batch"}, {"rdd", "tfe=entropy theta=0.05 min_kept_scope=micro-batch"},
+                                             {"dice", "scope=micro-batch"}, {"dist", "scope=micro-batch"}};
+    static const float stage[] = {1, 1};
+    for (int m = 0; m < 4; m++) {
+        Case c = with(plain, methods[m][0], methods[m][1]);
+        c.void_share = 0.25;
+        Run whole = make(c), half;
+        const KdMethod *method = method_find(c.method);
+        double sum = 0;
+        run(&whole);
+        c.n = 2, half = make(c);
+        for (int p = 0; p < 2; p++) {
+            bind_part(&half, &whole, p);
+            run(&half);
+            sum += half.value / 2;
+        }
+        EXPECT(fabs(sum - whole.value) > 1e-4 * fabs(whole.value));
+        void *opt = arena_alloc(half.net->arena, method->option_bytes + 1);
+        set_options(method, opt, half.net->arena, c.options);
+        EXPECT(!method->gathers(opt, stage));
+        set_options(method, opt, half.net->arena, "");
+        EXPECT(method->gathers(opt, stage));
+        drop(&half), drop(&whole);
     }
 }
 static const char *const every[][2] = {{"at", "mask=valid"}, {"fitnet", "mask=valid"}, {"ifvd", ""}, {"cwd", "mask=valid"},
@@ -450,5 +524,6 @@ TEST(class_weights_come_from_a_file) {
 
 TEST_MAIN(T(class_weights_follow_from_the_labels), T(class_weights_come_from_a_file),
           T(at_gradient), T(fitnet_gradient), T(ifvd_gradient), T(cwd_gradient), T(dsd_gradient), T(dist_gradient), T(dice_gradient), T(skd_pa_gradient), T(cirkd_gradient), T(skd_ho_rises_along_its_gradient), T(cirkd_keeps_pixels_of_their_class), T(cirkd_draws_filled_slots_only),
-          T(parts_of_a_batch_average_to_the_whole), T(threads_do_not_change_bits), T(nothing_labelled_gives_zero),
+          T(parts_of_a_batch_average_to_the_whole), T(parts_of_a_batch_with_auxiliary_heads_do_too), T(micro_batches_may_stand_alone),
+          T(threads_do_not_change_bits), T(nothing_labelled_gives_zero),
           T(masked_positions_say_nothing), T(nan_reaches_the_loss), T(wrong_layers_are_refused), T(adapters_are_made_where_channels_differ))

@@ -582,6 +582,40 @@ TEST(a_run_learns) {
     if (!(loss[2] < 0.5 * loss[0])) FAIL("loss %g -> %g", loss[0], loss[2]);
     free(text);
 }
+/* The losses and kept shares of a run of `steps` steps, four images an update in `parts` parts. */
+static void run_in_parts(int parts, int steps, double out[][4]) {
+    char options[1024];
+    const char *run = temp_path(parts == 1 ? "p1" : parts == 2 ? "p2" : "p4");
+    snprintf(options, sizeof options, SCENES STUDENT TEACHER "student.bn=frozen student.dropout=false distill.losses=[kd,dist] train.precision=f32 "
+             "distill.task=rdd distill.task.warmup=2 distill.task.theta=0.1 distill.task.min_kept_fraction=0.3 train.steps=%d train.batch=%d train.accumulate=%d "
+             "train.lr=1e-3 train.threads=1 eval.every=0 report.metrics=1", steps, 4 / parts, parts);
+    EXPECT_OK(train(run, options));
+    int n = 0;
+    char *text = run_text(run, "/metrics.jsonl"), *rest = text;
+    for (char *line; (line = strsep(&rest, "\n")) && *line;) {
+        json_t *o = json_loads(line, 0, NULL);
+        static const char *const names[] = {"loss/task", "loss/kd", "loss/dist", "kept/main"};
+        for (int i = 0; i < 4 && n < steps && field(o, "loss"); i++) out[n][i] = json_number_value(field(o, names[i]));
+        n += field(o, "loss") != NULL;
+        json_decref(o);
+    }
+    EXPECT_INT(n, steps);
+    free(text);
+}
+/* With batch norm frozen nothing else ties the images of a micro-batch: losses, thresholds and updates are the same. */
+TEST(an_update_in_parts_is_the_same_update) {
+    enum { STEPS = 5 };
+    double whole[STEPS][4], split[STEPS][4];
+    run_in_parts(1, STEPS, whole);
+    for (int parts = 2; parts <= 4; parts += 2) {
+        run_in_parts(parts, STEPS, split);
+        for (int s = 0; s < STEPS; s++)
+            for (int i = 0; i < 4; i++)
+                if (!(fabs(split[s][i] - whole[s][i]) <= 1e-4 * fabs(whole[s][i])))
+                    FAIL("%d parts, step %d, number %d: %.9g, expected %.9g", parts, s + 1, i, split[s][i], whole[s][i]);
+    }
+    EXPECT(whole[STEPS - 1][3] > 0.01 && whole[0][0] > 0.1);
+}
 TEST(a_diverging_run_stops_before_the_update) {
     const char *run = temp_path("run");
     char path[RUN_PATH];
@@ -728,7 +762,7 @@ TEST_MAIN(T(accumulation_gives_the_mean_gradient), T(gradients_apart_add_up_and_
           T(jobs_that_cannot_be_are_refused), T(scores_follow_from_the_confusion_matrix),
           T(nothing_labelled_scores_nothing), T(predictions_are_the_best_class_of_upsampled_logits),
           T(a_distilling_net_is_evaluated_on_whole_images), T(a_run_leaves_what_is_promised),
-          T(metrics_lines_hold_what_is_promised), T(a_checkpoint_holds_the_whole_state),
+          T(metrics_lines_hold_what_is_promised), T(a_checkpoint_holds_the_whole_state), T(an_update_in_parts_is_the_same_update),
           T(a_run_learns), T(a_diverging_run_stops_before_the_update),
           T(weights_that_overflow_are_neither_judged_nor_saved),
           T(runs_that_cannot_be_are_refused_before_any_work), T(a_run_without_a_folder_is_refused),

@@ -248,8 +248,8 @@ static void watch_step(const Plan *p, const Step *s) {
         if (s->write[i] == p->nodes[s->node].value && s->write[i]) widen_range(&p->watched[s->node], v);
 }
 
-void plan_run(Plan *p, const OpRun *run, bool accumulate) {
-    p->run = *run, p->run.training = p->spec.training, p->accumulate = accumulate;
+static void run_steps(Plan *p, const OpRun *run, bool backward) {
+    p->run = *run, p->run.training = p->spec.training;
     if (p->version != p->net->version || p->version == 0) {
         CHECK(!p->spec.ranges || p->version == 0);      /* scales of weights are part of the primitives */
         for (int i = 0; i < p->n_param_steps; i++) run_step(p, &p->param_steps[i]);
@@ -257,11 +257,18 @@ void plan_run(Plan *p, const OpRun *run, bool accumulate) {
     } else {
         for (int i = 0; i < p->n_param_steps; i++) p->param_steps[i].ms = 0;
     }
-    for (int i = 0; i < p->n_steps; i++) {
+    for (int i = 0; i < p->n_steps && (backward || !p->steps[i].backward); i++) {
         run_step(p, &p->steps[i]);
         if (p->watched) watch_step(p, &p->steps[i]);
     }
 }
+
+void plan_run(Plan *p, const OpRun *run, bool accumulate) {
+    p->accumulate = accumulate;
+    run_steps(p, run, true);
+}
+
+void plan_run_forward(Plan *p, const OpRun *run) { run_steps(p, run, false); }
 
 void plan_run_convs(Plan *p) {
     for (int i = 0; i < p->n_steps; i++)

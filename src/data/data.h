@@ -24,6 +24,7 @@ typedef struct DataOptions {         /* the group `data` of the configuration */
     double scale_step;
     double mirror;                   /* probability */
     int    workers;                  /* loader threads; 0: auto */
+    int    lent;                     /* batches that are held at once; 0: 1 */
     int64_t max_bad;                 /* > 0: all files are read at open, and so many bad ones left out */
     bool   skip_unpaired;            /* leave out images without label and labels without image */
     bool   follow_links;             /* links may lead out of root */

@@ -151,7 +151,7 @@ Err loader_open(Dataset *d, const DataOptions *o, int batch, uint64_t seed, uint
     if (workers > WORKERS_MAX) workers = WORKERS_MAX;
     Err rc = batch_size(l);
     if (rc) goto fail;
-    l->n_slots = workers + AHEAD;
+    l->n_slots = workers + AHEAD + (o->lent > 1 ? o->lent - 1 : 0);
     l->slots = xcalloc((size_t)l->n_slots, sizeof *l->slots);
     for (int i = 0; i < l->n_slots; i++)
         if ((rc = slot_open(l, &l->slots[i]))) goto fail;

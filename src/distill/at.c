@@ -37,16 +37,9 @@ static void forward(const OpCall *c) {                       /* maps N x 1 x h x
     const int64_t P = grid_count(x);
     double *v = c->scratch, sum = 0;
     float *mask = (float *)(v + 4 * P);
-    int64_t count = pair_mask(c, x.d[2], x.d[3], mask);
-    if (((const AtAttr *)c->attr)->per_image) {
-        count = 0;
-        for (int64_t n = 0; n < x.d[0]; n++) {
-            bool any = false;
-            for (int64_t i = 0; i < P; i++) any |= mask[n * P + i] != 0;
-            count += any;
-        }
-    }
-    const double share = count ? 1 / (double)count : 0;
+    const PairCount what = ((const AtAttr *)c->attr)->per_image ? COUNT_IMAGES : COUNT_POSITIONS;
+    const double count = pair_divisor(c, c->n_src > 2 ? 2 : 0, x.d[2], x.d[3], what), share = count > 0 ? 1 / count : 0;
+    pair_mask(c, x.d[2], x.d[3], mask);
     for (int64_t n = 0; n < x.d[0]; n++)
         sum += image_value((const float *)c->src[0] + n * P, (const float *)c->src[1] + n * P, mask + n * P, P, share, v, (float *)c->saved + n * P);
     c->dst[0] = (float)(share * sum);

@@ -17,6 +17,7 @@
 #include "base/parallel.h"
 #include "base/rng.h"
 #include "distill/cirkd.h"
+#include "distill/parts.h"
 #include "distill/relation.h"
 
 enum { GROUPS = 8, PIXELS = 0, REGIONS, QUEUES };
@@ -38,7 +39,7 @@ typedef struct Run {
     double  *value;                              /* [panels] */
     uint32_t *order;                             /* [slots of a queue]: for drawing */
     int64_t  count[QUEUES];                      /* entries drawn */
-    int64_t  P, valid;
+    int64_t  P;
 } Run;
 
 static int64_t whole_panels(int64_t n) { return (n + PANEL - 1) / PANEL; }
@@ -205,17 +206,17 @@ static void forward(const OpCall *c) {           /* projected student, teacher, 
     lay_out(c->attr, c->src_shape, c->scratch, &r);
     r.c = c;
     pair_labels_nearest(c->src[2], c->src_shape[2], x.d[2], x.d[3], r.y);
-    for (int64_t i = 0; i < x.d[0] * r.P; i++) r.mask[i] = r.y[i] >= 0, r.valid += r.y[i] >= 0;
+    for (int64_t i = 0; i < x.d[0] * r.P; i++) r.mask[i] = r.y[i] >= 0;
     for (int i = 0; i < 2; i++) panels_fill(&r.p[i], c->src[i], NULL);
     r.count[PIXELS] = draw_queue(&r, PIXELS, r.drawn);
     r.count[REGIONS] = draw_queue(&r, REGIONS, r.drawn + (size_t)drawn_panels(r.a, PIXELS) * panel_floats(&r.p[0]));
     parallel_for(GROUPS, group_item, &r);
     double sum = 0;
     for (int i = 0; i < r.p[0].images * r.p[0].per_image; i++) sum += r.value[i];
-    const double share = r.valid ? 1 / (double)r.valid : 0;
+    const double valid = pair_divisor(c, 2, x.d[2], x.d[3], COUNT_NEAREST), share = valid > 0 ? 1 / valid : 0;
     c->dst[0] = (float)(share * sum);
     panels_gradient(&r.p[0], r.dx, NULL, share / r.a->tau, c->saved);
-    if (c->run->training) enqueue(&r);
+    if (c->run->training && !(parts_of(c) && parts_of(c)->gather)) enqueue(&r);
 }
 static const OpDef op_memory = {.name = "cirkd memory", .infer = pair_infer_same, .saved_bytes = pair_saved_bytes, .scratch_bytes = scratch_bytes,
                                 .forward = forward, .backward = pair_backward};

@@ -1,19 +1,22 @@
 /* dice.c - the Dice loss over regions (Milletari et al., 3DV 2016, arXiv 1606.04797, eq. 3, without squares).
  *
- * Over the labelled pixels V of the micro-batch, p = softmax(U(S)): I_k = sum of p_k where y = k, S_k = sum of p_k,
+ * Over the labelled pixels V of the batch (of an update in parts: all of it, its sums gathered first; scope=micro-batch
+ * spares that pass), p = softmax(U(S)): I_k = sum of p_k where y = k, S_k = sum of p_k,
  * Y_k = how many y = k;  L = mean, weighted by c, over the classes that occur of 1 - (2 I_k + s) / (S_k + Y_k + s), and
  * + 0.4 the same of an auxiliary head. Shapes as in planes.h. Nothing labelled: 0. */
 #include <math.h>
 #include <string.h>
 
 #include "base/parallel.h"
+#include "distill/parts.h"
 #include "distill/planes.h"
 
-typedef struct DiceOptions { double smooth; const char *class_weights; } DiceOptions;
-typedef struct DiceAttr { double smooth; const float *class_weight; } DiceAttr;
+typedef struct DiceOptions { double smooth; const char *class_weights; int scope; } DiceOptions;
+typedef struct DiceAttr { double smooth; const float *class_weight; PartStore *store; } DiceAttr;   /* store NULL: micro-batches alone */
 static const Option options[] = {
     {"smooth", OPT_F64, offsetof(DiceOptions, smooth), "1", "px", "added above and below", .lo = 0, .hi = 1e9},
     {"class_weights", OPT_STR, offsetof(DiceOptions, class_weights), "none", "", CLASS_WEIGHTS_HELP, .flags = 0},
+    {"scope", OPT_ENUM, offsetof(DiceOptions, scope), "batch", "", "the pixels summed over: the whole update's, or the micro-batch's (one forward pass less with train.accumulate)", .choices = "batch|micro-batch"},
     {0}};
 
 typedef struct Class { double hit, all, count, own, other; } Class;   /* I, S, Y; slopes where y = k and elsewhere */
@@ -38,6 +41,22 @@ static void sum_plane(void *arg, int64_t plane) {
     }
     s->of[plane] = c;
 }
+/* Of an update in parts: leave this part's sums when gathering, otherwise take those of all. */
+static void share_sums(const OpCall *c, const Planes *p, Class *sums) {
+    const Parts *u = ((const DiceAttr *)c->attr)->store ? parts_of(c) : NULL;
+    if (!u) return;
+    const bool aux = p->logits != c->src[0];
+    const size_t bytes = sizeof(Class) * (size_t)p->k;
+    Class *all = part_store_data(((const DiceAttr *)c->attr)->store, 2 * (size_t)u->parts * bytes);
+    all += (aux ? u->parts : 0) * p->k;
+    if (u->gather) memcpy(all + u->part * p->k, sums, bytes);
+    if (u->gather) return;
+    memset(sums, 0, bytes);
+    for (int i = 0; i < u->parts * p->k; i++) {
+        Class *s = &sums[i % p->k];
+        s->hit += all[i].hit, s->all += all[i].all, s->count += all[i].count;
+    }
+}
 static void slope(const Planes *p, int k, int64_t row, const float *q, float *g) {
     const Class *c = (const Class *)p->loss + k;
     const int32_t *y = p->labels + row * p->W;
@@ -53,6 +72,7 @@ static double head(const OpCall *c, Planes *p, void *memory, double a, float *dl
         Class *w = &whole[i % p->k];
         w->hit += part[i].hit, w->all += part[i].all, w->count += part[i].count;
     }
+    share_sums(c, p, whole);
     for (int k = 0; k < p->k; k++) weights += whole[k].count > 0 ? attr->class_weight ? (double)attr->class_weight[k] : 1 : 0;
     for (int k = 0; k < p->k && weights > 0; k++) {
         Class *w = &whole[k];
@@ -63,17 +83,19 @@ static double head(const OpCall *c, Planes *p, void *memory, double a, float *dl
         w->other = share * above / (below * below), w->own = w->other - 2 * share / below;
     }
     p->slope = slope, p->loss = whole;
-    planes_gradient(p, a, dlogits);
+    planes_gradient(p, a * (attr->store ? parts_n(c) : 1), dlogits);
     return loss;
 }
 static void forward(const OpCall *c) { planes_forward(c, head); }
 static const OpDef op_dice = {.name = "dice", .infer = planes_infer, .saved_bytes = planes_saved_bytes, .scratch_bytes = scratch_bytes,
                               .forward = forward, .backward = planes_backward};
 
+static bool gathers(const void *opt, const float stage[2]) { return ((const DiceOptions *)opt)->scope == 0; }
 static Node build(Net *n, const KdSite *s, const void *opt) {
     const DiceOptions *o = opt;
-    const DiceAttr a = {o->smooth, class_weights(n, s, "dice", o->class_weights, net_shape(n, s->logits).d[1])};
+    const DiceAttr a = {o->smooth, class_weights(n, s, "dice", o->class_weights, net_shape(n, s->logits).d[1]),
+                        gathers(o, NULL) ? part_store(n) : NULL};
     return planes_add(n, &op_dice, s, &a, sizeof a);
 }
 const KdMethod kd_dice = {.name = "dice", .cite = "Dice loss, arXiv 1606.04797, eq. 3", .weight = 1, .task = true, .also_term = true,
-                          .taps = KD_LOGITS | KD_AUX | KD_LABELS, .options = options, .option_bytes = sizeof(DiceOptions), .build = build};
+                          .taps = KD_LOGITS | KD_AUX | KD_LABELS, .options = options, .option_bytes = sizeof(DiceOptions), .build = build, .gathers = gathers};

@@ -3,20 +3,25 @@
  * Probabilities softmax(F / tau) as a matrix of R = N h w rows and K columns;
  *   inter = 1 - mean over rows of r(student's row, teacher's row), intra the same over columns,
  *   loss = tau^2 (beta inter + gamma intra), r = sum a b / (|a| |b| + 1e-8), a and b less their means.
- * F_s, F_t: logits N x K x h x w. mask=valid leaves rows out. The columns run over the whole micro-batch. */
+ * F_s, F_t: logits N x K x h x w. mask=valid leaves rows out. The columns run over the whole batch: of an update in
+ * parts each part's moments are gathered and joined (Chan et al., 1979), so that none is the difference of large sums;
+ * scope=micro-batch takes those of the micro-batch and spares that pass. */
 #include <math.h>
+#include <string.h>
 
 #include "base/parallel.h"
 #include "distill/pair.h"
+#include "distill/parts.h"
 #include "distill/rows.h"
 
-typedef struct DistOptions { PairOptions pair; double tau, beta, gamma; } DistOptions;
-typedef struct DistAttr { double tau, beta, gamma; } DistAttr;
+typedef struct DistOptions { PairOptions pair; double tau, beta, gamma; int scope; } DistOptions;
+typedef struct DistAttr { double tau, beta, gamma; PartStore *store; } DistAttr;         /* store NULL: micro-batches alone */
 static const Option options[] = {
     PAIR_OPTIONS(DistOptions, "logits"),
     {"tau", OPT_F64, offsetof(DistOptions, tau), "1", "", "temperature of both softmaxes", .lo = 1e-3, .hi = 1e3},
     {"beta", OPT_F64, offsetof(DistOptions, beta), "1", "", "weight of the relation between classes, per position", .lo = 0, .hi = 1e6},
     {"gamma", OPT_F64, offsetof(DistOptions, gamma), "1", "", "weight of the relation within a class, over positions", .lo = 0, .hi = 1e6},
+    {"scope", OPT_ENUM, offsetof(DistOptions, scope), "batch", "", "the positions of a class: the whole update's, or the micro-batch's (one forward pass less with train.accumulate)", .choices = "batch|micro-batch"},
     {0}};
 
 enum { CHUNK = 128 };                            /* positions of a work item */
@@ -29,13 +34,24 @@ static Correlation correlate(double ab, double aa, double bb) {
     return (Correlation){ab / whole, 1 / whole, size_a > 0 ? -ab * size_b / (size_a * whole * whole) : 0};
 }
 
+/* Of one column: how many rows, means, and sums of products less the means. */
+typedef struct Moments { double n, mean_s, mean_t, ab, aa, bb; } Moments;
+static void join(Moments *m, const Moments *x) {
+    const double n = m->n + x->n, ds = x->mean_s - m->mean_s, dt = x->mean_t - m->mean_t, between = n > 0 ? m->n * x->n / n : 0;
+    if (x->n == 0) return;
+    m->ab += x->ab + between * ds * dt, m->aa += x->aa + between * ds * ds, m->bb += x->bb + between * dt * dt;
+    m->mean_s += ds * x->n / n, m->mean_t += dt * x->n / n, m->n = n;
+}
+
 typedef struct Run {
     const OpCall *c;
     const DistAttr *a;
-    int64_t P, chunks, count;
+    double count;                                /* rows; of an update in parts, of each on average */
+    int64_t P, chunks, own;                      /* own: rows of this micro-batch */
     int K;
     float  *s, *t, *mask;                        /* probabilities N x K x P; N x P */
-    double *row_sum, *mean_s, *mean_t;           /* [N * chunks], [K], [K] */
+    double *row_sum;                             /* [N * chunks] */
+    Moments *moments;                            /* [K] */
     Correlation *column;                         /* [K] */
 } Run;
 
@@ -44,8 +60,7 @@ static size_t lay_out(Shape x, void *base, Run *r) {
     char *at = base;
     *r = (Run){.P = (int64_t)P, .chunks = (int64_t)chunks, .K = (int)K};
     r->column = (Correlation *)at, at += K * sizeof *r->column;
-    r->mean_s = (double *)at, at += K * sizeof(double);
-    r->mean_t = (double *)at, at += K * sizeof(double);
+    r->moments = (Moments *)at, at += K * sizeof *r->moments;
     r->row_sum = (double *)at, at += (size_t)x.d[0] * chunks * sizeof(double);
     r->s = (float *)at, at += n * sizeof(float);
     r->t = (float *)at, at += n * sizeof(float);
@@ -71,30 +86,40 @@ static void softmax_item(void *arg, int64_t i) {
     rows()->channel_softmax(r->t + from, (const float *)r->c->src[1] + from, (float)(1 / r->a->tau), r->K, r->P, m);
 }
 static void column_item(void *arg, int64_t k) {
-    Run *r = arg;
-    double sum_s = 0, sum_t = 0, ab = 0, aa = 0, bb = 0;
+    const Run *r = arg;
+    Moments *m = &r->moments[k];
     const int64_t images = r->c->src_shape[0].d[0];
-    for (int pass = 0; pass < 2; pass++) {
-        if (pass) r->mean_s[k] = sum_s / (double)r->count, r->mean_t[k] = sum_t / (double)r->count;
+    *m = (Moments){.n = (double)r->own};
+    for (int pass = 0; pass < 2 && r->own; pass++) {
         for (int64_t n = 0; n < images; n++) {
             const float *s = r->s + (n * r->K + k) * r->P, *t = r->t + (n * r->K + k) * r->P, *mask = r->mask + n * r->P;
             for (int64_t i = 0; i < r->P; i++) {
                 if (mask[i] == 0) continue;
-                const double a = (double)s[i] - r->mean_s[k] * pass, b = (double)t[i] - r->mean_t[k] * pass;
-                if (!pass) sum_s += a, sum_t += b;
-                else ab += a * b, aa += a * a, bb += b * b;
+                const double a = (double)s[i] - m->mean_s * pass, b = (double)t[i] - m->mean_t * pass;
+                if (!pass) m->ab += a, m->aa += b;           /* sums, for the means */
+                else m->ab += a * b, m->aa += a * a, m->bb += b * b;
             }
         }
+        if (!pass) *m = (Moments){.n = m->n, .mean_s = m->ab / m->n, .mean_t = m->aa / m->n};
     }
-    r->column[k] = correlate(ab, aa, bb);
+}
+/* Of an update in parts: leave this part's moments when gathering, otherwise take those of all. */
+static void share_moments(Run *r) {
+    const Parts *p = r->a->store ? parts_of(r->c) : NULL;
+    if (!p) return;
+    Moments *all = part_store_data(r->a->store, sizeof(Moments) * (size_t)(p->parts * r->K));
+    if (p->gather) memcpy(all + p->part * r->K, r->moments, sizeof(Moments) * (size_t)r->K);
+    if (p->gather) return;
+    memset(r->moments, 0, sizeof(Moments) * (size_t)r->K);
+    for (int i = 0; i < p->parts * r->K; i++) join(&r->moments[i % r->K], &all[i]);
 }
 /* Rows of one stretch: their correlations, and the gradient of the whole by the logits. */
 static void row_item(void *arg, int64_t i) {
     const Run *r = arg;
     int64_t n, first;
     const int64_t m = stretch(r, i, &n, &first), from = n * r->K * r->P + first;
-    const double tau2 = r->a->tau * r->a->tau, mean = 1.0 / r->K;
-    const double by_row = -tau2 * r->a->beta / (double)r->count, by_column = -tau2 * r->a->gamma / r->K;
+    const double tau2 = r->a->tau * r->a->tau, mean = 1.0 / r->K, parts = r->a->store ? parts_n(r->c) : 1;
+    const double by_row = -tau2 * r->a->beta / r->count, by_column = -tau2 * r->a->gamma / r->K;
     double ab[CHUNK] = {0}, aa[CHUNK] = {0}, bb[CHUNK] = {0}, inner[CHUNK] = {0}, sum = 0;
     float *out = (float *)r->c->saved + from;
     const float *mask = r->mask + n * r->P + first;
@@ -111,7 +136,7 @@ static void row_item(void *arg, int64_t i) {
             const double s = (double)r->s[from + k * r->P + j], t = (double)r->t[from + k * r->P + j];
             const Correlation *column = &r->column[k];
             const double g = by_row * (row[j].along_b * (t - mean) + row[j].along_a * (s - mean)) +
-                             by_column * (column->along_b * (t - r->mean_t[k]) + column->along_a * (s - r->mean_s[k]));
+                             parts * by_column * (column->along_b * (t - r->moments[k].mean_t) + column->along_a * (s - r->moments[k].mean_s));
             out[k * r->P + j] = (float)g, inner[j] += g * s;
         }
     for (int k = 0; k < r->K; k++)
@@ -125,26 +150,33 @@ static void forward(const OpCall *c) {
     const Shape x = c->src_shape[0];
     lay_out(x, c->scratch, &r);
     r.c = c, r.a = c->attr;
-    r.count = pair_mask(c, x.d[2], x.d[3], r.mask);
+    r.own = pair_mask(c, x.d[2], x.d[3], r.mask);
+    r.count = pair_divisor(c, c->n_src > 2 ? 2 : 0, x.d[2], x.d[3], COUNT_POSITIONS);
     const int64_t items = x.d[0] * r.chunks;
     parallel_for(items, softmax_item, &r);
-    parallel_for(r.count ? r.K : 0, column_item, &r);
+    parallel_for(r.K, column_item, &r);
+    share_moments(&r);
+    for (int k = 0; k < r.K; k++) r.column[k] = correlate(r.moments[k].ab, r.moments[k].aa, r.moments[k].bb);
     double inter = 0, intra = 0;
-    if (r.count) parallel_for(items, row_item, &r);
+    if (r.count > 0) parallel_for(items, row_item, &r);
     else for (int64_t i = 0; i < shape_count(x); i++) ((float *)c->saved)[i] = 0;
-    for (int64_t i = 0; i < items && r.count; i++) inter += r.row_sum[i];
-    for (int k = 0; k < r.K && r.count; k++) intra += r.column[k].r;
-    const double loss = r.a->beta * (1 - inter / (double)r.count) + r.a->gamma * (1 - intra / r.K);
-    c->dst[0] = r.count ? (float)(r.a->tau * r.a->tau * loss) : 0;
+    for (int64_t i = 0; i < items && r.count > 0; i++) inter += r.row_sum[i];
+    for (int k = 0; k < r.K; k++) intra += r.column[k].r;
+    const double loss = r.a->beta * ((double)r.own - inter) / r.count + r.a->gamma * (1 - intra / r.K);
+    c->dst[0] = r.count > 0 ? (float)(r.a->tau * r.a->tau * loss) : 0;
 }
 static const OpDef op_dist = {.name = "dist", .infer = pair_infer_same, .saved_bytes = pair_saved_bytes, .scratch_bytes = scratch_bytes,
                               .forward = forward, .backward = pair_backward};
 
+static bool gathers(const void *opt, const float stage[2]) {
+    const DistOptions *o = opt;
+    return o->gamma > 0 && o->scope == 0;
+}
 static Node build(Net *n, const KdSite *s, const void *opt) {
     const DistOptions *o = opt;
     Pair p = pair_open(n, s, "dist", &o->pair);
     pair_line_up(n, s, &p, false);
-    return pair_add(n, &op_dist, &(DistAttr){o->tau, o->beta, o->gamma}, sizeof(DistAttr), &p);
+    return pair_add(n, &op_dist, &(DistAttr){o->tau, o->beta, o->gamma, gathers(o, NULL) ? part_store(n) : NULL}, sizeof(DistAttr), &p);
 }
 const KdMethod kd_dist = {.name = "dist", .cite = "DIST, arXiv 2205.10536, eq. 8-11", .weight = 1, .taps = KD_LOGITS,
-                          .options = options, .option_bytes = sizeof(DistOptions), .build = build};
+                          .options = options, .option_bytes = sizeof(DistOptions), .build = build, .gathers = gathers};

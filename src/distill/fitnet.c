@@ -35,13 +35,14 @@ static void forward(const OpCall *c) {
     const int64_t planes = x.d[0] * x.d[1];
     Planes p = {.c = c, .diff = (float *)((char *)c->saved + 64), .sum = c->scratch};
     float *mask = (float *)(p.sum + planes);
-    const int64_t count = pair_mask(c, x.d[2], x.d[3], mask) * x.d[1];
+    const double count = pair_divisor(c, c->n_src > 2 ? 2 : 0, x.d[2], x.d[3], COUNT_POSITIONS) * (double)x.d[1];
+    pair_mask(c, x.d[2], x.d[3], mask);
     p.mask = mask;
     parallel_for(planes, plane_item, &p);
     double sum = 0;
     for (int64_t i = 0; i < planes; i++) sum += p.sum[i];
-    *(double *)c->saved = count ? 1 / (double)count : 0;
-    c->dst[0] = count ? (float)(sum / (double)count) : 0;
+    *(double *)c->saved = count > 0 ? 1 / count : 0;
+    c->dst[0] = count > 0 ? (float)(sum / count) : 0;
 }
 static void back_item(void *arg, int64_t i) {
     const Planes *p = arg;

@@ -42,6 +42,7 @@ typedef struct Scratch {                 /* lives in call->scratch; see the file
     float   *partial;
     double  *row_sum[HEADS];             /* [N * H] */
     int32_t *row_count[HEADS];           /* [N * H] */
+    int32_t *below[MAPS];                /* [N * H] probabilities not above theta; one for all while no store keeps them */
     int64_t *valid;                      /* [N] labelled pixels */
     float   *theta[MAPS];                /* [N] */
     uint32_t *bins;                      /* RADIX_PARTS x RADIX_BINS */
@@ -87,6 +88,7 @@ static size_t lay_out(const FullresAttr *a, const Shape *src, char *base, Scratc
         s->row_sum[j] = take(base, &used, sizeof(double) * rows);
         s->row_count[j] = take(base, &used, sizeof(int32_t) * rows);
     }
+    for (int i = 0; i < MAPS; i++) s->below[i] = s->row_count[0];
     s->valid = take(base, &used, sizeof(int64_t) * (size_t)src[1].d[0]);
     for (int i = 0; i < MAPS; i++) s->theta[i] = take(base, &used, sizeof(float) * (size_t)src[1].d[0]);
     s->bins = take(base, &used, biggest(sizeof(uint32_t) * RADIX_BINS, 2 * sizeof(int64_t) * (size_t)src[0].d[1]) * RADIX_PARTS);
@@ -159,7 +161,46 @@ typedef struct Run {
     int      n, k, H, W, Wp;
     int64_t  rows;                       /* N * H */
     const int32_t *labels;
+    double   parts;                      /* micro-batches of the update; values are multiplied by this */
+    bool     gathered;                   /* the probabilities are there */
 } Run;
+
+/* What the parts of an update leave in a store, and what the first to emit makes of it. Maps and rows of all parts in turn. */
+typedef struct Update {
+    FrStats  stats;                      /* of the whole */
+    int64_t *classes;                    /* [2][K] as saved_classes */
+    int32_t *labels;
+    float   *q[MAPS], *theta[MAPS];      /* parts x N x H x Wp, [parts * N] */
+    int32_t *below[MAPS], *kept[HEADS];  /* [parts * N * H] */
+    double  *sum[HEADS];                 /* [parts * N * H] */
+    int64_t *valid;                      /* [parts * N] */
+    double   z[HEADS];                   /* sums of the masks' class weights */
+} Update;
+static size_t lay_out_update(const Run *r, int parts, char *base, Update *u) {
+    size_t used = (sizeof(Update) + 63) & ~(size_t)63;
+    const size_t rows = (size_t)(r->rows * parts), images = (size_t)(r->n * parts);
+    u->classes = take(base, &used, 2 * sizeof(int64_t) * (size_t)r->k);
+    u->labels = take(base, &used, sizeof(int32_t) * rows * (size_t)r->W);
+    u->valid = take(base, &used, sizeof(int64_t) * images);
+    for (int i = 0; i < MAPS; i++) {
+        if (r->s.q[i]) u->q[i] = take(base, &used, sizeof(float) * rows * (size_t)r->Wp);
+        u->theta[i] = take(base, &used, sizeof(float) * images);
+        u->below[i] = take(base, &used, sizeof(int32_t) * rows);
+    }
+    for (int j = 0; j < HEADS; j++) {
+        u->kept[j] = take(base, &used, sizeof(int32_t) * rows);
+        u->sum[j] = take(base, &used, sizeof(double) * rows);
+    }
+    return used;
+}
+/* The store's update, its pointers made anew: they depend on nothing but sizes. */
+static Update *update_of(const Run *r, int parts) {
+    Update sizes;
+    char *data = part_store_data(r->a->store, lay_out_update(r, parts, NULL, &sizes) + 64);
+    data += (64 - (uintptr_t)data % 64) % 64;
+    lay_out_update(r, parts, data, (Update *)data);
+    return (Update *)data;
+}
 
 static void prob_item(void *arg, int64_t i) { fr_kernels()->prob_item(arg, i); }
 static void grad_item(void *arg, int64_t i) { fr_kernels()->grad_item(arg, i); }
@@ -169,14 +210,14 @@ static void kl_item(void *arg, int64_t i) { fr_kernels()->kl_item(arg, i); }
 
 static FrPass pass_of(const Run *r, int map, int src) {
     return (FrPass){.map = &r->s.map[map], .logits = r->call->src[src], .labels = r->labels, .n = r->n, .k = r->k,
-                    .q = r->s.q[map], .row_count = r->s.row_count[0]};
+                    .q = r->s.q[map], .row_count = r->s.below[map]};
 }
 
-typedef struct { const Run *r; const float *class_weight; } CountArg;
+typedef struct { const Run *r; const int32_t *labels; const float *class_weight; } CountArg;
 static void count_row(void *arg, int64_t row) {      /* valid pixels and their class weights */
     const Run *r = ((CountArg *)arg)->r;
     const float *c = ((CountArg *)arg)->class_weight;
-    const int32_t *y = r->labels + row * r->W;
+    const int32_t *y = ((CountArg *)arg)->labels + row * r->W;
     int n = 0;
     double sum = 0;
     for (int x = 0; x < r->W; x++) n += (uint32_t)y[x] < (uint32_t)r->k;
@@ -240,28 +281,31 @@ static int64_t min_kept(const Run *r, int64_t valid) {
     k = (int64_t)floor(r->a->fraction * (double)valid);
     return k > 1 ? k : 1;
 }
-/* Threshold of the images from `first` on, whose map of probabilities is there. */
-static double threshold_of(const Run *r, const FrPass *p, int64_t first, int64_t images, int64_t valid) {
+/* Threshold of the images from `first` on. */
+static double threshold_of(const Run *r, int map, int64_t first, int64_t images, int64_t valid) {
     const int64_t row = first * r->H, n_rows = images * r->H, k = min_kept(r, valid);
-    if (!valid || sum_i32(p->row_count + row, n_rows) >= k) return r->a->theta;
-    const float *q = p->q + row * r->Wp;
+    if (!valid || sum_i32(r->s.below[map] + row, n_rows) >= k) return r->a->theta;
+    const float *q = r->s.q[map] + row * r->Wp;
     if (r->kern) return fmax(r->a->theta, (double)radix_kth(q, n_rows * r->Wp, k, r->s.bins));
     float *sorted = xcalloc((size_t)(n_rows * r->Wp), sizeof *sorted);
     const float kth = fr_ref_kth(q, sorted, n_rows * r->Wp, k);
     free(sorted);
     return fmax(r->a->theta, (double)kth);
 }
-/* Probability map of one head and the thresholds of its images; returns their mean. */
-static double threshold(Run *r, int map, int src) {
+static void probabilities(const Run *r, int map, int src) {
     FrPass p = pass_of(r, map, src);
-    double sum = 0;
     p.theta = (float)r->a->theta;
     if (r->kern) parallel_for((int64_t)r->n * p.map->intervals, prob_item, &p);
     else fr_ref_prob(&p);
+}
+/* The thresholds of a head's images, whose map of probabilities is made first; returns their mean. */
+static double threshold(const Run *r, int map, int src) {
+    double sum = 0;
+    if (!r->gathered) probabilities(r, map, src);
     for (int n = 0; n < r->n; n++) {
         double theta = n && !r->a->per_image ? (double)r->s.theta[map][0]
-                       : r->a->per_image     ? threshold_of(r, &p, n, 1, r->s.valid[n])
-                                             : threshold_of(r, &p, 0, r->n, r->stats->valid);
+                       : r->a->per_image     ? threshold_of(r, map, n, 1, r->s.valid[n])
+                                             : threshold_of(r, map, 0, r->n, r->stats->valid);
         r->s.theta[map][n] = (float)theta, sum += theta;
     }
     return sum / r->n;
@@ -284,14 +328,14 @@ static void class_part(void *arg, int64_t part) {
         }
     }
 }
-static void count_classes(Run *r, FrWeights *w) {
-    int64_t *part = (int64_t *)r->s.bins, *out = saved_classes(r->call->saved);
+static void count_classes(const Run *r, FrWeights *w, int64_t *out) {
+    int64_t *part = (int64_t *)r->s.bins;
     parallel_for(RADIX_PARTS, class_part, (void *[]){w, part});
     for (int64_t i = 0; i < RADIX_PARTS * 2 * (int64_t)w->k; i++) out[i % (2 * w->k)] += part[i];
 }
 
-/* Masks of the relative difficulty: fills thresholds, counts and each head's weight 1 / Z in w. */
-static void choose_masks(Run *r, FrWeights *w, double stage) {
+/* Masks of the relative difficulty: fills thresholds and counts; z: what each head divides by. */
+static void choose_masks(const Run *r, FrWeights *w, int64_t *classes, double z[HEADS]) {
     FrStats *st = r->stats;
     int head[MAPS];
     bool alone = r->a->rule == RULE_STUDENT;
@@ -310,12 +354,54 @@ static void choose_masks(Run *r, FrWeights *w, double stage) {
     else for (int64_t i = 0; i < r->rows; i++) kernels_plain.mask_row(w, i);
     for (int j = 0; j < w->heads; j++) {
         st->kept[j] = sum_i32(w->kept[j], r->rows);
-        double sum = sum_f64(w->sum[j], r->rows);
-        w->tse[j] = sum > 0 ? (float)(stage / sum) : 0.0f;
+        z[j] = sum_f64(w->sum[j], r->rows);
     }
     if (w->heads == 1 && r->a->aux) st->kept[1] = st->kept[0];      /* main_mask */
     st->empty = st->kept[0] == 0;
-    count_classes(r, w);
+    count_classes(r, w, classes);
+}
+
+/* ---- masks of an update in parts ---------------------------------------------------------------- */
+/* Leave this part's probabilities and labels. */
+static void gather(Run *r, const Parts *p) {
+    Update *u = update_of(r, p->parts);
+    int head[MAPS];
+    head_sources(r->a, head);
+    memcpy(u->labels + p->part * r->rows * r->W, r->labels, sizeof(int32_t) * (size_t)(r->rows * r->W));
+    memcpy(u->valid + (int64_t)p->part * r->n, r->s.valid, sizeof(int64_t) * (size_t)r->n);
+    for (int i = 0; i < MAPS; i++) {
+        if (!u->q[i]) continue;
+        r->s.q[i] = u->q[i] + p->part * r->rows * r->Wp, r->s.below[i] = u->below[i] + p->part * r->rows;
+        if (i == 0 || head[i]) probabilities(r, i, head[i]);
+    }
+}
+/* The masks of all parts, as of one batch, by the first to emit; then w is of this part. */
+static void choose_whole(Run *r, FrWeights *w, const Parts *p, double z[HEADS]) {
+    Update *u = update_of(r, p->parts);
+    const int64_t first = (int64_t)p->part * r->n, row = p->part * r->rows;
+    FrWeights all = *w;
+    if (p->part == 0) {
+        Run whole = *r;
+        whole.n = all.n = r->n * p->parts, whole.rows = r->rows * p->parts, whole.labels = all.labels = u->labels;
+        whole.stats = &u->stats, whole.gathered = true, whole.s.valid = u->valid;
+        for (int i = 0; i < MAPS; i++) whole.s.q[i] = u->q[i], whole.s.theta[i] = u->theta[i], whole.s.below[i] = u->below[i];
+        for (int j = 0; j < HEADS; j++) whole.s.row_count[j] = u->kept[j], whole.s.row_sum[j] = u->sum[j];
+        u->stats = (FrStats){.classes = r->k};
+        for (int n = 0; n < whole.n; n++) u->stats.valid += u->valid[n];
+        memset(u->classes, 0, 2 * sizeof(int64_t) * (size_t)r->k);
+        choose_masks(&whole, &all, u->classes, u->z);
+    }
+    int head[MAPS];
+    head_sources(r->a, head);
+    for (int j = 0; j < w->heads; j++) {
+        const int t = r->a->rule == RULE_STUDENT ? j : j && head[3] ? 3 : 2;
+        w->q[j] = u->q[j] + row * r->Wp, w->qt[j] = u->q[t] + row * r->Wp;
+        w->theta[j] = u->theta[j] + first, w->theta_t[j] = u->theta[t] + first;
+    }
+    w->rule = r->a->rule, w->kept[0] = w->kept[1] = NULL;
+    *r->stats = u->stats;
+    memcpy(saved_classes(r->call->saved), u->classes, 2 * sizeof(int64_t) * (size_t)r->k);
+    for (int j = 0; j < HEADS; j++) z[j] = u->z[j] / p->parts;
 }
 
 /* Easiness of each low-resolution pixel for the teacher alone, 0..1. */
@@ -375,29 +461,46 @@ static double emit_head(Run *r, int head, const float *weight, double a) {
     return sum_f64(p.row_loss, r->rows);
 }
 
+/* Labelled pixels of each image; returns what the labels' class weights sum to, of an update in parts on average. */
+static double count_labels(Run *r, const float *class_weight, double *valid) {
+    const Parts *p = parts_of(r->call);
+    double z = 0, all = 0;
+    for (int i = 0; i < (p ? p->parts : 1); i++) {
+        CountArg count = {r, p ? p->labels[i] : r->labels, class_weight};
+        parallel_for(r->rows, count_row, &count);
+        z += sum_f64(r->s.row_sum[0], r->rows), all += (double)sum_i32(r->s.row_count[0], r->rows);
+        for (int n = 0; n < r->n && (!p || i == p->part); n++) {
+            r->s.valid[n] = sum_i32(r->s.row_count[0] + (int64_t)n * r->H, r->H);
+            r->stats->valid += r->s.valid[n];
+        }
+    }
+    *valid = all / r->parts;
+    return z / r->parts;
+}
 static void make_weights(Run *r, FrWeights *w) {
     const FullresAttr *a = r->a;
     const float *stage = a->stage ? r->call->src[a->stage] : NULL;
-    double tfe = stage ? (double)stage[0] : a->tfe, tse = stage ? (double)stage[1] : a->tse;
+    const Parts *parts = a->store ? parts_of(r->call) : NULL;
+    double tfe = stage ? (double)stage[0] : a->tfe, tse = stage ? (double)stage[1] : a->tse, valid, z_mask[HEADS] = {0};
     bool plain = !a->tfe && !a->tse;
-    CountArg count = {r, plain ? a->class_weight : NULL};
-    parallel_for(r->rows, count_row, &count);
-    for (int n = 0; n < r->n; n++) {
-        r->s.valid[n] = sum_i32(r->s.row_count[0] + (int64_t)n * r->H, r->H);
-        r->stats->valid += r->s.valid[n];
+    double z = count_labels(r, plain ? a->class_weight : NULL, &valid);
+    if (parts_of(r->call) && parts_of(r->call)->gather) {
+        if (parts && a->tse && tse != 0) gather(r, parts);
+        return;
     }
-    double z = sum_f64(r->s.row_sum[0], r->rows);
     w->class_weight = a->class_weight, w->q[0] = r->s.q[0];
     w->heads = a->tse && tse != 0 && a->aux && !a->main_mask ? 2 : 1;
-    if (r->stats->valid == 0 || ((a->compat || a->all_pixels) && !plain)) z = (double)r->rows * r->W;
+    if (valid == 0 || ((a->compat || a->all_pixels) && !plain)) z = (double)r->rows * r->W;
     if (plain) w->plain = z > 0 ? (float)(1.0 / z) : 0.0f;
     if (a->tfe && tfe != 0) {
         teacher_ease(r);
         w->easy = r->s.easy, w->map = &r->s.map[2], w->tfe = (float)(tfe / z);
     }
     if (a->tse && tse != 0 && a->compat && r->stats->valid < a->count) r->stats->short_of = a->count;
-    if (a->tse && tse != 0 && r->stats->valid) choose_masks(r, w, tse);
+    if (a->tse && tse != 0 && parts && valid > 0) choose_whole(r, w, parts, z_mask);
+    else if (a->tse && tse != 0 && r->stats->valid) choose_masks(r, w, saved_classes(r->call->saved), z_mask);
     else w->heads = 1;
+    for (int j = 0; j < w->heads; j++) w->tse[j] = z_mask[j] > 0 ? (float)(tse / z_mask[j]) : 0.0f;
     if (a->tse && tse != 0 && !r->stats->valid) r->stats->masked = r->stats->empty = 1;
     if (r->kern) parallel_for(r->rows, weight_row, w);
     else fr_ref_weights(w);
@@ -407,13 +510,15 @@ static void run_loss(const OpCall *c, const FrKernels *kern) {
     const Shape *s = c->src_shape;
     Run r = {.call = c, .a = c->attr, .kern = kern, .stats = c->saved, .labels = c->src[1],
              .n = (int)s[0].d[0], .k = (int)s[0].d[1], .H = (int)s[1].d[1], .W = (int)s[1].d[2],
-             .Wp = padded(s[1].d[2]), .rows = s[1].d[0] * s[1].d[1]};
+             .Wp = padded(s[1].d[2]), .rows = s[1].d[0] * s[1].d[1], .parts = parts_n(c)};
     lay_out(r.a, s, c->scratch, &r.s);
     for (int i = 0; i < MAPS; i++) map_fill(&r.s.map[i]);
     *r.stats = (FrStats){.classes = r.k};
     memset(saved_classes(c->saved), 0, 2 * sizeof(int64_t) * (size_t)r.k);
     FrWeights w = {.n = r.n, .k = r.k, .H = r.H, .W = r.W, .Wp = r.Wp, .labels = r.labels};
     make_weights(&r, &w);
+    c->dst[0] = 0;
+    if (parts_of(c) && parts_of(c)->gather) return;
     r.stats->main = emit_head(&r, 0, w.q[0], 1.0);
     if (r.a->aux) r.stats->aux = emit_head(&r, 1, w.q[w.heads - 1], AUX_WEIGHT);
     r.stats->loss = r.stats->main + AUX_WEIGHT * r.stats->aux;

@@ -9,12 +9,17 @@
  * The forward pass computes value and gradient at once; the gradient, on the low grid, waits in
  * `saved` behind an FrStats. Nothing of size N x K x H x W ever exists: maps of N x H x W and tiles.
  *
+ * A batch in parts (parts.h): what labels tell is counted over all parts; thresholds and masks of TSE and OHEM are those of all
+ * parts together, whose probabilities are gathered in a pass of their own (`store`), or with NULL each micro-batch's.
+ *
  * fullres.c orders the passes, fullres_simd.c has the fused ones, fullres_ref.c the plain C oracle. */
 #ifndef RETORT_DISTILL_FULLRES_H
 #define RETORT_DISTILL_FULLRES_H
 #include "distill/method.h"
+#include "distill/parts.h"
 
 enum { TFE_AUX, TFE_FLIP, TFE_ENTROPY };             /* order of the option's choices */
+enum { SCOPE_BATCH, SCOPE_MICRO_BATCH, SCOPE_IMAGE };  /* of min_kept_scope */
 enum { FR_CLASSES_MAX = 4096 };                      /* tiles live on the stack */
 /* Which pixels count, as a truth table: bit (2 * student hard + teacher hard). */
 enum { RULE_XOR = 6, RULE_OR = 14, RULE_AND = 8, RULE_STUDENT = 12, RULE_STUDENT_NOT_TEACHER = 4 };
@@ -31,6 +36,7 @@ typedef struct FullresAttr {
     bool   kl_reversed;                  /* TFE: KL(T || Ta) in place of KL(Ta || T) */
     bool   all_pixels;                   /* TFE: Z counts void pixels too */
     const float *class_weight;           /* [K] in the net's arena; NULL: 1. Not used by TFE */
+    PartStore *store;                    /* NULL: masks by micro-batches alone */
     bool   compat;                       /* rdd2023: Z over all pixels, k absolute, too few pixels is a failure */
 } FullresAttr;
 

@@ -101,11 +101,9 @@ static void cosine_item(void *arg, int64_t i) {  /* (image, stretch of positions
 }
 /* dF_i = alpha_i mu - beta_i F_i + (what each member of the class gets through the mean), where with e_i the gradient
  * by cos_i: alpha = e / (|F| |mu|), beta = e cos / |F|^2; share_k = sum over the class of e cos / |mu|^2. */
-static double differences(Run *r, const IfvdAttr *a) {
-    double sum = 0, valid = 0;
+static double differences(Run *r, double z) {
+    double sum = 0;
     const Side *s = &r->side[0];
-    for (int64_t i = 0; i < r->N * r->P; i++) valid += r->y[i] >= 0;
-    const double z = a->compat ? (double)(r->N * r->P) : valid;
     memset(r->share, 0, sizeof(double) * (size_t)(r->N * r->K));
     for (int64_t i = 0; i < r->N * r->P; i++) {
         if (r->y[i] < 0) continue;
@@ -115,7 +113,7 @@ static double differences(Run *r, const IfvdAttr *a) {
         r->alpha[i] = e / (s->size[i] * s->mean_size[k]), r->beta[i] = e * s->cos[i] / (s->size[i] * s->size[i]);
         r->share[k] += e * s->cos[i] / (s->mean_size[k] * s->mean_size[k]);
     }
-    return valid > 0 ? sum / z : 0;
+    return z > 0 ? sum / z : 0;
 }
 static void gradient_item(void *arg, int64_t i) {    /* (image, channel) */
     const Run *r = arg;
@@ -146,7 +144,8 @@ static void forward(const OpCall *c) {
         parallel_for(r.N * r.K, size_item, &r);
         parallel_for(r.N * r.chunks, cosine_item, &r);
     }
-    c->dst[0] = (float)differences(&r, a);
+    const Shape x = c->src_shape[0];
+    c->dst[0] = (float)differences(&r, a->compat ? (double)(r.N * r.P) : pair_divisor(c, 2, x.d[2], x.d[3], COUNT_NEAREST));
     r.g = c->saved;
     parallel_for(r.N * r.side[0].C, gradient_item, &r);
 }

@@ -39,17 +39,18 @@ static void kl_item(void *arg, int64_t i) { fr_kernels()->kl_item(arg, i); }
 static void run(const OpCall *c, bool fast) {
     const KdAttr *a = c->attr;
     Shape x = c->src_shape[0];
-    int64_t items = x.d[0] * kl_chunks(grid_count(x)), count = x.d[0] * grid_count(x);
+    const int64_t items = x.d[0] * kl_chunks(grid_count(x));
+    const double count = pair_divisor(c, a->valid ? 2 : 0, x.d[2], x.d[3], COUNT_POSITIONS);
     FrKl kl = {.p = c->src[1], .q = c->src[0], .n = (int)x.d[0], .k = (int)x.d[1], .pixels = grid_count(x),
                .scale = (float)(1.0 / a->tau), .dq = c->saved, .sum = c->scratch};
     float *mask = (float *)(kl.sum + items);
-    if (a->valid) count = pair_mask(c, x.d[2], x.d[3], mask), kl.weight = mask;
-    kl.coef = count ? (float)(a->tau / (double)count) : 0.0f;
+    if (a->valid) pair_mask(c, x.d[2], x.d[3], mask), kl.weight = mask;
+    kl.coef = count > 0 ? (float)(a->tau / count) : 0.0f;
     if (fast) parallel_for(items, kl_item, &kl);
     else fr_ref_kl(&kl);
     double sum = 0;
     for (int64_t i = 0; i < items; i++) sum += kl.sum[i];
-    c->dst[0] = count ? (float)(a->tau * a->tau * sum / (double)count) : 0.0f;
+    c->dst[0] = count > 0 ? (float)(a->tau * a->tau * sum / count) : 0.0f;
 }
 static void forward(const OpCall *c) { run(c, false); }
 static void fast_forward(const OpCall *c) { run(c, true); }

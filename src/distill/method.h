@@ -59,6 +59,8 @@ typedef struct KdMethod {
     /* Of pixels chosen: the share kept of each class in the last run, NaN where it has none; returns how many classes, 0
      * when nothing was chosen; NULL: never is. */
     int  (*kept)(const void *saved, double *share, int max);
+    /* Does it take statistics of the networks' outputs over a whole update (parts.h)? stage: as KdSite's. NULL: never */
+    bool (*gathers)(const void *opt, const float stage[2]);
     Err  (*check)(const void *saved);    /* after each run: kernels cannot fail, so this reports what they met; NULL: nothing */
 } KdMethod;
 #define METHOD(name) extern const KdMethod kd_##name;

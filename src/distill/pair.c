@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "distill/parts.h"
 #include "distill/rows.h"
 
 Pair pair_open(Net *n, const KdSite *s, const char *method, const PairOptions *o) {
@@ -56,6 +57,28 @@ int64_t pair_mask(const OpCall *c, int64_t h, int64_t w, float *mask) {
         mask[i] = in, count += in;
     }
     return count;
+}
+/* labels NULL: all valid. COUNT_IMAGES: those with any; COUNT_PAIRS: of positions of one image. */
+static double count_part(const int32_t *labels, Shape y, int64_t h, int64_t w, PairCount what) {
+    double sum = 0;
+    for (int64_t n = 0; n < y.d[0]; n++) {
+        int64_t own = labels ? 0 : h * w;
+        for (int64_t i = 0; labels && i < h * w; i++) {
+            const int64_t row = i / w, col = i % w;
+            const int64_t at_row = what == COUNT_NEAREST ? row * y.d[1] / h : corner_pos(row, h, y.d[1]);
+            const int64_t at_col = what == COUNT_NEAREST ? col * y.d[2] / w : corner_pos(col, w, y.d[2]);
+            own += labels[(n * y.d[1] + at_row) * y.d[2] + at_col] >= 0;
+        }
+        sum += what == COUNT_IMAGES ? own > 0 : what == COUNT_PAIRS ? (double)own * (double)own : (double)own;
+    }
+    return sum;
+}
+double pair_divisor(const OpCall *c, int labels, int64_t h, int64_t w, PairCount what) {
+    const Parts *p = labels ? parts_of(c) : NULL;
+    double sum = 0;
+    if (!p) return count_part(labels ? c->src[labels] : NULL, c->src_shape[labels], h, w, what);
+    for (int i = 0; i < p->parts; i++) sum += count_part(p->labels[i], c->src_shape[labels], h, w, what);
+    return sum / p->parts;
 }
 void pair_labels_nearest(const int32_t *labels, Shape y, int64_t h, int64_t w, int32_t *out) {
     for (int64_t i = 0; i < y.d[0] * h * w; i++) {

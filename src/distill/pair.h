@@ -29,6 +29,10 @@ void   pair_backward(const OpCall *c);                             /* dstudent +
 /* mask: N x h x w of 0 and 1, from labels at row round(i (H - 1) / (h - 1)), halves to even, h = 1: row 0, columns
  * likewise; all 1 when c has no third source. Returns how many are 1. */
 int64_t pair_mask(const OpCall *c, int64_t h, int64_t w, float *mask);
+/* What a mean over the grid divides by: of the micro-batch, or, of an update in parts, the mean over its parts, so that
+ * their values average to the whole's. labels: number of the source that holds them, 0: none (positions all count). */
+typedef enum { COUNT_POSITIONS, COUNT_IMAGES, COUNT_PAIRS, COUNT_NEAREST } PairCount;
+double  pair_divisor(const OpCall *c, int labels, int64_t h, int64_t w, PairCount what);
 /* Labels at row floor(i H / h), columns likewise: N x h x w. */
 void    pair_labels_nearest(const int32_t *labels, Shape y, int64_t h, int64_t w, int32_t *out);
 static inline int64_t grid_count(Shape s) { return s.d[2] * s.d[3]; }

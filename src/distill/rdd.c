@@ -7,7 +7,7 @@
  *   q = softmax(U(X))[y], hard_X = {i in V: q_X <= max(theta, k-th smallest q_X)},
  *   M = hard_S xor hard_T, L(S, T) = sum over M of c_y CE(U(S)) / sum over M of c_y,
  *   L = L(S, T) + 0.4 L(Sa, Ta); Sa is paired with T where the teacher has no auxiliary head.
- * min_kept_scope=image takes k and the threshold of each image; aux_mask=main gives Sa the main head's M.
+ * "The k-th smallest" is over the whole batch, of an update in parts over all of them; min_kept_scope=image takes k and the threshold of each image; aux_mask=main gives Sa the main head's M.
  * No gradient goes through W and M. Empty M: loss 0, gradient 0.
  *
  * One op does both: loss = stage[0] TFE + stage[1] TSE with weights read at run time; a stage of weight
@@ -35,7 +35,7 @@ static const Option options[] = {
     {"theta", OPT_F64, offsetof(RddOptions, theta), "0.7", "", "hard: probability of the label's class at most this", .lo = 0, .hi = 1},
     {"min_kept_fraction", OPT_F64, offsetof(RddOptions, fraction), "0.0477", "", "at least this share of the labelled pixels is hard", .lo = 0, .hi = 1},
     {"min_kept_count", OPT_INT, offsetof(RddOptions, count), "0", "px", "at least so many instead; 0: the fraction", .lo = 0, .hi = 1e15},
-    {"min_kept_scope", OPT_ENUM, offsetof(RddOptions, scope), "batch", "", "the pixels that min_kept is of: the micro-batch's, or each image's own", .choices = "batch|image"},
+    {"min_kept_scope", OPT_ENUM, offsetof(RddOptions, scope), "batch", "", "the pixels that min_kept is of: the whole update's, the micro-batch's (one forward pass less with train.accumulate), or each image's own", .choices = "batch|micro-batch|image"},
     {"aux_mask", OPT_ENUM, offsetof(RddOptions, aux_mask), "own", "", "second stage: what the auxiliary head keeps, its own choice or the main head's", .choices = "own|main"},
     {"class_weights", OPT_STR, offsetof(RddOptions, class_weights), "none", "", CLASS_WEIGHTS_HELP " (second stage; none with compat and 19 classes: the authors')", .flags = 0},
     {"compat", OPT_ENUM, offsetof(RddOptions, compat), "none", "", "rdd2023: the authors' arithmetic where it differs", .choices = "none|rdd2023"},
@@ -58,14 +58,20 @@ static void check_site(Net *n, const KdSite *s, const RddOptions *o) {
     else if (o->tfe == TFE_FLIP && !s->t_flip.id)
         net_fail(n, E(2, 0), "rdd: tfe=flip needs the teacher's logits of the mirrored image; use tfe=entropy");
 }
+/* compat: the authors' k is of a worker's batch. */
+static bool gathers(const void *opt, const float stage[2]) {
+    const RddOptions *o = opt;
+    return stage[1] != 0 && !o->compat && o->scope != SCOPE_MICRO_BATCH;
+}
 static Node build(Net *n, const KdSite *s, const void *opt) {
+    static const float tse_alone[] = {0, 1};
     const RddOptions *o = opt;
     int64_t K = net_shape(n, s->logits).d[1];
     bool compat = o->compat != 0, listed = o->class_weights && strcmp(o->class_weights, "none") != 0;
     check_site(n, s, o);
     FullresAttr a = {.tfe = s->only != KD_TSE, .tse = s->only != KD_TFE, .tfe_kind = o->tfe, .rule = rules[o->rule], .theta = o->theta,
                      .fraction = o->fraction, .count = o->count ? o->count : compat ? COMPAT_KEPT : 0, .compat = compat,
-                     .kl_reversed = o->tfe_kl == 1, .all_pixels = o->normaliser == 1, .per_image = o->scope == 1, .main_mask = o->aux_mask == 1};
+                     .kl_reversed = o->tfe_kl == 1, .all_pixels = o->normaliser == 1, .per_image = o->scope == SCOPE_IMAGE, .store = gathers(o, tse_alone) ? part_store(n) : NULL, .main_mask = o->aux_mask == 1};
     if (compat && a.per_image) net_fail(n, E(2, 0), "rdd: compat=rdd2023 keeps pixels of the whole batch; take out min_kept_scope=image or compat");
     const char *weights = compat && !listed && K == COMPAT_CLASSES ? cityscapes_weights : o->class_weights;
     a.class_weight = class_weights(n, s, "rdd", weights, K);
@@ -78,4 +84,4 @@ static Node build(Net *n, const KdSite *s, const void *opt) {
 }
 const KdMethod kd_rdd = {.name = "rdd", .cite = "Relative Difficulty Distillation, arXiv 2407.03719", .weight = 1, .task = true,
                          .taps = KD_LOGITS | KD_AUX | KD_LABELS, .options = options, .option_bytes = sizeof(RddOptions),
-                         .build = build, .stats = fullres_stats, .kept = fullres_kept, .check = fullres_check};
+                         .build = build, .stats = fullres_stats, .kept = fullres_kept, .gathers = gathers, .check = fullres_check};

@@ -75,16 +75,6 @@ static void tile(void *arg, int I, int J, int chunk, float *s, const float *t) {
     const Run *r = arg;
     r->value[chunk] += (I == J ? 1 : 2) * gemm()->differ(s, t);
 }
-static double pairs_of(const Run *r) {
-    const int64_t P = (int64_t)r->h * r->w;
-    double pairs = 0;
-    for (int n = 0; n < r->p[0].images; n++) {
-        double count = 0;
-        for (int64_t i = 0; i < P; i++) count += r->mask[n * P + i] != 0;
-        pairs += count * count;
-    }
-    return pairs;
-}
 static void forward(const OpCall *c) {
     Run r;
     const Shape *src = c->src_shape;
@@ -102,7 +92,7 @@ static void forward(const OpCall *c) {
         sweep_run(&(Sweep){.s = &r.p[0], .t = &r.p[1], .from = n * per_image, .to = (n + 1) * per_image, .part = r.part, .dx = r.dx,
                            .tile = tile, .arg = &r});
     double sum = 0;
-    const double pairs = pairs_of(&r);
+    const double pairs = pair_divisor(c, c->n_src > 2 ? 2 : 0, r.h, r.w, COUNT_PAIRS);
     for (int i = 0; i < chunks; i++) sum += r.value[i];
     c->dst[0] = pairs > 0 ? (float)(sum / pairs) : 0;
     panels_gradient(&r.p[0], r.dx, r.mask, pairs > 0 ? 4 / pairs : 0, r.pooled);

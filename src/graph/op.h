@@ -19,6 +19,7 @@ typedef struct OpRun {               /* what varies from run to run */
     bool     training;               /* batch statistics, dropout active */
     uint64_t seed;                   /* of the run */
     uint64_t first_sample;           /* global number of the batch's first sample */
+    const struct Parts *parts;       /* the update that this run is a part of, for losses (distill/parts.h); NULL: none */
 } OpRun;
 
 /* One execution. Forward overwrites dst and saved. Backward ADDS to dsrc and dparam; the plan zeroes

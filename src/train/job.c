@@ -31,6 +31,9 @@ struct Job {
     Side side[1 + LOSSES_MAX];
     Plan *splan, *tplan;
     float stage_value[2];
+    const struct Parts *parts; /* borrowed; NULL: each step by itself */
+    float *stats;              /* running statistics and counts, put back after gathering */
+    int64_t *counts;
     uint8_t *mirrored; /* images and rectangles, and the logits put right again */
     int32_t *mirrored_rects;
     float *flipped;
@@ -354,6 +357,7 @@ Err job_open(const Config *c, int batch, int h, int w, Dataset *d, Job **out) {
 void job_close(Job *j) {
     if (!j) return;
     for (int i = 0; i <= LOSSES_MAX; i++) side_close(&j->side[i]);
+    free(j->stats), free(j->counts);
     free(j->mirrored), free(j->mirrored_rects), free(j->flipped);
     if (j->splan) plan_close(j->splan);
     if (j->tplan) plan_close(j->tplan);
@@ -543,21 +547,56 @@ void job_forget(Job *j) {
     for (int i = 0; i <= j->c->n_losses; i++) j->side[i].loaded = false;
 }
 
-Err job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool accumulate,
-             StepResult *out) {
-    OpRun run = {.training = true, .seed = seed, .first_sample = b->first_sample};
-    *out = (StepResult){.kept_main = NAN,
-                        .kept_aux = NAN,
-                        .aux = NAN,
-                        .grad_norm = NAN,
-                        .staged = is_read(j, j->stage)};
-    if (j->tplan) run_teacher(j, b, &run);
+/* Runs the teacher, and shows everything to the student's net. */
+static void bind_batch(Job *j, const Batch *b, const OpRun *run, const float stage[2]) {
+    if (j->tplan) run_teacher(j, b, run);
     memcpy(j->stage_value, stage, sizeof j->stage_value);
     plan_bind(j->splan, j->sn.image, b->images);
     plan_bind(j->splan, j->sn.rects, b->rects);
     plan_bind(j->splan, j->labels, b->labels);
     plan_bind(j->splan, j->weights, j->weight);
-    if (out->staged) plan_bind(j->splan, j->stage, j->stage_value);
+    if (is_read(j, j->stage)) plan_bind(j->splan, j->stage, j->stage_value);
+}
+
+void job_parts(Job *j, const struct Parts *p) {
+    j->parts = p;
+}
+
+bool job_gathers(const Job *j, const float stage[2]) {
+    const Config *c = j->c;
+    for (int i = 0; i <= c->n_losses; i++) {
+        const LossTerm *t = i ? &c->losses[i - 1] : &c->task;
+        if (t->method->gathers && t->method->gathers(t->opt, stage)) return true;
+    }
+    return false;
+}
+
+/* A forward pass that leaves nothing behind but what the terms gathered. */
+void job_gather(Job *j, const Batch *b, uint64_t seed, const float stage[2]) {
+    const OpRun run = {.training = true, .seed = seed, .first_sample = b->first_sample, .parts = j->parts};
+    Net *n = j->student;
+    const size_t rest = (size_t)(n->n_values - n->n_trainable);
+    if (!j->stats) {
+        j->stats = xcalloc(rest + 1, sizeof *j->stats);
+        j->counts = xcalloc((size_t)n->n_params + 1, sizeof *j->counts);
+    }
+    bind_batch(j, b, &run, stage);
+    memcpy(j->stats, n->values + n->n_trainable, rest * sizeof *j->stats);
+    for (int k = 0; k < n->n_params; k++) j->counts[k] = n->params[k].count;
+    plan_run_forward(j->splan, &run);
+    memcpy(n->values + n->n_trainable, j->stats, rest * sizeof *j->stats);
+    for (int k = 0; k < n->n_params; k++) n->params[k].count = j->counts[k];
+}
+
+Err job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool accumulate,
+             StepResult *out) {
+    OpRun run = {.training = true, .seed = seed, .first_sample = b->first_sample, .parts = j->parts};
+    *out = (StepResult){.kept_main = NAN,
+                        .kept_aux = NAN,
+                        .aux = NAN,
+                        .grad_norm = NAN,
+                        .staged = is_read(j, j->stage)};
+    bind_batch(j, b, &run, stage);
     plan_run(j->splan, &run, accumulate);
     out->total = *plan_value(j->splan, j->total);
     out->task = *plan_value(j->splan, j->term[0]);

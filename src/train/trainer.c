@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/parallel.h"
+#include "distill/parts.h"
 #include "train/trainer_priv.h"
 
 enum { MISSES_MAX = 3 };
@@ -28,6 +29,8 @@ typedef struct Run {
     Job *job;
     Optimizer *opt;
     Loader *loader;
+    const Batch **batch; /* the micro-batches of an update, borrowed from the loader */
+    const int32_t **labels;
     RunState s;
     RunIdentity id;
     char *config;
@@ -196,6 +199,9 @@ static Err restore(Run *r) {
 
 static Err open_loader(Run *r) {
     const Config *c = r->c;
+    r->data.lent = (int)c->accumulate;
+    r->batch = xcalloc((size_t)c->accumulate, sizeof *r->batch);
+    r->labels = xcalloc((size_t)c->accumulate, sizeof *r->labels);
     uint64_t first = (uint64_t)r->s.step * (uint64_t)c->accumulate * (uint64_t)c->batch;
     return loader_open(r->train, &r->data, (int)c->batch, (uint64_t)c->seed, first, &r->loader);
 }
@@ -218,8 +224,9 @@ static void announce(const Run *r) {
     if (r->s.step == 0 && !strcmp(c->student_weights, "none") && !job_student(r->job)->has_weights)
         log_warn("the backbone starts from random weights; docs/weights.md tells which file fits "
                  "student.weights");
-    if (c->accumulate > 1)
-        log_info("with train.accumulate the counts of a loss (RDD's fraction) are per micro-batch");
+    if (c->accumulate > 1 && job_gathers(r->job, (const float[]){1, 1}))
+        log_info("a loss is defined over the whole update: its %" PRId64 " micro-batches are run forward twice "
+                 "(min_kept_scope or scope=micro-batch takes each by itself)", c->accumulate);
 }
 
 /* ---- evaluation and saving ------------------------------------------------------------------ */
@@ -386,7 +393,11 @@ static void add_result(StepResult *sum, const StepResult *x, double share, int n
         sum->staged = x->staged;
     for (int i = 0; i < n_losses; i++) sum->terms[i] += share * x->terms[i];
     sum->n_kept = x->n_kept;
-    for (int k = 0; k < x->n_kept; k++) sum->kept_class[k] += share * x->kept_class[k];
+    for (int k = 0; k < x->n_kept; k++) { /* of those that show the class */
+        double *mean = &sum->kept_class[k];
+        if (isnan(x->kept_class[k])) continue;
+        *mean += (x->kept_class[k] - *mean) / ++sum->showing[k];
+    }
 }
 
 /* Do the terms pull the same way? Measured on the batch just learnt; its cost is told. */
@@ -407,15 +418,11 @@ static void show_conflict(Run *r, const Batch *b) {
     str_free(&s);
 }
 
-static Err micro_batch(Run *r, const float stage[2], bool accumulate, StepResult *sum,
+static Err micro_batch(Run *r, const Batch *b, const float stage[2], bool accumulate, StepResult *sum,
                        bool update) {
     const Config *c = r->c;
-    const Batch *b;
     StepResult x;
-    TRY(loader_next(r->loader, &b));
-    r->stall_s += b->wait_s, r->line_stall += b->wait_s;
-    Err rc = r->s.step == 0 && !r->dry ? dry_run(r, b) : OK;
-    if (!rc) rc = job_step(r->job, b, (uint64_t)c->seed, stage, accumulate, &x);
+    Err rc = job_step(r->job, b, (uint64_t)c->seed, stage, accumulate, &x);
     if (!rc && !finite_result(r, &x)) rc = not_finite(r, b, b->n, &x, "the loss");
     if (!rc) add_result(sum, &x, 1.0 / (double)c->accumulate, c->n_losses);
     if (!rc && update) {
@@ -425,7 +432,34 @@ static Err micro_batch(Run *r, const float stage[2], bool accumulate, StepResult
         else job_update(r->job);
         if (!rc) show_conflict(r, b);
     }
-    loader_done(r->loader, b);
+    return rc;
+}
+
+/* One update: its micro-batches wait in the loader's ring, since what a loss divides by may be counted over
+ * all of them; terms that need more of the whole see every one twice. */
+static Err all_micro_batches(Run *r, const float stage[2], StepResult *sum) {
+    const Config *c = r->c;
+    const int n = (int)c->accumulate;
+    Parts p = {.parts = n, .labels = r->labels};
+    for (int i = 0; i < n; i++) {
+        TRY(loader_next(r->loader, &r->batch[i]));
+        r->stall_s += r->batch[i]->wait_s, r->line_stall += r->batch[i]->wait_s;
+        r->labels[i] = r->batch[i]->labels;
+    }
+    if (r->s.step == 0 && !r->dry) TRY(dry_run(r, r->batch[0]));
+    job_parts(r->job, n > 1 ? &p : NULL);
+    p.gather = true;
+    if (n > 1 && job_gathers(r->job, stage))
+        for (p.part = 0; p.part < n; p.part++)
+            job_gather(r->job, r->batch[p.part], (uint64_t)c->seed, stage);
+    p.gather = false;
+    Err rc = OK;
+    for (p.part = 0; p.part < n && !rc; p.part++)
+        rc = micro_batch(r, r->batch[p.part], stage, p.part > 0, sum, p.part + 1 == n);
+    job_parts(r->job, NULL);
+    for (int k = 0; k < sum->n_kept; k++)
+        if (!sum->showing[k]) sum->kept_class[k] = NAN;
+    for (int i = 0; i < n; i++) loader_done(r->loader, r->batch[i]);
     return rc;
 }
 
@@ -461,8 +495,7 @@ static Err one_step(Run *r) {
     StepResult sum = {0};
     stage_weights(c, r->s.step, stage);
     double lr = optimizer_lr(c, r->s.step);
-    for (int64_t a = 0; a < c->accumulate; a++)
-        TRY(micro_batch(r, stage, a > 0, &sum, a + 1 == c->accumulate));
+    TRY(all_micro_batches(r, stage, &sum));
     r->s.step++;
     r->last = sum, r->has_last = true;
     if (r->s.step % c->metrics_every == 0 || r->s.step == c->steps || r->s.step == 1)
@@ -549,7 +582,7 @@ static void close_run(Run *r) {
     log_attach(NULL);
     append_close(r->log);
     lock_close(r->lock);
-    free(r->config);
+    free(r->config), free(r->batch), free(r->labels);
 }
 
 /* Of a run that goes on everything was checked when it began. */

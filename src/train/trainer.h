@@ -23,6 +23,7 @@ typedef struct StepResult { /* staged: the task loss has stages (rdd); kept_clas
     bool staged;
     int n_kept;
     double kept_class[CLASSES_MAX];
+    int showing[CLASSES_MAX]; /* micro-batches with the class */
 } StepResult;
 /* What each term asks of the weights that all share: the norm of its weighted gradient there, and its cosine with the
  * task's. Index 0: the task. seconds: what measuring took. */
@@ -34,6 +35,11 @@ typedef struct Conflict {
  * then. */
 Err job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool accumulate,
              StepResult *out);
+/* The update of which the next steps are parts (distill/parts.h), until told otherwise; borrowed, NULL: none. */
+void job_parts(Job *j, const struct Parts *p);
+/* Do terms want statistics of all parts first? Then each part is run by job_gather, and then stepped. */
+bool job_gathers(const Job *j, const float stage[2]);
+void job_gather(Job *j, const Batch *b, uint64_t seed, const float stage[2]);
 /* The terms' gradients apart, on the batch of the last job_step: one forward and backward for each. The weights shared are
  * those of the student but for its terms' own. Gradients are overwritten; everything else is as before. */
 void job_conflict(Job *j, const Batch *b, uint64_t seed, Conflict *out);
