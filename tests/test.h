@@ -55,6 +55,9 @@ static inline int test_run_child(const char *self, const char *name) {
 }
 static inline int test_main(const TestRow *rows, int n, int argc, char **argv) {
     int passed = 0, failed = 0, skipped = 0;
+#ifdef BUILD_DIR
+    setenv("RETORT_CACHE", BUILD_DIR "/cache", 0);       /* not the user's */
+#endif
     for (int i = 0; argc > 1 && i < n; i++) {
         if (!strcmp(argv[1], "--list")) puts(rows[i].name);
         if (!strcmp(argv[1], rows[i].name)) return rows[i].fn(), test_failures ? 1 : 0;

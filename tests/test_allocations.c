@@ -95,7 +95,7 @@ static Training open_training(void) {
     for (int i = 0; i < N * H * W * 3; i++) images[i] = (uint8_t)(i * 37 % 251);
     for (int i = 0; i < N * H * W; i++) labels[i] = i % 29 ? i / 13 % CLASSES : -1;
     Err rc = config_read("train", NULL, args, sizeof args / sizeof *args, &t.c);
-    if (!rc) rc = job_open(t.c, N, H, W, NULL, &t.job);
+    if (!rc) rc = job_open(t.c, N, H, W, NULL, NULL, &t.job);
     if (!rc) rc = optimizer_open(t.c, job_student(t.job), &t.opt);
     if (rc) { FAIL("%s", err_text()); exit(1); }
     return t;

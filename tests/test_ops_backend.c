@@ -14,6 +14,8 @@ static const double VALUE_TOL = 1e-6, GRAD_TOL = 3e-6;
 static const double BF16_VALUE_TOL = 1e-2, BF16_GRAD_TOL = 0.25;
 enum { BEHIND_CONV = 1, TRAINING = 2, INFERENCE = 4 };           /* INFERENCE: no gradients, everything folded */
 
+static const char *forced_way;                                   /* of all convolutions; NULL: the usual ones */
+
 typedef Node Build(Net *n, Node x, Node y, const void *arg);     /* x and y have one shape */
 typedef struct Case {
     Net  *net;
@@ -43,8 +45,9 @@ static float *copied(Arena *a, const float *v, int64_t n) {
 static Err run(Case *c, BackendKind backend, Dtype precision, Arena *a, Result *r) {
     const bool gradients = !(c->mode & INFERENCE);
     Plan *plan;
+    Choices *choices = forced_way ? choices_replay(forced_way) : NULL;
     net_init_formula(c->net, 1);
-    TRY(plan_make(c->net, &(PlanSpec){.backend = backend, .precision = precision, .no_fuse = backend == BACKEND_REF, .training = c->mode & TRAINING,
+    TRY(plan_make(c->net, &(PlanSpec){.backend = backend, .choices = choices, .precision = precision, .no_fuse = backend == BACKEND_REF, .training = c->mode & TRAINING,
                                       .loss = gradients ? c->loss : NO_NODE, .outputs = &c->out,
                                       .n_outputs = 1, .wanted = c->in, .n_wanted = gradients ? 2 : 0}, &plan));
     for (int i = 0; i < 2; i++) plan_bind(plan, c->in[i], c->data[i]);
@@ -55,6 +58,7 @@ static Err run(Case *c, BackendKind backend, Dtype precision, Arena *a, Result *
     r->values = copied(a, c->net->values, c->net->n_values);
     r->grads = gradients ? copied(a, c->net->grads, c->net->n_trainable) : NULL;
     plan_close(plan);
+    choices_close(choices);
     return OK;
 }
 static void near(const char *name, const char *what, const float *a, const float *b, int64_t n, double tol) {
@@ -124,6 +128,14 @@ TEST(grouped_conv2d_equals_the_reference) {
                 compare("depthwise", conv, &(Conv){.out = channels, .k = 3, .pad = dilation, .dilation = dilation, .stride = stride, .groups = channels},
                         SHAPE(2, channels, 11, 14));
 }
+/* Every way to compute a convolution, not only the one that would be taken. */
+static void each_way(void (*cases)(void)) {
+    static const char *const ways[] = {"*\tany\n", "*\tlast\n", "*\town\n"};
+    for (int i = 0; i < 3; i++) forced_way = ways[i], cases();
+}
+TEST(each_way_of_conv2d_equals_the_reference) { each_way(test_conv2d_equals_the_reference); }
+TEST(each_way_of_widely_dilated_conv2d_equals_the_reference) { each_way(test_widely_dilated_conv2d_equals_the_reference); }
+TEST(each_way_of_grouped_conv2d_equals_the_reference) { each_way(test_grouped_conv2d_equals_the_reference); }
 static Node bn(Net *n, Node x, Node y, const void *arg) { return nn_bn(n, x, "bn"); }
 static Node bn_relu(Net *n, Node x, Node y, const void *arg) { return nn_relu(n, nn_bn(n, x, "bn")); }
 static Node bn_relu6(Net *n, Node x, Node y, const void *arg) { return nn_relu6(n, nn_bn(n, x, "bn")); }
@@ -263,7 +275,9 @@ TEST(products_equal_the_reference) {
     compare("product by the other turned", each, NULL, SHAPE(2, 3, 9, 10));
     compare("turned product", turned, NULL, SHAPE(2, 3, 9, 10));
 }
-TEST_MAIN(T(conv2d_equals_the_reference), T(widely_dilated_conv2d_equals_the_reference), T(grouped_conv2d_equals_the_reference), T(batch_norm_equals_the_reference),
+TEST_MAIN(T(conv2d_equals_the_reference), T(widely_dilated_conv2d_equals_the_reference), T(grouped_conv2d_equals_the_reference),
+          T(each_way_of_conv2d_equals_the_reference), T(each_way_of_widely_dilated_conv2d_equals_the_reference),
+          T(each_way_of_grouped_conv2d_equals_the_reference), T(batch_norm_equals_the_reference),
           T(elementwise_ops_equal_the_reference), T(pools_equal_the_reference), T(resize_equals_the_reference),
           T(folded_blocks_equal_the_reference), T(prelu_and_what_stands_before_it_equal_the_reference),
           T(other_windows_and_resizes_equal_the_reference), T(products_equal_the_reference))

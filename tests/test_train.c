@@ -45,7 +45,7 @@ typedef struct Work {
 static Err work_open(Work *w, Config *c) {
     *w = (Work){.c = c};
     TRY(dataset_open(&c->data, "train", &w->d));
-    return job_open(c, (int)c->batch, H, W, w->d, &w->job);
+    return job_open(c, (int)c->batch, H, W, w->d, NULL, &w->job);
 }
 static void work_close(Work *w) {
     job_close(w->job);

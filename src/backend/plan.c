@@ -182,7 +182,7 @@ static Err compile(Plan *p) {
     return plan_place_memory(p);
 }
 
-Err plan_make(Net *net, const PlanSpec *spec, Plan **out) {
+Err plan_make_once(Net *net, const PlanSpec *spec, Plan **out) {
     if (net->err) return err_set(net->err, "%s", net->err_msg);
     Plan *p = xcalloc(1, sizeof *p);
     p->arena = arena_open(), p->net = net, p->spec = *spec;
@@ -199,6 +199,10 @@ Err plan_make(Net *net, const PlanSpec *spec, Plan **out) {
     clear_gradients(net);
     *out = p;
     return OK;
+}
+
+Err plan_make(Net *net, const PlanSpec *spec, Plan **out) {
+    return spec->choices ? plan_make_tuned(net, spec, out) : plan_make_once(net, spec, out);
 }
 
 void plan_close(Plan *p) {

@@ -5,6 +5,7 @@
  * nothing. Every value is written once; in-place execution is the memory planner's decision. */
 #ifndef RETORT_BACKEND_PLAN_H
 #define RETORT_BACKEND_PLAN_H
+#include "backend/choices.h"
 #include "graph/op.h"
 
 typedef struct Plan Plan;
@@ -20,6 +21,8 @@ typedef struct PlanSpec {
                                         kernels know it; sums, statistics, losses and parameters stay float32 */
     const float *ranges;                    /* [n_nodes] of plan_watch: convolutions in 8-bit integers where that pays
                                         (quantize.c); inference of weights that never change; borrowed by plan_make */
+    Choices    *choices;             /* which way each layer is computed, asked and told; borrowed by plan_make; NULL: the usual one */
+    bool        lean;                /* with a loss: values of layers are computed again in the backward pass rather than kept */
     bool        no_fuse;             /* for tests: fused equals composed */
 } PlanSpec;
 Err  plan_make(Net *net, const PlanSpec *spec, Plan **out);

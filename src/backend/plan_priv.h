@@ -125,6 +125,8 @@ static inline void *step_ptr(const Step *s, ValueId v) { return v ? s->plan->val
 int     plan_resolve(const Plan *p, int node);            /* through same_as */
 
 /* Passes, one file each. */
+Err  plan_make_once(Net *net, const PlanSpec *spec, Plan **out);      /* plan.c: all passes */
+Err  plan_make_tuned(Net *net, const PlanSpec *spec, Plan **out);     /* tuned.c: with spec->choices */
 Err  plan_infer_shapes(Plan *p);             /* plan.c */
 void plan_fuse(Plan *p);                     /* fuse.c */
 void plan_quantize(Plan *p);                 /* quantize.c: which convolutions take 8-bit integers; after kernels are chosen */

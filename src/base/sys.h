@@ -58,6 +58,7 @@ Err  lock_ask_stop(const char *dir);                          /* writes DIR/.sto
 
 double   sys_now(void);                 /* seconds, monotonic */
 uint64_t sys_now_ns(void);              /* nanoseconds, monotonic */
+void     sys_pause(double seconds);      /* or until a signal comes */
 void     sys_wall_time(char out[32]);   /* 2026-01-31T12:00:00Z */
 double   sys_wall_age(const char *time);        /* seconds since such a text; NaN when it is none */
 void     sys_sleep(double seconds);     /* a signal may end it early */
@@ -66,6 +67,7 @@ uint64_t sys_mem_available(void);       /* bytes */
 uint64_t sys_peak_rss(void);            /* bytes */
 bool     sys_isatty(int fd);
 const char *sys_hostname(void);
+const char *sys_cpu_name(void);         /* as the system calls it: "Intel(R) Xeon(R) ..." */
 int      sys_pid(void);
 const char *sys_cache_dir(void);        /* RETORT_CACHE or the user's cache folder + /retort */
 const char *sys_test_data(void);        /* RETORT_TEST_DATA or ../shared beside the checkout */

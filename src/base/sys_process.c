@@ -29,6 +29,10 @@ uint64_t sys_now_ns(void) {
 
 double sys_now(void) { return (double)sys_now_ns() * 1e-9; }
 
+void sys_pause(double seconds) {
+    nanosleep(&(struct timespec){(time_t)seconds, (long)(fmod(seconds, 1) * 1e9)}, NULL);
+}
+
 void sys_wall_time(char out[32]) {
     time_t now = time(NULL);
     struct tm tm;
@@ -103,8 +107,9 @@ bool sys_isatty(int fd) { return isatty(fd) == 1; }
 int  sys_pid(void) { return (int)getpid(); }
 
 /* Texts found once per process. */
-static struct { char host[256], cache[4096], test_data[4096]; } found;
-static pthread_once_t host_once = PTHREAD_ONCE_INIT, cache_once = PTHREAD_ONCE_INIT, test_data_once = PTHREAD_ONCE_INIT;
+static struct { char host[256], cache[4096], test_data[4096], cpu[128]; } found;
+static pthread_once_t host_once = PTHREAD_ONCE_INIT, cache_once = PTHREAD_ONCE_INIT, test_data_once = PTHREAD_ONCE_INIT,
+                      cpu_once = PTHREAD_ONCE_INIT;
 
 static void find_host(void) {
     if (gethostname(found.host, sizeof found.host - 1) || !found.host[0]) strcpy(found.host, "localhost");
@@ -115,6 +120,26 @@ static void find_host(void) {
 const char *sys_hostname(void) {
     pthread_once(&host_once, find_host);
     return found.host;
+}
+
+/* "model name : Intel(R) ..." of the first processor; tabs and line ends would end a field. */
+static void find_cpu(void) {
+    char line[256], *colon;
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    strcpy(found.cpu, "an unknown processor");
+    while (f && fgets(line, sizeof line, f)) {
+        if (!str_starts(line, "model name") || !(colon = strchr(line, ':'))) continue;
+        snprintf(found.cpu, sizeof found.cpu, "%s", colon + 1 + strspn(colon + 1, " "));
+        break;
+    }
+    if (f) fclose(f);
+    for (char *p = found.cpu; *p; p++)
+        if ((unsigned char)*p < ' ') *p = p[1] ? ' ' : 0;
+}
+
+const char *sys_cpu_name(void) {
+    pthread_once(&cpu_once, find_cpu);
+    return found.cpu;
 }
 
 static void find_cache(void) {

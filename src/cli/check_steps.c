@@ -183,7 +183,7 @@ Err check_steps(Check *k) {
         return check_say(k, "no step was tried: there is no %s", !k->split[TRAIN] ? "training split"
                             : !k->student_fits ? "student that fits" : "teacher that fits"), OK;
     Err rc = training_size(k, &o);
-    if (!rc) rc = job_open(c, (int)c->batch, o.crop_h, o.crop_w, k->split[TRAIN], &j);
+    if (!rc) rc = job_open(c, (int)c->batch, o.crop_h, o.crop_w, k->split[TRAIN], NULL, &j);
     if (!rc) {
         check_say(k, "%s, %.2f M parameters, %lld x %dx%d", c->student.model,
                   (double)net_count_params(job_student(j)) / 1e6, (long long)c->batch, o.crop_h, o.crop_w);

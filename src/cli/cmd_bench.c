@@ -83,6 +83,7 @@ enum { STEPS_MAX = 1000, TIMES_MAX = 8192, WARM_STEPS = 2 };
 
 typedef struct Bench {
     const Config *c;
+    Choices   *choices;              /* NULL: untuned */
     Job       *job;
     Optimizer *optimizer;
     Batch      batch;
@@ -184,6 +185,7 @@ static Err report_step(Bench *b, int steps) {
     json_number(&s, "loaded_rss_mb", b->loaded_mb);
     json_number(&s, "arena_mb", (double)arena / 1e6);
     json_number(&s, "first_step_s", b->first_s);
+    json_number(&s, "measured_layers", b->choices ? choices_stats(b->choices).measured : 0);
     json_machine(&s);
     return json_put(&s, b->c);
 }
@@ -214,11 +216,13 @@ static Err bench_step(Config *c, int h, int w) {
     b->c = c;
     b->times = xcalloc(TIMES_MAX, sizeof *b->times);
     batch_make(&b->batch, (int)c->batch, h, w, c->student.classes);
-    Err rc = job_open(c, (int)c->batch, h, w, NULL, &b->job);
+    b->choices = c->tune ? choices_of_machine() : NULL;
+    Err rc = job_open(c, (int)c->batch, h, w, NULL, b->choices, &b->job);
     if (!rc) rc = optimizer_open(c, job_student(b->job), &b->optimizer);
     if (!rc) rc = bench_steps(b, steps);
     if (b->optimizer) optimizer_close(b->optimizer);
     if (b->job) job_close(b->job);
+    choices_close(b->choices);
     batch_free(&b->batch);
     free(b->times);
     free(b);

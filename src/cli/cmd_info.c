@@ -172,7 +172,7 @@ static Err print_training_plan(const OpenModel *m, int batch, int h, int w) {
     Job *j;
     c.student = m->options;
     c.student_weights = "none";
-    TRY(job_open(&c, batch, h, w, NULL, &j));
+    TRY(job_open(&c, batch, h, w, NULL, NULL, &j));
     const Net *n = job_student(j);
     printf("%s, a training step on %d x %dx%d; parameters %.1f MB, their gradients %.1f MB, optimiser %.1f MB\n", n->name, batch, h, w,
            megabytes((size_t)n->n_values), megabytes((size_t)n->n_trainable), (c.optimizer ? 2 : 1) * megabytes((size_t)n->n_trainable));

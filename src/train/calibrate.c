@@ -146,7 +146,7 @@ static Err measure(Net *n, const ModelNodes *m, const PlanSpec *spec, const Batc
     Shape shapes[2] = {SHAPE(1, b->h, b->w, 3), SHAPE(1, 4)};
     PlanSpec one = *spec;
     Plan *p;
-    one.precision = DT_F32, one.inputs = (Node[]){m->image, m->rects}, one.input_shapes = shapes, one.n_inputs = 2;
+    one.precision = DT_F32, one.choices = NULL, one.inputs = (Node[]){m->image, m->rects}, one.input_shapes = shapes, one.n_inputs = 2;
     TRY(plan_make(n, &one, &p));
     plan_watch(p, ranges);
     *out = run_images(p, m, is_output(spec, m->aux), b);

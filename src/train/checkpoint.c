@@ -194,6 +194,7 @@ static Err write_file(const char *path, Net *n, const Optimizer *o, const RunSta
     meta_identity(&m, s, id);
     meta_platform(&m);
     if (o) meta_state(&m, s);
+    if (o && id->choices) meta_text(&m, "choices", id->choices);
     Err rc = st_write(path, w.t, w.n, m.pair, m.n);
     free(m.names), free(w.t);
     arena_close(w.a);

@@ -20,6 +20,7 @@ typedef struct Taught { Node from, to; } Taught;   /* a value of the teacher, an
 struct Job {
     const Config *c;
     Dataset *data; /* borrowed while opening; NULL: none */
+    Choices *choices; /* borrowed while opening; NULL: the usual ways */
     Arena *arena;
     Net *student, *teacher;
     ModelNodes sn, tn;
@@ -286,7 +287,7 @@ static Err make_teacher_plan(Job *j, int batch, int h, int w, Dataset *d) {
         return OK;
     }
     PlanSpec spec = {
-        .precision = j->c->teacher_precision, .outputs = out, .n_outputs = n, .inputs = in, .input_shapes = shapes, .n_inputs = 2};
+        .precision = j->c->teacher_precision, .outputs = out, .n_outputs = n, .inputs = in, .input_shapes = shapes, .n_inputs = 2, .choices = j->choices};
     if (int8) spec.precision = backend_fast(DT_BF16) ? DT_BF16 : DT_F32;
     TRY(int8 ? make_int8_plan(j, &spec, h, w, d) : plan_make(j->teacher, &spec, &j->tplan));
     if (!j->flip.id) return OK;
@@ -317,7 +318,8 @@ static Err make_student_plan(Job *j, int batch, int h, int w) {
                      .n_outputs = n_out,
                      .inputs = in,
                      .input_shapes = shapes,
-                     .n_inputs = n_in};
+                     .n_inputs = n_in,
+                     .choices = j->choices};
     TRY(plan_make(j->student, &spec, &j->splan));
     for (int i = 0; i <= j->c->n_losses; i++)
         if (j->side[i].side.net) TRY(side_open(&j->side[i], j->splan));
@@ -344,11 +346,22 @@ static Err open_parts(Job *j, int batch, int h, int w, Dataset *d) {
     return OK;
 }
 
-Err job_open(const Config *c, int batch, int h, int w, Dataset *d, Job **out) {
+static void save_choices(Choices *choices) {
+    char *why;
+    choices_save(choices, &why);
+    const ChoiceStats s = choices_stats(choices);
+    if (s.measured)
+        log_info("which way of computing a layer is faster: %d of %d measured in %.1f s, kept in %s (train.tune)", s.measured, s.used, s.seconds, s.path);
+    if (why) log_warn("%s; what was measured is not kept for other runs", why);
+    free(why);
+}
+
+Err job_open(const Config *c, int batch, int h, int w, Dataset *d, Choices *choices, Job **out) {
     Job *j = xcalloc(1, sizeof *j);
-    j->c = c;
+    j->c = c, j->choices = choices;
     j->arena = arena_open();
     Err rc = open_parts(j, batch, h, w, d);
+    if (choices) save_choices(choices);
     if (rc) return job_close(j), rc;
     *out = j;
     return OK;

@@ -26,6 +26,7 @@ typedef struct Run {
     Appender *log, *metrics;
     Dataset *train, *val;
     DataOptions data; /* with the crop decided */
+    Choices *choices; /* NULL: the usual ways */
     Job *job;
     Optimizer *opt;
     Loader *loader;
@@ -33,7 +34,7 @@ typedef struct Run {
     const int32_t **labels;
     RunState s;
     RunIdentity id;
-    char *config;
+    char *config, *chosen;
     Digest train_data, val_data; /* fingerprints */
     StepResult last;
     bool has_last, log_failed, dry;
@@ -154,17 +155,27 @@ static Err open_data(Run *r) {
     return OK;
 }
 
-static Err open_job(Run *r) {
+/* k: the checkpoint to go on from, or without path. What began without choices goes on without them. */
+static Choices *open_choices(const Run *r, const Checkpoint *k) {
+    const char *text = k->path ? st_meta(&k->file, "choices") : NULL;
+    if (k->path) return text ? choices_replay(text) : NULL;
+    return r->c->tune ? choices_of_machine() : NULL;
+}
+
+static Err open_job(Run *r, const Checkpoint *k) {
     const Config *c = r->c;
-    TRY(job_open(c, (int)c->batch, r->data.crop_h, r->data.crop_w, r->train, &r->job));
+    r->choices = open_choices(r, k);
+    TRY(job_open(c, (int)c->batch, r->data.crop_h, r->data.crop_w, r->train, r->choices, &r->job));
     TRY(optimizer_open(c, job_student(r->job), &r->opt));
     r->config = config_text(c);
+    r->chosen = r->choices ? choices_text(r->choices) : NULL;
     r->id = (RunIdentity){.config = r->config,
                           .train_data = r->train_data.hex,
                           .val_data = r->val_data.hex,
                           .teacher = job_teacher_digest(r->job),
                           .class_names = r->train->class_names,
                           .n_classes = r->train->n_classes,
+                          .choices = r->chosen,
                           .seed = c->seed,
                           .samples = c->accumulate * c->batch};
     return OK;
@@ -184,7 +195,7 @@ static Err restore(Run *r) {
     Checkpoint k;
     Err rc = checkpoint_open(c->out, &k, &r->s);
     if (!rc && k.path) rc = check_resume(r, &k);
-    if (!rc) rc = open_job(r);
+    if (!rc) rc = open_job(r, &k);
     if (!rc && k.path) rc = checkpoint_load(&k, job_student(r->job), r->opt, &r->id);
     const bool fresh = !k.path;
     checkpoint_close(&k);
@@ -582,7 +593,8 @@ static void close_run(Run *r) {
     log_attach(NULL);
     append_close(r->log);
     lock_close(r->lock);
-    free(r->config), free(r->batch), free(r->labels);
+    choices_close(r->choices);
+    free(r->config), free(r->chosen), free(r->batch), free(r->labels);
 }
 
 /* Of a run that goes on everything was checked when it began. */

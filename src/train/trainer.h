@@ -8,8 +8,9 @@
 /* A student with its teacher and loss terms, ready to step. Shared by train, bench and the C API.
  */
 typedef struct Job Job;
-Err job_open(const Config *c, int batch, int h, int w, Dataset *d,
-             Job **out); /* d may be NULL: classes from config, an int8 teacher's ranges from noise */
+/* d may be NULL: classes from config, an int8 teacher's ranges from noise. choices may be NULL: see
+ * PlanSpec; otherwise what was measured is in the machine's cache afterwards, and told in the log. */
+Err job_open(const Config *c, int batch, int h, int w, Dataset *d, Choices *choices, Job **out);
 void job_close(Job *j);
 const ModelNodes *job_nodes(const Job *j); /* of the student */
 Net *job_student(Job *j);

@@ -31,6 +31,7 @@ typedef struct RunIdentity {         /* what may not change under a resumed run 
     const char *config;              /* resolved text */
     const char *train_data, *val_data;               /* fingerprints */
     const char *teacher;             /* digest of its weights; "" without a teacher */
+    const char *choices;             /* choices_text: the ways in which layers are computed; NULL: the usual ones */
     const char *const *class_names; int n_classes;
     int64_t  seed, samples;          /* the key of everything random; samples drawn per update */
 } RunIdentity;

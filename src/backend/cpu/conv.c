@@ -146,12 +146,14 @@ static PlainWeights plain_weights(Plan *p, const PlanNode *n, int id, Fold *f, c
 /* The last convolution of a head: what reads it computes in float32, and its logits are worth the bits. */
 static bool feeds_float(const Plan *p, const PlanNode *n) { return n->is_output || n->read_as_float; }
 
-static DnnConv describe(const Plan *p, const PlanNode *n, const ConvAttr *a, DnnPass pass) {
+DnnConv conv_describe(const Plan *p, const PlanNode *n, DnnPass pass) {
+    const ConvAttr *a = n->attr;
     DnnConv c = {.src = p->nodes[n->src[0]].shape, .weights = p->net->params[n->param[0]].shape, .dst = n->shape,
                  .stride = a->stride, .dilation = a->dilation, .groups = a->groups, .src_layout = -1, .dst_layout = -1,
                  .bias = a->bias || a->bn, .inference = !p->spec.training && !p->spec.loss.id, .residual = a->residual, .act = a->act,
                  .t = plan_type(p), .dst_t = plan_type(p), .pass = pass};
     if (pass == DNN_FORWARD && feeds_float(p, n)) c.dst_t = DT_F32;
+    if (pass == DNN_BACKWARD_DATA) c.bias = false;
     conv_padding(a, c.src, c.pad, c.pad_end);
     return c;
 }
@@ -176,36 +178,40 @@ static Err create_in(Plan *p, DnnConv *c, int layout, DnnPrim **prim, Layout *sr
 }
 bool conv_unfolds(const DnnPrim *prim) { return strstr(dnn_prim_impl(prim), "gemm") != NULL; }
 
-/* oneDNN's own choice of layouts for a wide dilation may be to unfold the image; channels last has a kernel. */
-Err conv_create(Plan *p, DnnConv c, DnnPrim **prim, Layout *src, Layout *dst) {
+Err conv_create(Plan *p, DnnConv c, Way way, DnnPrim **prim, Layout *src, Layout *dst) {
     static const int tries[] = {-1, LAYOUT_LAST, LAYOUT_PLAIN};
-    for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
-        bool usable, better;
+    bool usable;
+    for (size_t i = way == WAY_ANY ? 0 : 1; i < sizeof tries / sizeof *tries; i++) {
         TRY(create_in(p, &c, tries[i], prim, src, dst, &usable));
-        if (!usable) continue;
-        if (i > 0 || c.dilation == 1 || !conv_unfolds(*prim)) return OK;
-        DnnPrim *last;
-        Layout s, d;
-        TRY(create_in(p, &c, LAYOUT_LAST, &last, &s, &d, &better));
-        if (better && !conv_unfolds(last)) *prim = last, *src = s, *dst = d;
-        return OK;
+        if (usable) return OK;
     }
     return err_set(E(EXIT_BUG, 0), "no usable layout for a convolution of %s", shape_text(c.src).s);
+}
+
+/* oneDNN's own choice of layouts for a wide dilation may be to unfold the image; channels last has a kernel. */
+Err conv_create_folded(Plan *p, DnnConv c, DnnPrim **prim, Layout *src, Layout *dst) {
+    DnnPrim *last;
+    Layout s, d;
+    TRY(conv_create(p, c, WAY_ANY, prim, src, dst));
+    if (c.dilation == 1 || !conv_unfolds(*prim)) return OK;
+    TRY(conv_create(p, c, WAY_LAST, &last, &s, &d));
+    if (!conv_unfolds(last)) *prim = last, *src = s, *dst = d;
+    return OK;
 }
 
 double conv_flops(const DnnConv *c) {
     return 2.0 * (double)shape_count(c->dst) * (double)(shape_count(c->weights) / c->weights.d[0]);
 }
 
-static Err conv_forward(Plan *p, PlanNode *n, int id) {
+static Err emit_forward(Plan *p, PlanNode *n, int id, Way way) {
     const ConvAttr *a = n->attr;
-    DnnConv c = describe(p, n, a, DNN_FORWARD);
+    DnnConv c = conv_describe(p, n, DNN_FORWARD);
     Fold *f = new_fold(p, n);
     DnnPrim *prim;
     Layout src, dst;
     c.residual_t = c.dst_t;
     if (n->int8) describe_int8(p, n, f, &c);
-    TRY(conv_create(p, c, &prim, &src, &dst));
+    TRY(conv_create(p, c, way, &prim, &src, &dst));
     PlainWeights w = plain_weights(p, n, id, f, dnn_prim_md(prim, DNN_WEIGHTS));
     PrimStep *ps = new_prim_step(p, prim);
     ps->value[DNN_WEIGHTS] = weights_copy(p, id, w.weights, c.weights, c.groups, n->int8 ? DT_I8 : DT_F32, dnn_prim_md(prim, DNN_WEIGHTS));
@@ -219,15 +225,12 @@ static Err conv_forward(Plan *p, PlanNode *n, int id) {
     return OK;
 }
 
-static Err data_gradient(Plan *p, PlanNode *n, int id) {
-    DnnConv c = describe(p, n, n->attr, DNN_BACKWARD_DATA);
-    c.bias = false;
+static Err emit_data(Plan *p, PlanNode *n, int id, Way way) {
+    DnnConv c = conv_describe(p, n, DNN_BACKWARD_DATA);
     DnnPrim *prim;
     Layout src, dst;
-    bool done = false;
-    TRY(conv_create(p, c, &prim, &src, &dst));
-    if (dilated_fits(&c, prim)) TRY(dilated_data(p, n, id, &c, &done));
-    if (done) return OK;
+    if (way == WAY_OWN) return depthwise_fits(p, n) ? depthwise_data(p, n, id) : dilated_data(p, n, id, &c);
+    TRY(conv_create(p, c, way, &prim, &src, &dst));
     NetParam *w = &p->net->params[n->param[0]];
     ValueId plain = plan_bound_value(p, w->name, w->shape, DT_F32, w->data);
     PrimStep *ps = new_prim_step(p, prim);
@@ -254,13 +257,13 @@ static void store_gradient(Plan *p, int id, int param, ValueId from, const DnnMd
     s->fn = run_gradient_reorder;
 }
 
-static Err weight_gradient(Plan *p, PlanNode *n, int id) {
+static Err emit_weights(Plan *p, PlanNode *n, int id, Way way) {
     const ConvAttr *a = n->attr;
-    DnnConv c = describe(p, n, a, DNN_BACKWARD_WEIGHTS);
+    DnnConv c = conv_describe(p, n, DNN_BACKWARD_WEIGHTS);
     DnnPrim *prim;
     Layout src, dst;
-    TRY(conv_create(p, c, &prim, &src, &dst));
-    if (dilated_fits(&c, prim)) return dilated_weights(p, n, id, &c);
+    if (way == WAY_OWN) return depthwise_fits(p, n) ? depthwise_weights(p, n, id) : dilated_weights(p, n, id, &c);
+    TRY(conv_create(p, c, way, &prim, &src, &dst));
     PrimStep *ps = new_prim_step(p, prim);
     ps->value[DNN_SRC] = plan_src_as(p, n->src[0], src, c.t);
     ps->value[DNN_DST] = plan_grad_as(p, id, dst, c.t);
@@ -273,9 +276,14 @@ static Err weight_gradient(Plan *p, PlanNode *n, int id) {
     return OK;
 }
 
+static Err conv_forward(Plan *p, PlanNode *n, int id) {
+    return ways_emit(p, n, id, &(ConvPass){"forward", DNN_FORWARD, emit_forward});
+}
+
 static Err conv_backward(Plan *p, PlanNode *n, int id) {
-    if (p->net->params[n->param[0]].trainable) TRY(weight_gradient(p, n, id));
-    if (plan_wants_grad(p, n->src[0])) TRY(data_gradient(p, n, id));
+    static const ConvPass weights = {"weights", DNN_BACKWARD_WEIGHTS, emit_weights}, data = {"data", DNN_BACKWARD_DATA, emit_data};
+    if (p->net->params[n->param[0]].trainable) TRY(ways_emit(p, n, id, &weights));
+    if (plan_wants_grad(p, n->src[0])) TRY(ways_emit(p, n, id, &data));
     return OK;
 }
 

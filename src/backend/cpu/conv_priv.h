@@ -1,4 +1,4 @@
-/* conv_priv.h - what conv.c and dilated.c share: primitives as steps of a plan. */
+/* conv_priv.h - what the files of convolutions share: primitives as steps of a plan, and the ways to compute a pass. */
 #ifndef RETORT_BACKEND_CPU_CONV_PRIV_H
 #define RETORT_BACKEND_CPU_CONV_PRIV_H
 #include "backend/cpu/dnn.h"
@@ -11,13 +11,36 @@ Step *emit_prim(Plan *p, int node, const char *what, PrimStep *ps, DnnArg writes
 ValueId weights_copy(Plan *p, int node, ValueId plain, Shape shape, int groups, Dtype t, const DnnMd *md);
 /* Room for plain float32 weights that parameter steps make and weights_copy reads next: shared where a copy is made. */
 ValueId weights_room(Plan *p, const NetParam *w, Shape shape, int groups, const DnnMd *md);
-/* Create a primitive whose activations lie in layouts of ours: freely chosen, else channels last, else plain. */
-Err conv_create(Plan *p, DnnConv c, DnnPrim **prim, Layout *src, Layout *dst);
+/* The ways to compute one pass of a convolution, rows of a table in ways.c. */
+typedef enum { WAY_ANY, WAY_LAST, WAY_OWN, WAY_COUNT } Way;   /* oneDNN in its own layouts, in channels last; a kernel of ours */
+typedef struct ConvPass {
+    const char *name;
+    DnnPass     pass;
+    Err       (*emit)(Plan *p, PlanNode *n, int id, Way way);
+} ConvPass;
+/* Emits a pass in the way that PlanSpec.choices knows, or after measuring the ways there are, or in the usual one. */
+Err ways_emit(Plan *p, PlanNode *n, int id, const ConvPass *pass);
+DnnConv conv_describe(const Plan *p, const PlanNode *n, DnnPass pass);
+
+/* Create a primitive whose activations lie in layouts of ours: the way's, else channels last, else plain. */
+Err conv_create(Plan *p, DnnConv c, Way way, DnnPrim **prim, Layout *src, Layout *dst);
+/* ... freely chosen, unless that unfolds the image and channels last does not. */
+Err conv_create_folded(Plan *p, DnnConv c, DnnPrim **prim, Layout *src, Layout *dst);
 double conv_flops(const DnnConv *c);
 bool conv_unfolds(const DnnPrim *prim);      /* oneDNN has no kernel of its own and multiplies unfolded images ("gemm") */
 
-/* dilated.c: backward passes of convolutions that oneDNN has no kernel of its own for. */
-bool dilated_fits(const DnnConv *c, const DnnPrim *prim);    /* prim: oneDNN's offer for c */
-Err  dilated_data(Plan *p, const PlanNode *n, int id, const DnnConv *c, bool *done);
+/* dilated.c: backward passes of dense dilated convolutions. */
+bool dilated_fits(const DnnConv *c);
+Err  dilated_data(Plan *p, const PlanNode *n, int id, const DnnConv *c);
+Err  dilated_data_unfolds(Plan *p, const DnnConv *c, bool *out);     /* it would gain nothing */
 Err  dilated_weights(Plan *p, const PlanNode *n, int id, const DnnConv *c);
+
+/* depthwise.c: backward passes of 3x3 depthwise convolutions of stride 1. */
+bool depthwise_fits(const Plan *p, const PlanNode *n);
+Err  depthwise_data(Plan *p, const PlanNode *n, int id);
+Err  depthwise_weights(Plan *p, const PlanNode *n, int id);
+
+/* tune.c: seconds that the pass takes in that way, alone, with the reorders it causes where its values lie now. The
+ * plan is left as it was; gradients in the net are overwritten. INFINITY: no way to go. */
+double tune_time(const Plan *p, int id, const ConvPass *pass, Way way, double best);
 #endif

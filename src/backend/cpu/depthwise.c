@@ -1,12 +1,12 @@
-/* depthwise.c - backward passes of dilated 3x3 depthwise convolutions. oneDNN's are five to fifty times
- * slower than those of undilated ones; the forward pass is fast there and stays there (conv.c).
+/* depthwise.c - backward passes of 3x3 depthwise convolutions. oneDNN's are five to fifty times slower for dilated
+ * ones than for undilated ones; the forward pass is fast there and stays there (conv.c).
  *
  * Work is one block of up to 16 channels of one image. The weights' gradient is summed per block in double
  * and over the images in their order, so it depends on no schedule. */
 #include <string.h>
 
+#include "backend/cpu/conv_priv.h"
 #include "backend/cpu/lanes.h"
-#include "backend/plan_priv.h"
 #include "base/parallel.h"
 
 enum { TAPS = DW_TAPS, LANES = DW_LANES };
@@ -98,32 +98,34 @@ static Step *emit(Plan *p, int id, const char *what, void (*fn)(const Step *), D
     return s;
 }
 
-static Err depthwise_backward(Plan *p, PlanNode *n, int id) {
-    Layout l = p->values[n->value].layout;
-    if (l == LAYOUT_PLAIN) l = LAYOUT_LAST;
-    ValueId dy = plan_grad_as(p, id, l, plan_type(p));
-    if (p->net->params[n->param[0]].trainable) {
-        Depthwise *d = describe(p, n, l);
-        d->x = plan_src_as(p, n->src[0], l, d->t), d->dy = dy, d->first = plan_param_first(p, n->param[0]);
-        d->sums = plan_new_bytes(p, "weight gradient", (size_t)(d->d.n * d->blocks * TAPS * LANES) * sizeof(double));
-        emit(p, id, "backward weights", run_weights, d);
-    }
-    if (plan_wants_grad(p, n->src[0])) {
-        Depthwise *d = describe(p, n, l);
-        d->dy = dy, d->dx = plan_new_value(p, p->net->nodes[id].name, d->in, d->t, l);
-        emit(p, id, "backward data", run_data, d);
-        plan_add_grad(p, n->src[0], d->dx);
-    }
+/* Both want the layout that the forward pass left, if it groups channels. */
+static Layout own_layout(const Plan *p, int id) {
+    Layout l = p->values[p->nodes[id].value].layout;
+    return l == LAYOUT_PLAIN ? LAYOUT_LAST : l;
+}
+
+Err depthwise_weights(Plan *p, const PlanNode *n, int id) {
+    Layout l = own_layout(p, id);
+    Depthwise *d = describe(p, n, l);
+    d->x = plan_src_as(p, n->src[0], l, d->t), d->dy = plan_grad_as(p, id, l, d->t), d->first = plan_param_first(p, n->param[0]);
+    d->sums = plan_new_bytes(p, "weight gradient", (size_t)(d->d.n * d->blocks * TAPS * LANES) * sizeof(double));
+    emit(p, id, "backward weights", run_weights, d);
     return OK;
 }
 
-static bool depthwise_accepts(const Plan *p, const PlanNode *n) {
+Err depthwise_data(Plan *p, const PlanNode *n, int id) {
+    Layout l = own_layout(p, id);
+    Depthwise *d = describe(p, n, l);
+    d->dy = plan_grad_as(p, id, l, d->t), d->dx = plan_new_value(p, p->net->nodes[id].name, d->in, d->t, l);
+    emit(p, id, "backward data", run_data, d);
+    plan_add_grad(p, n->src[0], d->dx);
+    return OK;
+}
+
+bool depthwise_fits(const Plan *p, const PlanNode *n) {
     const ConvAttr *a = n->attr;
-    if (n->shape.rank != 4 || a->kh != 3 || a->kw != 3 || a->stride != 1 || a->dilation < 2 || a->bias) return false;
+    if (n->shape.rank != 4 || a->kh != 3 || a->kw != 3 || a->stride != 1 || a->bias) return false;
     int64_t pad[2], pad_end[2];
     conv_padding(a, p->nodes[n->src[0]].shape, pad, pad_end);
     return a->groups == n->shape.d[1] && a->groups == p->nodes[n->src[0]].shape.d[1] && pad[0] == pad[1] && pad[0] == pad_end[0] && pad[1] == pad_end[1];
 }
-extern const Kernel cpu_conv;
-static Err depthwise_forward(Plan *p, PlanNode *n, int id) { return cpu_conv.forward(p, n, id); }
-const Kernel cpu_depthwise = {&op_conv2d, true, depthwise_accepts, depthwise_forward, depthwise_backward};

@@ -12,9 +12,9 @@
 
 enum { TAPS_MAX = 49 };
 
-bool dilated_fits(const DnnConv *c, const DnnPrim *prim) {
+bool dilated_fits(const DnnConv *c) {
     int64_t taps = c->weights.d[2] * c->weights.d[3];
-    return conv_unfolds(prim) && c->stride == 1 && c->groups <= 1 && c->dilation > 1 && taps > 1 && taps <= TAPS_MAX && !c->bias;
+    return c->pass != DNN_FORWARD && c->stride == 1 && c->groups <= 1 && c->dilation > 1 && taps > 1 && taps <= TAPS_MAX && !c->bias;
 }
 
 /* ---- data ------------------------------------------------------------------------------------------ */
@@ -46,8 +46,8 @@ static ValueId flipped_weights(Plan *p, int id, const NetParam *w, const DnnConv
     return f->flipped;
 }
 
-/* done: false when the forward pass has no better kernel here. */
-Err dilated_data(Plan *p, const PlanNode *n, int id, const DnnConv *c, bool *done) {
+/* The same gradient as a forward pass. */
+static DnnConv turned(const DnnConv *c) {
     DnnConv t = *c;
     t.src = c->dst, t.dst = c->src, t.weights = SHAPE(c->weights.d[1], c->weights.d[0], c->weights.d[2], c->weights.d[3]);
     t.pass = DNN_FORWARD, t.inference = true, t.dst_t = c->t;
@@ -55,11 +55,19 @@ Err dilated_data(Plan *p, const PlanNode *n, int id, const DnnConv *c, bool *don
         int64_t reach = (c->weights.d[2 + i] - 1) * c->dilation;
         t.pad[i] = reach - c->pad[i], t.pad_end[i] = reach - c->pad_end[i];
     }
+    return t;
+}
+Err dilated_data_unfolds(Plan *p, const DnnConv *c, bool *out) {
     DnnPrim *prim;
     Layout src, dst;
-    TRY(conv_create(p, t, &prim, &src, &dst));
-    *done = !conv_unfolds(prim);
-    if (!*done) return OK;
+    TRY(conv_create_folded(p, turned(c), &prim, &src, &dst));
+    return *out = conv_unfolds(prim), OK;
+}
+Err dilated_data(Plan *p, const PlanNode *n, int id, const DnnConv *c) {
+    const DnnConv t = turned(c);
+    DnnPrim *prim;
+    Layout src, dst;
+    TRY(conv_create_folded(p, t, &prim, &src, &dst));
     PrimStep *ps = new_prim_step(p, prim);
     ValueId plain = flipped_weights(p, id, &p->net->params[n->param[0]], c, t.weights, dnn_prim_md(prim, DNN_WEIGHTS));
     ps->value[DNN_WEIGHTS] = weights_copy(p, id, plain, t.weights, 1, DT_F32, dnn_prim_md(prim, DNN_WEIGHTS));
