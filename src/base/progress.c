@@ -90,7 +90,5 @@ void progress_to(Progress *p, int64_t done) {
 }
 
 void progress_end(Progress *p) {
-    if (!p->shown) return;
-    show(p, sys_now());
-    log_progress_end();
+    if (p->shown) log_progress_end();    /* what was not shown of the last line is now */
 }

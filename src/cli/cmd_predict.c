@@ -1,9 +1,9 @@
-/* cmd_predict.c - `retort predict MODEL IMAGE... out=DIR`: label map, colour overlay,
- * probabilities.
+/* cmd_predict.c - `retort predict MODEL IMAGE... out=DIR`: label maps, overlays, probabilities.
  *
- * An IMAGE may be a folder: every PNG and JPEG below it is taken, and its sub-folders are kept;
- * what an earlier call wrote there is passed over. Nothing is written before all names are known to
- * differ. */
+ * Nothing is written before all names are known to differ. An image that cannot be used is told and
+ * passed over, the others are predicted, and the exit code is that of the first failure; a folder that
+ * cannot be written to ends it at once. Of an image this holds 4 bytes a pixel (RGB, class), the
+ * grids of one row of windows, and one encoded PNG at a time; with probabilities 4 K bytes more. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,176 +12,175 @@
 #include "base/progress.h"
 #include "base/str.h"
 #include "base/sys.h"
+#include "cli/inputs.h"
 #include "cli/open_model.h"
+#include "data/classes.h"
 #include "io/image.h"
 #include "io/safetensors.h"
 #include "report/report.h"
-#include "train/trainer.h"
 
 static const char usage[] =
-    "predict MODEL IMAGE... out=DIR [--probs]\n\n"
-    "Writes DIR/NAME.label.png (class numbers, with a palette) and\n"
-    "DIR/NAME.overlay.png for every image, and with --probs\n"
-    "DIR/NAME.probs.safetensors (classes x H x W). An IMAGE may be a folder: all PNG\n"
-    "and JPEG files below it are taken.\n"
+    "predict MODEL IMAGE... out=DIR [write=[label, overlay, ids, probs]] [--legend]\n\n"
+    "An IMAGE is a PNG or JPEG file, a folder (all of them below it; sub-folders are\n"
+    "kept), or a pattern in quotes, 'photos/*/front_*.jpg'. For each, into DIR:\n"
+    "  NAME.label.png           class numbers 0, 1, ..., with a palette\n"
+    "  NAME.overlay.png         the image with its classes' colours; --legend: with a legend\n"
+    "  NAME.ids.png             the label ids of the data set, grey: what its server takes\n"
+    "  NAME.probs.safetensors   probabilities, classes x H x W\n"
+    "Images of more than 4194304 pixels go through in windows (eval.mode, eval.window).\n"
+    "An image that cannot be read is told and passed over; the exit code says so.\n"
     "MODEL is a run directory, a file that a run wrote, a file of weights with\n"
     "model=NAME, or the name of a network with weights=.";
-enum { FOLDER_DEPTH_MAX = 16 };
-
-typedef struct {
-    char *path, *stem;
-} Job1; /* stem: path below out, without suffix */
-typedef struct {
-    Job1 *v;
-    int n, cap;
-} Jobs;
-
-static void jobs_add(Jobs *j, const char *path, const char *below) {
-    char *stem = path_stem(path), *name = cli_output_name(stem);
-    GROW(j->v, j->n, j->cap);
-    j->v[j->n++] = (Job1){xstrdup(path), *below ? path_join(below, name) : xstrdup(name)};
-    free(stem);
-    free(name);
-}
-
-static bool is_image_name(const char *name) {
-    static const char *const ends[] = {".png", ".PNG", ".jpg", ".JPG", ".jpeg", ".JPEG"};
-    for (int i = 0; i < 6; i++)
-        if (str_ends(name, ends[i]))
-            return !str_ends(name, ".label.png") && !str_ends(name, ".overlay.png");
-    return false;
-}
-
-static Err jobs_add_folder(Jobs *j, const char *dir, const char *below, int depth) {
-    char **names;
-    int n;
-    Err rc = OK;
-    if (depth > FOLDER_DEPTH_MAX)
-        return err_set(E(EXIT_DATA, 45), "%s: more than %d folders deep; is it a loop of links?",
-                       dir, FOLDER_DEPTH_MAX);
-    TRY(sys_list(dir, EXIT_DATA, &names, &n));
-    for (int i = 0; i < n && !rc; i++) {
-        char *path = path_join(dir, names[i]),
-             *sub = *below ? path_join(below, names[i]) : xstrdup(names[i]);
-        if (sys_is_dir(path)) rc = jobs_add_folder(j, path, sub, depth + 1);
-        else if (is_image_name(names[i])) jobs_add(j, path, below);
-        free(path);
-        free(sub);
-    }
-    sys_free_names(names, n);
-    return rc;
-}
-
-static void jobs_close(Jobs *j) {
-    for (int i = 0; i < j->n; i++) free(j->v[i].path), free(j->v[i].stem);
-    free(j->v);
-}
-
-static int compare_stems(const void *a, const void *b) {
-    return strcmp((*(Job1 *const *)a)->stem, (*(Job1 *const *)b)->stem);
-}
-
-/* Two images that would write the same files are refused before any work. */
-static Err jobs_check_unique(const Jobs *j) {
-    if (!j->n)
-        return err_set(E(EXIT_DATA, 30),
-                       "predict: no image was found; name PNG or JPEG files, or folders of them");
-    Job1 **sorted = xcalloc((size_t)j->n, sizeof *sorted);
-    for (int i = 0; i < j->n; i++) sorted[i] = &j->v[i];
-    qsort(sorted, (size_t)j->n, sizeof *sorted, compare_stems);
-    Err rc = OK;
-    for (int i = 1; i < j->n && !rc; i++)
-        if (!compare_stems(&sorted[i - 1], &sorted[i]))
-            rc = err_set(E(EXIT_DATA, 32),
-                         "%s and %s would write the same files; predict them into two folders",
-                         sorted[i - 1]->path, sorted[i]->path);
-    free(sorted);
-    return rc;
-}
 
 typedef struct {
     Predictor *predictor;
-    const uint8_t (*palette)[3];
-    const char *out;
+    const Config *config;
+    const char *const *names;        /* of classes; NULL: not known */
+    uint8_t palette[256][3], ids[256];
     int classes;
-    bool probs;
 } Context;
 
-static Err write_outputs(const Context *c, const char *base, const Image *im, const uint8_t *pred,
-                         float *probs) {
-    int64_t pixels = (int64_t)im->h * im->w;
-    char *label = xprintf("%s.label.png", base), *overlay = xprintf("%s.overlay.png", base),
-         *tensors = xprintf("%s.probs.safetensors", base);
-    uint8_t *rgb = xcalloc((size_t)pixels, 3);
-    overlay_labels(rgb, pred, pixels, c->palette, c->classes);
-    overlay_blend(rgb, im->px, rgb, 0.5, pixels);
-    Err rc = image_write_png_palette(label, pred, im->h, im->w, c->palette, c->classes);
-    if (!rc) rc = image_write_png_rgb(overlay, rgb, im->h, im->w);
-    if (!rc && probs)
-        rc = st_write(tensors, &(Tensor){"probs", DT_F32, SHAPE(c->classes, im->h, im->w), probs},
-                      1, NULL, 0);
-    free(rgb);
-    free(label);
-    free(overlay);
-    free(tensors);
+/* ---- outputs --------------------------------------------------------------------------------- */
+typedef struct {
+    const Context *c;
+    Image *im;                       /* write_overlay, the last one, draws into it */
+    const uint8_t *pred;
+    float *probs;
+} Predicted;
+
+static Err write_label(const char *path, const Predicted *p) {
+    return image_write_png_palette(path, p->pred, p->im->h, p->im->w, p->c->palette, p->c->classes);
+}
+
+static Err write_ids(const char *path, const Predicted *p) {
+    const int64_t pixels = (int64_t)p->im->h * p->im->w;
+    uint8_t *ids = xcalloc((size_t)pixels, 1);
+    for (int64_t i = 0; i < pixels; i++) ids[i] = p->c->ids[p->pred[i]];
+    Err rc = image_write_png_grey(path, ids, p->im->h, p->im->w);
+    free(ids);
     return rc;
 }
 
-static Err predict_one(const Context *c, const Job1 *job) {
+static Err write_probs(const char *path, const Predicted *p) {
+    return st_write(path, &(Tensor){"probs", DT_F32, SHAPE(p->c->classes, p->im->h, p->im->w), p->probs}, 1, NULL, 0);
+}
+
+static Err write_overlay(const char *path, const Predicted *p) {
+    Image *im = p->im, with = {0};
+    uint8_t *row = xcalloc((size_t)im->w, 3);
+    bool seen[256] = {false};
+    for (int64_t y = 0; y < im->h; y++) {
+        const uint8_t *pred = p->pred + y * im->w;
+        uint8_t *px = im->px + 3 * y * im->w;
+        for (int x = 0; x < im->w; x++) seen[pred[x]] = true;
+        overlay_labels(row, pred, im->w, p->c->palette, p->c->classes);
+        overlay_blend(px, px, row, 0.5, im->w);
+    }
+    free(row);
+    if (!p->c->config->predict.legend) return image_write_png_rgb(path, im->px, im->h, im->w);
+    overlay_legend(im->px, im->h, im->w, p->c->names, p->c->palette, seen, p->c->classes, &with.px, &with.h, &with.w);
+    Err rc = image_write_png_rgb(path, with.px, with.h, with.w);
+    free(with.px);
+    return rc;
+}
+
+/* In the order of the bits PREDICT_LABEL ... */
+static const struct { const char *suffix; Err (*write)(const char *path, const Predicted *p); } outputs[] = {
+    {"label.png", write_label}, {"ids.png", write_ids}, {"probs.safetensors", write_probs}, {"overlay.png", write_overlay}};
+_Static_assert(sizeof outputs / sizeof *outputs == PREDICT_OUTPUTS, "one bit, one writer");
+
+static Err write_outputs(const char *base, const Predicted *p) {
+    Err rc = OK;
+    for (int i = 0; i < PREDICT_OUTPUTS && !rc; i++) {
+        if (!(p->c->config->predict.write & 1u << i)) continue;
+        char *path = xprintf("%s.%s", base, outputs[i].suffix);
+        rc = outputs[i].write(path, p);
+        free(path);
+    }
+    return rc;
+}
+
+/* ---- images ---------------------------------------------------------------------------------- */
+static Err predict_one(const Context *c, const Input *job) {
     Image im;
     void *probs = NULL;
     TRY(image_read_rgb(job->path, &im));
     if (im.turned)
         log_warn("%s: asks for a rotation (EXIF); its pixels are taken as stored", job->path);
-    size_t pixels = (size_t)im.h * (size_t)im.w;
+    const size_t pixels = (size_t)im.h * (size_t)im.w;
     uint8_t *pred = xcalloc(pixels, 1);
-    char *base = path_join(c->out, job->stem), *dir = xstrdup(base);
+    char *base = path_join(c->config->out, job->stem), *dir = xstrdup(base);
     *strrchr(dir, '/') = 0;
-    Err rc = c->probs
+    Err rc = c->config->predict.write & PREDICT_PROBS
                  ? block_alloc(&probs, pixels * (size_t)c->classes * sizeof(float), "probabilities")
                  : OK;
     if (!rc) rc = predictor_run(c->predictor, im.px, im.h, im.w, pred, probs);
     if (!rc) rc = sys_mkdirs(dir);
-    if (!rc) rc = write_outputs(c, base, &im, pred, probs);
+    if (!rc) rc = write_outputs(base, &(Predicted){c, &im, pred, probs});
     free(base);
     free(dir);
     free(pred);
     block_free(probs);
     free(im.px);
-    return rc;
+    return rc && rc >= 1000 && err_exit_code(rc) != EXIT_OUTPUT ? err_wrap(rc, "%s", job->path) : rc;
+}
+
+/* The others can still be predicted: the file is at fault, or it is too large. */
+static bool is_of_one_image(Err rc) {
+    return err_exit_code(rc) == EXIT_DATA || err_exit_code(rc) == EXIT_LIMIT;
+}
+
+static Err predict_jobs(const Context *c, const Inputs *jobs) {
+    Progress progress = progress_start("images", jobs->n, "predicting");
+    Err first = OK;
+    int failed = 0, i = 0;
+    char *text = NULL;
+    for (; i < jobs->n; i++) {
+        const int signal = sys_signal_pending();
+        Err rc = signal ? err_set(128 + signal, "predict: stopped by signal %d after %d of %d images", signal, i, jobs->n)
+                        : predict_one(c, &jobs->v[i]);
+        if (rc && (!is_of_one_image(rc) || jobs->n == 1)) return progress_end(&progress), free(text), rc;
+        if (rc && !failed++) first = rc, text = xstrdup(err_text());
+        if (rc) log_warn("passed over: %s", err_text());
+        progress_to(&progress, i + 1);
+    }
+    progress_end(&progress);
+    log_info("wrote %d image%s to %s", i - failed, i - failed == 1 ? "" : "s", c->config->out);
+    if (failed)
+        first = err_set(first, "%d of %d images could not be predicted; the first: %s", failed, jobs->n, text);
+    free(text);
+    return first;
+}
+
+/* The ids that label files of the data set have for each class: the lowest, where there are several. */
+static void label_ids(const Dataset *d, uint8_t ids[256]) {
+    for (int k = 0; k < 256; k++) ids[k] = (uint8_t)k;
+    if (!d || d->def->read != classes_read_sample) return;
+    const Classes *c = d->impl;
+    for (int id = 255; id >= 0; id--)
+        if (c->map[id] < d->n_classes) ids[c->map[id]] = (uint8_t)id;
 }
 
 static Err predict_all(const OpenModel *m, const CliArgs *args) {
-    Jobs jobs = {0};
-    uint8_t palette[256][3];
-    Context c = {.palette = palette,
-                 .out = m->config->out,
-                 .classes = m->options.classes,
-                 .probs = m->config->probs};
+    Inputs jobs = {0};
+    Context c = {.config = m->config, .classes = m->options.classes};
+    Dataset *d = open_some_split(&m->config->data);
+    if (d && d->n_classes == c.classes) c.names = d->class_names;
     Err rc = OK;
-    for (int i = 1; i < args->n_word && !rc; i++) {
-        if (sys_is_dir(args->word[i])) rc = jobs_add_folder(&jobs, args->word[i], "", 0);
-        else jobs_add(&jobs, args->word[i], "");
-    }
-    if (!rc) rc = jobs_check_unique(&jobs);
-    if (!rc) rc = sys_mkdirs(c.out);
-    if (!rc) rc = sys_probe_writable(c.out);
+    for (int i = 1; i < args->n_word && !rc; i++) rc = inputs_add(&jobs, args->word[i]);
+    if (!rc) rc = inputs_check(&jobs);
+    if (!rc) rc = sys_mkdirs(c.config->out);
+    if (!rc) rc = sys_probe_writable(c.config->out);
     if (!rc) rc = predictor_open(m->net, &m->nodes, &c.predictor);
-    if (!rc) open_palette(&m->config->data, palette);
-    Progress progress = progress_start("images", jobs.n, "predicting");
-    for (int i = 0; i < jobs.n && !rc; i++) {
-        if (!(rc = predict_one(&c, &jobs.v[i]))) progress_to(&progress, i + 1);
-        int signal = sys_signal_pending();
-        if (signal && !rc)
-            rc = err_set(128 + signal, "predict: stopped by signal %d after %d of %d images",
-                         signal, i + 1, jobs.n);
+    if (!rc) {
+        predictor_options(c.predictor, &m->config->infer);
+        open_palette(&m->config->data, c.palette);
+        label_ids(d, c.ids);
+        rc = predict_jobs(&c, &jobs);
     }
-    progress_end(&progress);
-    if (!rc)
-        log_info("wrote label map and overlay of %d image%s to %s", jobs.n, jobs.n == 1 ? "" : "s",
-                 c.out);
     predictor_close(c.predictor);
-    jobs_close(&jobs);
+    dataset_close(d);
+    inputs_close(&jobs);
     return rc;
 }
 

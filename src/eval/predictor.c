@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/progress.h"
+#include "base/sys.h"
 #include "eval/windows.h"
 
 enum { SIZES_MAX = 8 };
@@ -126,10 +128,16 @@ Err predictor_fill(Predictor *p, const uint8_t *rgb, int h, int w, const Predict
     Window *v = windows_of(&p->options, h, w, &n);
     Pass s = {.rgb = rgb, .h = h, .w = w, .live = xcalloc((size_t)n, sizeof *s.live)};
     Err rc = OK;
-    p->slid |= n > 1 && windows_slide(&p->options, h, w);
-    for (int i = 0; i < n && !rc; i++) {
+    const bool slide = n > 1 && windows_slide(&p->options, h, w);
+    Progress progress = progress_start("windows", n, "one image");       /* the caller's ends the line */
+    p->slid |= slide;
+    for (int i = 0; i < n; i++) {
         const int next = i + 1 < n ? v[i + 1].top : h;
-        if ((rc = look(p, &s, &v[i], n == 1)) || next == done) continue;
+        const int sig = sys_signal_pending();
+        rc = sig ? err_set(128 + sig, "stopped by signal %d", sig) : look(p, &s, &v[i], n == 1);
+        if (rc) break;
+        if (slide) progress_to(&progress, i + 1);
+        if (next == done) continue;
         views_rows(s.live, s.n_live, s.classes, p->options.average, h, w, done, next, out);
         drop_views(&s, done = next);
     }

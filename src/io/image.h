@@ -18,6 +18,7 @@ Err image_read_colours(const char *path, Image *out);
 Err image_write_png_rgb(const char *path, const uint8_t *rgb, int h, int w);
 Err image_write_png_palette(const char *path, const uint8_t *index, int h, int w,
                             const uint8_t (*palette)[3], int n);
+Err image_write_png_grey(const char *path, const uint8_t *grey, int h, int w);
 /* The caller frees *out. */
 Err image_encode_png_rgb(const uint8_t *rgb, int h, int w, uint8_t **out, size_t *bytes);
 /* The same from bytes; name is only for error texts. */

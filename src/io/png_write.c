@@ -14,7 +14,7 @@ enum { ZLIB_LEVEL = 4 }; /* half the time of level 6 for a few percent more byte
 typedef struct {
     const uint8_t *px; /* H x W x channels */
     int h, w, channels;
-    const uint8_t (*palette)[3]; /* NULL: RGB */
+    const uint8_t (*palette)[3]; /* NULL: RGB, or grey of one channel */
     int n_palette;
     Str out;
 } Writer;
@@ -44,7 +44,9 @@ static bool encode(Writer *w, png_structp png, png_infop info) {
     png_set_write_fn(png, w, on_write, on_flush);
     png_set_compression_level(png, ZLIB_LEVEL);
     png_set_IHDR(png, info, (png_uint_32)w->w, (png_uint_32)w->h, 8,
-                 w->palette ? PNG_COLOR_TYPE_PALETTE : PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
+                 w->palette         ? PNG_COLOR_TYPE_PALETTE
+                 : w->channels == 1 ? PNG_COLOR_TYPE_GRAY
+                                    : PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
                  PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     if (w->palette) set_palette(png, info, w);
     png_write_info(png, info);
@@ -82,6 +84,10 @@ static Err write_file(const char *path, Writer *w) {
 
 Err image_write_png_rgb(const char *path, const uint8_t *rgb, int h, int w) {
     return write_file(path, &(Writer){.px = rgb, .h = h, .w = w, .channels = 3});
+}
+
+Err image_write_png_grey(const char *path, const uint8_t *grey, int h, int w) {
+    return write_file(path, &(Writer){.px = grey, .h = h, .w = w, .channels = 1});
 }
 
 Err image_write_png_palette(const char *path, const uint8_t *index, int h, int w,

@@ -36,6 +36,10 @@ void overlay_heat(uint8_t *dst, const float *v, double lo, double hi, int64_t pi
 typedef enum { PART_NONE, PART_EASY, PART_STUDENT, PART_TEACHER, PART_BOTH, PART_COUNT } TsePart;   /* hard for whom */
 extern const uint8_t overlay_part_rgb[PART_COUNT][3];
 void overlay_parts(uint8_t *dst, const uint8_t *part, int64_t pixels);
+/* legend.c: the picture with boxes and names of the classes seen to its right; *out: caller frees. names
+ * may be NULL. Letters without accents are drawn as capitals, others as '?'. */
+void overlay_legend(const uint8_t *rgb, int h, int w, const char *const *names, const uint8_t (*palette)[3],
+                    const bool *seen, int n, uint8_t **out, int *out_h, int *out_w);
 void base64_add(Str *out, const uint8_t *data, size_t bytes);
 
 /* maps.c: what RDD sees on one image. Logits are K x h x w on the low-resolution grid; label is H x W

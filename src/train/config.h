@@ -12,6 +12,7 @@
 enum { LOSSES_MAX = 8, LR_GROUPS_MAX = 8 };
 typedef struct { const KdMethod *method; double weight; void *opt; char label[32]; } LossTerm;   /* label: "kd", "kd.2" */
 enum { CHECK_QUICK, CHECK_FULL, CHECK_OFF };         /* check.kind */
+enum { PREDICT_LABEL = 1, PREDICT_IDS = 2, PREDICT_PROBS = 4, PREDICT_OVERLAY = 8, PREDICT_OUTPUTS = 4 };    /* and how many */
 typedef struct Config {
     const char *out; int64_t seed;
     DataOptions  data;
@@ -32,6 +33,7 @@ typedef struct Config {
     struct { const char *prefix; double factor; } lr_groups[LR_GROUPS_MAX]; int n_lr_groups;
     OptEvery checkpoint_every; int64_t checkpoint_keep;
     OptEvery eval_every; const char *eval_split; int64_t eval_images;   /* 0: all */
+    struct { unsigned write; bool legend; } predict; /* write: of PREDICT_LABEL ... */
     InferOptions infer;                              /* eval.mode and its company */
     struct {                                         /* of `retort eval` alone; csv, html NULL: not written */
         const char *csv, *html; const MetricDef *metric[METRICS_MAX]; int n_metrics;
@@ -41,7 +43,7 @@ typedef struct Config {
     struct { int kind; double seconds, floor; } check;       /* seconds 0: no limit */
     double   report_every_s; int64_t report_images, metrics_every, gradients_every;
     /* options of single commands */
-    const char *weights, *json, *trace, *split, *mode, *size, *taps, *loss, *grads; bool plan, probs, print_config, deterministic; int64_t images, runs;
+    const char *weights, *json, *trace, *split, *mode, *size, *taps, *loss, *grads; bool plan, print_config, deterministic; int64_t images, runs;
     struct { int output, input, opset, batch, calibrate; bool check, int8; const char *python; } export;   /* batch 0: free */
     Arena *arena; struct ConfigOrigin *origin;       /* where each value came from */
 } Config;

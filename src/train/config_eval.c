@@ -75,6 +75,24 @@ static Err resolve_metrics(Config *c) {
     return OK;
 }
 
+static Err resolve_write(Config *c) {
+    static const char *const names[PREDICT_OUTPUTS] = {"label", "ids", "probs", "overlay"};
+    YNode *list;
+    const char *text = c->origin->raw.predict.write;
+    TRY(yaml_parse(text, strlen(text), "write", c->arena, &list));
+    YNode *one[] = {list}, **item = list->kind == Y_SCALAR ? one : list->item;
+    for (int i = 0; i < (list->kind == Y_SCALAR ? 1 : list->n); i++) {
+        const char *word = item[i]->kind == Y_SCALAR ? item[i]->text : "list";
+        int k = 0;
+        while (k < PREDICT_OUTPUTS && strcmp(names[k], word)) k++;
+        if (k == PREDICT_OUTPUTS) return unknown(c, "write", word, names, PREDICT_OUTPUTS);
+        c->predict.write |= 1u << k;
+    }
+    if (c->origin->raw.probs) c->predict.write |= PREDICT_PROBS;
+    c->predict.legend = c->origin->raw.predict.legend;
+    return c->predict.write ? OK : err_set(E(2, 76), "%s: write=%s: nothing would be written; choose of label, overlay, ids, probs", where_of(c, "write"), text);
+}
+
 static Err resolve_protocol(Config *c) {
     const char *name = c->origin->raw.eval_out.protocol, *names[NUMBERS_MAX];
     int n = 0;
@@ -89,6 +107,7 @@ Err config_resolve_eval(Config *c) {
     TRY(resolve_infer(c));
     TRY(resolve_metrics(c));
     TRY(resolve_protocol(c));
+    TRY(resolve_write(c));
     c->eval_out.csv = *r->eval_out.csv ? r->eval_out.csv : NULL;
     c->eval_out.html = *r->eval_out.html ? r->eval_out.html : NULL;
     c->eval_out.worst = (int)r->eval_out.worst;

@@ -36,6 +36,7 @@ typedef struct ConfigRaw {           /* what options.def describes; types are th
     OptEvery checkpoint_every, eval_every;
     int check_kind; double check_seconds, check_floor;
     struct { int mode, window[2], stride[2]; const char *scales; bool mirror; int average, blend; } infer;      /* of eval */
+    struct { const char *write; bool legend; } predict;
     struct { const char *csv, *html, *metrics, *protocol; int64_t worst; } eval_out;
     int64_t checkpoint_keep, eval_images, report_images, metrics_every, gradients_every, images, runs;
     const char *weights, *split, *json, *trace, *mode, *size, *taps, *loss, *grads;

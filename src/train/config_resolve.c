@@ -275,7 +275,7 @@ Err config_resolve(Config *c, const char *file, unsigned command) {
     c->weights = or_null(r->weights), c->json = or_null(r->json), c->trace = or_null(r->trace);
     c->split = or_null(r->split), c->mode = or_null(r->mode), c->size = or_null(r->size);
     c->taps = or_null(r->taps), c->loss = or_null(r->loss), c->grads = or_null(r->grads);
-    c->plan = r->plan, c->probs = r->probs, c->print_config = r->print_config;
+    c->plan = r->plan, c->print_config = r->print_config;
     c->deterministic = r->deterministic, c->runs = r->runs, c->images = r->images;
     c->export.output = r->output, c->export.input = r->input, c->export.opset = r->opset;
     c->export.batch = r->export_batch, c->export.calibrate = r->calibrate;
