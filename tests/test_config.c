@@ -103,10 +103,11 @@ TEST(base_files_are_inherited_in_a_chain) {
     EXPECT_NEAR(c->lr, 0.125, 0);
     EXPECT_STR(c->data.kind, "scenes");
     char *text = config_text(c);
-    EXPECT_HAS(text, "grand.yaml:1\n");
-    EXPECT_HAS(text, "parent.yaml:2\n");
-    EXPECT_HAS(text, "child.yaml:2\n");
-    EXPECT_HAS(text, "# command line\n");
+    EXPECT_HAS(text, "grand.yaml:1; was 40000 (default)\n");
+    EXPECT_HAS(text, "parent.yaml:2; was 8 (/");      /* what it took the place of, and where that was set */
+    EXPECT_HAS(text, "child.yaml:2; was 0.25 (/");
+    EXPECT_HAS(text, "# command line; was 1 (default)\n");
+    EXPECT(str_starts(text, "# base: /") && strstr(text, "/parent.yaml\n# base: /"));
     EXPECT_HAS(text, "# default\n");
     free(text);
     config_close(c);

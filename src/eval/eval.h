@@ -60,6 +60,7 @@ void confusion_scores(const Confusion *m, Scores *out); /* arrays: caller frees 
 void scores_free(Scores *s);
 /* [{"name", "iou", "accuracy", "pixels"}, ...], as in eval --json */
 void scores_json_classes(Str *s, const Scores *sc, const Dataset *d);
+void confusion_json(Str *s, const Confusion *m);     /* [[...], ...]: rows labels, columns predictions */
 /* 95 % interval of mIoU, by drawing images anew (bootstrap). counts: n x 3 x K, per image and class
  * the pixels that are right, labelled and predicted so. NaN for n = 0. */
 void scores_interval(const int64_t *counts, int n, int n_classes, uint64_t seed, double out[2]);

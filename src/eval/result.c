@@ -75,8 +75,8 @@ static void add_classes(Str *s, const EvalResult *r) {
     str_add(s, "]");
 }
 
-static void add_matrix(Str *s, const Confusion *m) {
-    str_add(s, ", \"confusion\": [");
+void confusion_json(Str *s, const Confusion *m) {
+    str_add(s, "[");
     for (int k = 0; k < m->n; k++) {
         str_add(s, k ? ", [" : "[");
         for (int j = 0; j < m->n; j++)
@@ -108,7 +108,8 @@ char *result_json(const EvalResult *r) {
     str_addf(&s, ", \"images\": %lld", (long long)r->e->confusion->images);
     add_summary(&s, r);
     add_classes(&s, r);
-    add_matrix(&s, r->e->confusion);
+    str_add(&s, ", \"confusion\": ");
+    confusion_json(&s, r->e->confusion);
     for (int i = 0; i < r->e->n_metrics; i++)
         if (r->e->metric[i]->json) r->e->metric[i]->json(&s, r->e->sum[i]);
     add_worst(&s, r);

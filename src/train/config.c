@@ -12,7 +12,7 @@
 #include "base/sys.h"
 #include "train/config_priv.h"
 
-enum { BASE_DEPTH_MAX = 16, CONFIG_BYTES_MAX = 1 << 20, TERM_OPTIONS_MAX = 48 };
+enum { CONFIG_BYTES_MAX = 1 << 20, TERM_OPTIONS_MAX = 48 };
 
 /* One walk over one source. bit 0: a file, which may hold rows of any command. */
 typedef struct Walk {
@@ -81,8 +81,19 @@ static int keep_of_source(TermOption *o, int n, const char *where) {
     return kept;
 }
 
+/* What a list of losses takes the place of: "[kd, at] (WHERE)". */
+static void losses_replaced(Config *c, const char *where) {
+    ConfigOrigin *o = c->origin;
+    Str s = {0};
+    if (!o->losses_where || same_source(o->losses_where, where)) return;
+    for (int i = 0; i < c->n_losses; i++) str_addf(&s, "%s%s", i ? ", " : "", o->loss[i].name);
+    o->losses_was = arena_printf(c->arena, "[%s] (%s)", s.n ? s.s : "", o->losses_where);
+    str_free(&s);
+}
+
 /* A list replaces the whole list of what came before it. */
 static Err losses_set(Config *c, const YNode *y) {
+    losses_replaced(c, y->where);
     c->n_losses = 0;
     c->origin->n_override = keep_of_source(c->origin->override, c->origin->n_override, y->where);
     c->origin->losses_where = y->where;
@@ -112,6 +123,17 @@ static Err override_add(Config *c, const char *name, const YNode *y) {
     return OK;
 }
 
+/* The row's value, old until now, comes from `where`: remember what it took the place of. */
+static void replaced(Config *c, int row, const char *old, const char *where) {
+    ConfigOrigin *o = c->origin;
+    char *now = config_row_text(c, row);
+    if (!strcmp(old, now)) o->was[row] = NULL;
+    else if (!same_source(o->where[row], where))
+        o->was[row] = arena_printf(c->arena, "%s (%s)", *old ? old : "none", o->where[row]);
+    o->where[row] = where;
+    free(now);
+}
+
 static Err row_set(Walk *w, int row, const char *value, const char *where) {
     Config *c = w->c;
     const Option *r = &config_rows[row];
@@ -125,9 +147,11 @@ static Err row_set(Walk *w, int row, const char *value, const char *where) {
     if (!strcmp(r->name, "distill.task.kind") && strcmp(value, c->origin->raw.task_kind))
         task->n = keep_of_source(task->option, task->n,
                                  where); /* options of another method mean nothing to this one */
-    TRY(option_set(config_rows, &c->origin->raw, c->arena, "", r->name, value, where));
-    c->origin->where[row] = where;
-    return OK;
+    char *old = config_row_text(c, row);
+    Err rc = option_set(config_rows, &c->origin->raw, c->arena, "", r->name, value, where);
+    if (!rc) replaced(c, row, old, where);
+    free(old);
+    return rc;
 }
 
 static Err unknown(const char *path, const char *where) {
@@ -268,6 +292,7 @@ static Err read_files(Config *c, const char *file) {
             break;
         }
         if ((rc = read_tree(c, file, &tree[n]))) break;
+        if (n) c->origin->base[n - 1] = file;
         char *r = realpath(file, NULL);
         real[n] = r ? r : xstrdup(file);
         for (int i = 0; i < n && !rc; i++)
@@ -278,6 +303,7 @@ static Err read_files(Config *c, const char *file) {
             rc = err_set(E(2, 76), "%s: base is the path of one file", base->where);
         file = base && !rc ? base_path(c, file, base->text) : NULL;
     }
+    c->origin->n_base = n > 1 ? n - 1 : 0;
     for (int i = n - 1; i >= 0 && !rc; i--) rc = walk_root(c, tree[i]);
     for (int i = 0; i < n; i++) free(real[i]);
     return rc;
@@ -356,7 +382,9 @@ static Config *config_new(void) {
     c->arena = a;
     c->origin = arena_alloc(a, sizeof *c->origin);
     c->origin->where = arena_alloc(a, (size_t)config_row_count() * sizeof *c->origin->where);
+    c->origin->was = arena_alloc(a, (size_t)config_row_count() * sizeof *c->origin->was);
     for (int i = 0; i < config_row_count(); i++) c->origin->where[i] = "default";
+    c->origin->losses_where = "default";
     option_defaults(config_rows, &c->origin->raw, a);
     return c;
 }

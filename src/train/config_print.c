@@ -17,8 +17,9 @@ char *config_row_text(const Config *c, int row) {
     return option_text(&config_rows[row], &c->origin->raw);
 }
 
+/* was: what the value took the place of, or NULL. */
 static void print_value(Printer *p, OptType type, const char *key, const char *value,
-                        const char *where) {
+                        const char *where, const char *was) {
     size_t start = p->s.n;
     str_addf(&p->s, "%*s%s: ", 2 * p->depth, "", key);
     const bool flow = type == OPT_FLOW && *value && strchr("[{", *value); /* YAML already */
@@ -27,6 +28,7 @@ static void print_value(Printer *p, OptType type, const char *key, const char *v
     int pad = 44 - (int)(p->s.n - start);
     str_addf(&p->s, "%*s# ", pad > 1 ? pad : 1, "");
     str_escape_terminal(&p->s, where ? where : "default");
+    if (was) str_add(&p->s, "; was "), str_escape_terminal(&p->s, was);
     str_add(&p->s, "\n");
 }
 
@@ -59,12 +61,12 @@ static char *number_text(double v) {
 static void print_term(Printer *p, const LossTerm *t, const TermSource *src) {
     char *weight = number_text(t->weight);
     const TermOption *o = term_option(src, "weight");
-    print_value(p, OPT_F64, "weight", weight, o ? o->where : "default");
+    print_value(p, OPT_F64, "weight", weight, o ? o->where : "default", NULL);
     free(weight);
     for (const Option *r = t->method->options; r && r->name; r++) {
         char *text = option_text(r, t->opt);
         o = term_option(src, r->name);
-        print_value(p, r->type, r->name, text, o ? o->where : "default");
+        print_value(p, r->type, r->name, text, o ? o->where : "default", NULL);
         free(text);
     }
 }
@@ -73,7 +75,8 @@ static void print_losses(Printer *p, const Config *c) {
     enter_groups(p, "distill.task.weight");
     print_term(p, &c->task, &c->origin->task);
     enter_groups(p, "distill.losses");
-    str_addf(&p->s, "  losses:%s\n", c->n_losses ? "" : " []");
+    p->depth = 1;
+    print_value(p, OPT_ENUM, "losses", c->n_losses ? "" : "[]", c->origin->losses_where, c->origin->losses_was);
     for (int i = 0; i < c->n_losses; i++) {
         str_addf(&p->s, "    - %s:\n", c->losses[i].method->name);
         p->depth = 4;
@@ -90,13 +93,18 @@ static bool in_file(int row) {
 char *config_text(const Config *c) {
     Printer p = {0};
     bool losses = false;
+    for (int i = 0; i < c->origin->n_base; i++) {
+        str_add(&p.s, "# base: ");
+        str_escape_terminal(&p.s, c->origin->base[i]);
+        str_add(&p.s, "\n");
+    }
     for (int i = 0; i < config_row_count(); i++) {
         const char *name = config_rows[i].name;
         if (!in_file(i) || !strcmp(name, "print_config")) continue;
         if (!losses && str_starts(name, "train.")) print_losses(&p, c), losses = true;
         char *text = config_row_text(c, i);
         const char *key = enter_groups(&p, name);
-        print_value(&p, config_rows[i].type, key, text, c->origin->where[i]);
+        print_value(&p, config_rows[i].type, key, text, c->origin->where[i], c->origin->was[i]);
         free(text);
     }
     return p.s.s;

@@ -59,14 +59,15 @@ typedef struct TermSource {
     const char *name, *where;        /* the method */
     TermOption *option; int n, cap;  /* malloc'd */
 } TermSource;
-enum { TERM_OVERRIDES_MAX = 64 };
+enum { TERM_OVERRIDES_MAX = 64, BASE_DEPTH_MAX = 16 };
 typedef struct ConfigOrigin {
     ConfigRaw raw;
-    const char **where;              /* [rows] */
+    const char **where, **was;       /* [rows]; was: "VALUE (WHERE)" that the value took the place of; NULL: none */
+    const char *base[BASE_DEPTH_MAX]; int n_base;    /* files that the given one inherits from, nearest first */
     TermSource task, loss[LOSSES_MAX];
     TermOption override[TERM_OVERRIDES_MAX];    /* name: "kd.tau" */
     int n_override;
-    const char *losses_where;
+    const char *losses_where, *losses_was;
 } ConfigOrigin;
 Err  config_resolve_eval(Config *c);                         /* config_eval.c: how images are looked at and scored */
 Err  config_resolve(Config *c, const char *file, unsigned command);   /* config_resolve.c: raw -> the public fields */

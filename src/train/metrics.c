@@ -80,6 +80,8 @@ static void add_scores(Str *s, const Dataset *d, const Confusion *m) {
     add_f64(s, "mean_accuracy", sc.mean_accuracy);
     str_addf(s, ", \"images\": %" PRId64 ", \"classes\": ", m->images);
     scores_json_classes(s, &sc, d);
+    str_add(s, ", \"confusion\": ");
+    confusion_json(s, m);
     scores_free(&sc);
 }
 
