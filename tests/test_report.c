@@ -9,7 +9,7 @@
 
 Err cmd_demo(int argc, char **argv); /* cli/ has no header for its commands but commands.def */
 
-static int count(const char *text, const char *word) {
+static int count_of(const char *text, const char *word) {
     int n = 0;
     for (const char *p = text; (p = strstr(p, word)); p += strlen(word)) n++;
     return n;
@@ -94,8 +94,12 @@ TEST(chart_escapes_names_and_marks_the_switch) {
     EXPECT_HAS(out.s, "&lt;script&gt;");
     EXPECT_HAS(out.s, "a&lt;b");
     EXPECT(!strstr(out.s, "<b>") && !strstr(out.s, "nan"));
-    EXPECT_INT(count(out.s, "<circle"), 4);
-    EXPECT_INT(count(out.s, "M"), 2); /* the gap lifts the pen */
+    EXPECT_INT(count_of(out.s, "h0"), 4); /* dots */
+    const char *curve = strstr(out.s, "<path class='c s1' d='");
+    EXPECT(curve != NULL);
+    char *one = xprintf("%.*s", (int)(strstr(curve, "/>") - curve), curve);
+    EXPECT_INT(count_of(one, "M"), 2); /* the gap lifts the pen */
+    free(one);
     str_free(&out);
     series_free(&s);
 }
@@ -116,9 +120,93 @@ TEST(chart_of_one_constant_point_is_finite) {
     Str out = {0};
     chart_lines(&out, &(Chart){.title = "t", .series = &s, .n_series = 1});
     EXPECT(!strstr(out.s, "nan") && !strstr(out.s, "inf"));
-    EXPECT_INT(count(out.s, "<circle"), 1);
+    EXPECT_INT(count_of(out.s, "h0"), 1);
     str_free(&out);
     series_free(&s);
+}
+
+TEST(envelope_keeps_every_extreme) {
+    Series s = {.name = "loss"}, mean, least, most;
+    for (int i = 0; i < 10000; i++) series_add(&s, i, i == 7777 ? 99 : i == 1234 ? -5 : i == 4000 ? NAN : 1);
+    series_envelope(&s, 240, &mean, &least, &most);
+    double lo = 0, hi = 0;
+    EXPECT_INT(least.n, 240);
+    for (int i = 0; i < 240; i++) lo = fmin(lo, least.y[i]), hi = fmax(hi, most.y[i]);
+    EXPECT_NEAR(lo, -5, 0);
+    EXPECT_NEAR(hi, 99, 0);
+    series_free(&mean), series_free(&least), series_free(&most);
+    Str out = {0};
+    chart_lines(&out, &(Chart){.title = "t", .series = &s, .n_series = 1});
+    EXPECT_HAS(out.s, "class='e s1'"); /* the band is drawn */
+    str_free(&out);
+    series_free(&s);
+}
+
+TEST(chart_is_logarithmic_only_where_it_can_be) {
+    Series s = {.name = "x"};
+    for (int i = 0; i < 5; i++) series_add(&s, i, pow(10, i));
+    Str out = {0};
+    chart_lines(&out, &(Chart){.title = "t", .series = &s, .n_series = 1, .log = true});
+    EXPECT_HAS(out.s, ">100</b>");
+    EXPECT_HAS(out.s, ">10k</b>");
+    str_free(&out);
+    s.y[0] = 0; /* no logarithm */
+    chart_lines(&out, &(Chart){.title = "t", .series = &s, .n_series = 1, .log = true});
+    EXPECT(!strstr(out.s, ">100</b>") && !strstr(out.s, "nan") && !strstr(out.s, "inf"));
+    EXPECT_HAS(out.s, ">6k</b>");
+    str_free(&out);
+    series_free(&s);
+}
+
+TEST(direct_labels_do_not_overlap) {
+    Series s[8];
+    char names[8][8];
+    for (int i = 0; i < 8; i++) {
+        snprintf(names[i], sizeof names[i], "n%d", i);
+        s[i] = (Series){.name = names[i]};
+        series_add(&s[i], 0, 1), series_add(&s[i], 1, i < 7 ? 1 : 1.0001);
+    }
+    Str out = {0};
+    chart_lines(&out, &(Chart){.title = "t", .series = s, .n_series = 8});
+    double last = -INFINITY;
+    int labels = 0;
+    for (const char *p = out.s; (p = strstr(p, "<b class='n s")); p++, labels++) {
+        double top = strtod(strstr(p, "style=top:") + 10, NULL);
+        EXPECT(top >= last + 6.9 && top <= 100.1); /* 15 of 210 pixels apart, inside the plot */
+        last = top;
+    }
+    EXPECT_INT(labels, 8);
+    str_free(&out);
+    for (int i = 0; i < 8; i++) series_free(&s[i]);
+}
+
+TEST(confusion_tells_shares_counts_and_the_worst) {
+    const char *const names[3] = {"<road>", "sky", "a'b"};
+    const double count[9] = {75, 25, 0, 0, 0, 0, 1, 1, 2};
+    Str out = {0};
+    chart_confusion(&out, "t", names, count, 3);
+    EXPECT_HAS(out.s, "<title>&lt;road&gt; found: 75.00 % of its pixels, 75</title>");
+    EXPECT_HAS(out.s, "<title>&lt;road&gt; taken for sky: 25.00 % of its pixels, 25</title>");
+    EXPECT_INT(count_of(out.s, "<rect"), 5); /* pairs that do not occur are not drawn */
+    EXPECT(!strstr(out.s, "<road>") && !strstr(out.s, "nan"));
+    const char *table = strstr(out.s, "<table");
+    EXPECT(table && strstr(table, "&lt;road&gt;") && !strstr(table, "75.0"));
+    str_free(&out);
+}
+
+TEST(confusion_of_many_classes_is_bounded) {
+    enum { K = 150 };
+    double *count = xcalloc(K * K, sizeof *count);
+    const char *names[K];
+    Str out = {0};
+    for (int i = 0; i < K * K; i++) count[i] = 1 + i % 97 + (i / K == i % K ? 1000 : 0);
+    for (int i = 0; i < K; i++) names[i] = "class";
+    chart_confusion(&out, "t", names, count, K);
+    EXPECT(out.n < 1500000);
+    EXPECT_HAS(out.s, "smallest shares are not drawn");
+    EXPECT_INT(count_of(out.s, "<g class=s1>"), K); /* the diagonal is */
+    str_free(&out);
+    free(count);
 }
 
 TEST(bars_say_absent_for_nan) {
@@ -261,7 +349,7 @@ TEST(report_of_a_live_run_reloads_and_tells_what_is_left) {
     char *page = page_of(dir);
     EXPECT_HAS(page, "http-equiv=refresh");
     EXPECT_HAS(page, "1 h 22");
-    EXPECT_HAS(page, "30 / 40");
+    EXPECT_HAS(page, "30<small> / 40</small>");
     EXPECT_HAS(page, "2026-01-31T12:00:00Z");
     free(page);
 }
@@ -285,8 +373,8 @@ TEST(pictures_are_embedded_with_their_legend) {
     put(temp_path("maps"), "a<b.label.png", "no picture");
     EXPECT_OK(report_write(dir));
     char *page = page_of(dir);
-    EXPECT_INT(count(page, "src='data:image/png;base64,"), 1);
-    EXPECT_INT(count(page, "unreadable"), 1);
+    EXPECT_INT(count_of(page, "src='data:image/png;base64,"), 1);
+    EXPECT_INT(count_of(page, "unreadable"), 1);
     EXPECT_HAS(page, "alt='a&lt;b image'");
     EXPECT_HAS(page, "background:rgb(1,2,3)'></i>&lt;road&gt;");
     EXPECT(!strstr(page, "TFE weight")); /* a run without a teacher */
@@ -312,8 +400,8 @@ TEST(dots_show_every_run_and_the_mean) {
     series_add(&s[1], 0, 12);
     Str out = {0};
     chart_dots(&out, "t", "%", s, 2);
-    EXPECT_INT(count(out.s, "<circle"), 3);
-    EXPECT_INT(count(out.s, "<path"), 1); /* one run has no mean of its own */
+    EXPECT_INT(count_of(out.s, "class='dot s"), 3);
+    EXPECT_INT(count_of(out.s, "class='mean s"), 1); /* one run has no mean of its own */
     EXPECT_HAS(out.s, "&lt;a&gt; 20.00");
     EXPECT(!strstr(out.s, "nan"));
     str_free(&out);
@@ -325,9 +413,9 @@ TEST(runs_of_one_arm_share_a_colour) {
     for (int i = 0; i < 3; i++) series_add(&s[i], 0, i), series_add(&s[i], 1, i);
     Str out = {0};
     chart_lines(&out, &(Chart){.title = "t", .series = s, .n_series = 3});
-    EXPECT_INT(count(out.s, "class='c s1'"), 2);
-    EXPECT_INT(count(out.s, "class='c s2'"), 1);
-    EXPECT_INT(count(out.s, "<span class=k>"), 2);
+    EXPECT_INT(count_of(out.s, "class='c s1'"), 2);
+    EXPECT_INT(count_of(out.s, "class='c s2'"), 1);
+    EXPECT_INT(count_of(out.s, "<b class='n s"), 2);
     str_free(&out);
     for (int i = 0; i < 3; i++) series_free(&s[i]);
 }
@@ -442,7 +530,7 @@ TEST(demo_runs_end_to_end_and_once) {
                                "TFE weight",    "TSE mask",         "pedestrian",
                                "TFE | TSE",     "0.33 M parameters"};
     for (size_t i = 0; i < sizeof has / sizeof *has; i++) EXPECT_HAS(page, has[i]);
-    EXPECT_INT(count(page, "src='data:image/png;base64,"), 4 * 8);
+    EXPECT_INT(count_of(page, "src='data:image/png;base64,"), 4 * 8);
     EXPECT(strlen(page) < 2000000);
     expect_self_contained(page);
     EXPECT_OK(run_demo("4")); /* finished runs are found, not trained again */
@@ -459,7 +547,8 @@ TEST(demo_runs_end_to_end_and_once) {
 TEST_MAIN(T(base64_matches_rfc4648), T(thinned_series_keeps_mean_and_bound),
           T(thinned_series_skips_gaps), T(chart_escapes_names_and_marks_the_switch),
           T(chart_of_nothing_says_so), T(chart_of_one_constant_point_is_finite),
-          T(bars_say_absent_for_nan), T(tfe_map_is_one_where_heads_agree),
+          T(envelope_keeps_every_extreme), T(chart_is_logarithmic_only_where_it_can_be), T(direct_labels_do_not_overlap),
+          T(confusion_tells_shares_counts_and_the_worst), T(confusion_of_many_classes_is_bounded), T(bars_say_absent_for_nan), T(tfe_map_is_one_where_heads_agree),
           T(tse_parts_tell_who_finds_it_hard), T(tse_keeps_a_share_of_easy_images),
           T(report_needs_a_folder), T(report_of_an_empty_run_is_written),
           T(report_shows_the_run_and_escapes_it), T(run_data_reads_numbers),

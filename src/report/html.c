@@ -34,46 +34,97 @@ static void tile_left(Str *out, double seconds) {
     tile(out, "left", text);
 }
 
+static void tile_number(Str *out, const RunData *r, const char *name, const char *series, const char *format) {
+    const Series *s = run_data_series(r, series);
+    char text[64];
+    if (!s || !s->n || !isfinite(s->y[s->n - 1])) return;
+    snprintf(text, sizeof text, format, s->y[s->n - 1]);
+    tile(out, name, text);
+}
+
+/* "deeplabv3_mobilenetv2, taught by FILE, on camvid; as of TIME". */
+static void run_subject(Str *out, const RunData *r) {
+    static const char *const parts[][2] = {{"student.model", ""}, {"teacher.model", "taught by "}, {"data.kind", "on "}};
+    Str s = {0};
+    for (int i = 0; i < 3; i++) {
+        char *value = run_setting(r, parts[i][0]);
+        if (value && *value) str_addf(&s, "%s%s%s", s.n ? ", " : "", parts[i][1], value);
+        free(value);
+    }
+    if (*r->time) str_addf(&s, "%sas of %s", s.n ? "; " : "", r->time);
+    str_add(out, "<p class=dim>");
+    str_escape_html(out, s.n ? s.s : "");
+    str_add(out, "</p>");
+    str_free(&s);
+}
+
+static void progress_bar(Str *out, const RunData *r) {
+    if (!(r->steps > 0) || !isfinite(r->step)) return;
+    str_addf(out, "<div class=bar role=progressbar aria-valuenow=%.0f aria-valuemax=%.0f><b style=width:%.1f%%></b></div>", r->step,
+             r->steps, 100 * fmax(0, fmin(1, r->step / r->steps)));
+}
+
+/* What must not be overlooked. */
+static void warnings(Str *out, const RunData *r) {
+    if (!strcmp(r->state, "killed"))
+        str_add(out, "<p class=bad>The run says that it goes on, but no process holds it: it was killed. The same command goes on "
+                     "from its last checkpoint.</p>");
+    if (r->bad_lines)
+        str_addf(out, "<p class=bad>%d line(s) of metrics.jsonl could not be read and are left out.</p>", r->bad_lines);
+    for (int i = 0; i < r->n_series; i++) {
+        const Series *s = &r->series[i];
+        int bad = 0, first = -1;
+        if (!str_starts(s->name, "loss.") && strcmp(s->name, "grad_norm")) continue;
+        for (int j = 0; j < s->n; j++)
+            if (!isfinite(s->y[j])) first = bad++ ? first : j;
+        if (!bad) continue;
+        str_add(out, "<p class=bad>");
+        str_escape_html(out, s->name);
+        str_addf(out, " is not finite at %d of %d recorded steps, first at step %.0f.</p>", bad, s->n, s->x[first]);
+    }
+}
+
 void run_tiles(Str *out, const RunData *r) {
     char text[64];
+    run_subject(out, r);
+    progress_bar(out, r);
     str_add(out, "<div class=tiles>");
-    tile(out, *r->time ? r->time : "state", r->state);
-    if (isfinite(r->step)) {
-        if (isfinite(r->steps)) snprintf(text, sizeof text, "%.0f / %.0f", r->step, r->steps);
-        else snprintf(text, sizeof text, "%.0f", r->step);
-        tile(out, "step", text);
-    }
+    tile(out, "state", r->state);
+    if (isfinite(r->step)) str_addf(out, "<div class=tile><b>%.0f", r->step);
+    if (isfinite(r->step) && isfinite(r->steps)) str_addf(out, "<small> / %.0f</small>", r->steps);
+    if (isfinite(r->step)) str_add(out, "</b><span class=dim>step</span></div>");
     if (is_running(r) && r->eta_s >= 0 && r->eta_s < 1e9) tile_left(out, r->eta_s);
     tile_percent(out, "mIoU, last evaluation", r->miou);
     tile_percent(out, "mIoU, best evaluation", r->best_miou);
     tile_percent(out, "pixel accuracy", r->pixel_accuracy);
+    tile_number(out, r, "loss", "loss.total", "%.4g");
+    tile_number(out, r, "images/s", "images_per_s", "%.3g");
     if (isfinite(r->exit_code) && r->exit_code != 0) {
         snprintf(text, sizeof text, "%.0f", r->exit_code);
         tile(out, "exit code", text);
     }
     str_add(out, "</div>\n");
-    if (r->bad_lines)
-        str_addf(out, "<p>%d line(s) of metrics.jsonl could not be read and are left out.</p>",
-                 r->bad_lines);
+    warnings(out, r);
 }
 
 /* ---- curves ---------------------------------------------------------------------------------- */
 typedef struct ChartRow {
     const char *prefix, *title, *unit;
+    bool log;
 } ChartRow;
-static const ChartRow chart_rows[] = {{"loss.", "Loss terms", "by step"},
-                                      {"lr", "Learning rate", "by step"},
-                                      {"kept.", "Pixels kept", "share of the valid ones, by step"},
-                                      {"kept_class.", "Pixels kept of each class", "share, by step"},
-                                      {"norm.", "Gradient norms of the terms", "weighted, shared weights, by step"},
-                                      {"cosine.", "Gradient conflict", "cosine with the task's, shared weights, by step"},
-                                      {"grad_norm", "Gradient norm", "by step"},
-                                      {"images_per_s", "Speed", "images/s, by step"}};
+static const ChartRow chart_rows[] = {{"loss.", "Loss terms", "by step", true},
+                                      {"lr", "Learning rate", "by step", false},
+                                      {"kept.", "Pixels kept", "share of the valid ones, by step", false},
+                                      {"kept_class.", "Pixels kept of each class", "share, by step", false},
+                                      {"norm.", "Gradient norms of the terms", "weighted, shared weights, by step", true},
+                                      {"cosine.", "Gradient conflict", "cosine with the task's, shared weights, by step", false},
+                                      {"grad_norm", "Gradient norm", "by step", true},
+                                      {"images_per_s", "Speed", "images/s, by step", false}};
 
 /* All series whose name starts with the prefix in one chart, named by what follows it. */
 static void run_chart(Str *out, const RunData *r, const ChartRow *row) {
     Series found[RUN_SERIES_MAX];
-    Chart c = {.title = row->title, .unit = row->unit, .series = found, .from_zero = true};
+    Chart c = {.title = row->title, .unit = row->unit, .series = found, .from_zero = true, .log = row->log};
     for (int i = 0; i < r->n_series; i++) {
         if (!str_starts(r->series[i].name, row->prefix)) continue;
         found[c.n_series] = r->series[i];
@@ -85,29 +136,41 @@ static void run_chart(Str *out, const RunData *r, const ChartRow *row) {
 }
 
 static void eval_chart(Str *out, const RunData *r) {
-    static const char *const names[][2] = {{"eval.miou", "mIoU"},
-                                           {"eval.pixel_accuracy", "pixel accuracy"}};
-    Series s[2];
+    static const char *const names[][2] = {
+        {"eval.miou", "mIoU"}, {"eval.ema", "mIoU of EMA"}, {"eval.pixel_accuracy", "pixel accuracy"}};
+    enum { NAMES = sizeof names / sizeof *names };
+    Series s[NAMES];
     int n = 0;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < NAMES; i++) {
         const Series *found = run_data_series(r, names[i][0]);
         if (found) s[n] = *found, s[n++].name = names[i][1];
     }
-    chart_lines(out, &(Chart){.title = "Evaluations",
-                              .unit = "0 to 1, by step",
-                              .series = s,
-                              .n_series = n,
-                              .from_zero = true});
+    Chart c = {.title = "Evaluations", .unit = "0 to 1, by step", .series = s, .n_series = n, .from_zero = true};
+    if (isfinite(r->switch_step)) c.mark_x = r->switch_step, c.mark = "TFE | TSE";
+    chart_lines(out, &c);
 }
 
 static void class_chart(Str *out, const RunData *r) {
+    enum { COLUMN_MAX = 23 };        /* longer lists take the page's width */
     BarRow *rows = xcalloc((size_t)r->n_classes + 1, sizeof *rows);
     for (int i = 0; i < r->n_classes; i++)
         rows[i] = (BarRow){r->classes[i].name, &r->classes[i].iou,
                            r->n_colours == r->n_classes ? r->colours[i].rgb : NULL};
+    str_add(out, r->n_classes > COLUMN_MAX ? "<div class=full>" : "<div>");
     chart_bars(out, "IoU per class, last evaluation", (const char *const[]){"IoU"}, 1, rows,
                r->n_classes);
+    str_add(out, "</div>");
     free(rows);
+}
+
+static void confusion_chart(Str *out, const RunData *r) {
+    if (!r->confusion) return;
+    const char **names = xcalloc((size_t)r->n_classes, sizeof *names);
+    for (int i = 0; i < r->n_classes; i++) names[i] = r->classes[i].name;
+    str_add(out, "<div class=full>");
+    chart_confusion(out, "Confusion, last evaluation", names, r->confusion, r->n_classes);
+    str_add(out, "</div>");
+    free(names);
 }
 
 void run_charts(Str *out, const RunData *r) {
@@ -115,13 +178,6 @@ void run_charts(Str *out, const RunData *r) {
     for (size_t i = 0; i < sizeof chart_rows / sizeof *chart_rows; i++)
         run_chart(out, r, &chart_rows[i]);
     str_add(out, "</div>\n");
-}
-
-void run_config(Str *out, const RunData *r) {
-    if (!*r->config) return;
-    str_add(out, "<h2>Configuration</h2><details><summary>config.yaml</summary><pre>");
-    str_escape_html(out, r->config);
-    str_add(out, "</pre></details>\n");
 }
 
 static void run_pictures(Str *out, const RunData *r) {
@@ -143,6 +199,7 @@ Err report_write(const char *run_dir) {
     str_add(&out, "<div class=grid>");
     eval_chart(&out, r);
     class_chart(&out, r);
+    confusion_chart(&out, r);
     str_add(&out, "</div>\n");
     run_pictures(&out, r);
     str_add(&out, "<h2>Training</h2>");

@@ -13,7 +13,8 @@ void page_percent(Str *out, double v, const char *unit);     /* 0..1 as "12.34" 
 /* html.c: parts of one run. */
 void run_tiles(Str *out, const RunData *r);
 void run_charts(Str *out, const RunData *r);
-void run_config(Str *out, const RunData *r);
+void run_config(Str *out, const RunData *r);                 /* run_config.c */
+char *run_setting(const RunData *r, const char *name);       /* a value of config.yaml, "" or the value; caller frees; NULL: not there */
 
 /* pictures.c: for each image one row of panels, read from maps/ of run directories. */
 typedef struct Panel { const char *dir, *kind, *title; } Panel;     /* dir/maps/STEM.kind.png */

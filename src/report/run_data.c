@@ -20,9 +20,17 @@ const Series *run_data_series(const RunData *r, const char *name) {
     return NULL;
 }
 
+/* Lines are alike: the series after the one recorded last is the likeliest. */
+static Series *series_find(RunData *r, const char *name) {
+    const int next = r->next_series < r->n_series ? r->next_series : 0;
+    Series *s = r->n_series && !strcmp(r->series[next].name, name) ? &r->series[next] : (Series *)run_data_series(r, name);
+    if (s) r->next_series = (int)(s - r->series) + 1;
+    return s;
+}
+
 static void series_record(RunData *r, const char *name, double x, const json_t *value) {
     if (!json_is_number(value) && !json_is_null(value)) return;
-    Series *s = (Series *)run_data_series(r, name);
+    Series *s = series_find(r, name);
     if (!s) {
         if (r->n_series == RUN_SERIES_MAX) return; /* a crafted file cannot grow the page */
         s = &r->series[r->n_series++];
@@ -66,20 +74,42 @@ static void record_classes(RunData *r, const json_t *classes) {
     }
 }
 
+/* A matrix that is not as large as the classes are many is none. */
+static void record_confusion(RunData *r, const json_t *rows) {
+    const size_t n = (size_t)r->n_classes;
+    r->confusion = NULL;
+    if (!n || json_array_size(rows) != n) return;
+    double *count = arena_alloc(r->arena, n * n * sizeof *count);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *row = json_array_get(rows, i);
+        if (json_array_size(row) != n) return;
+        for (size_t j = 0; j < n; j++) {
+            double v = json_number_value(json_array_get(row, j));
+            count[i * n + j] = v > 0 && v < 1e18 ? v : 0;
+        }
+    }
+    r->confusion = count;
+}
+
 static void record_eval(RunData *r, double step, json_t *eval) {
+    r->eval_step = step;
     r->miou = number_or_nan(eval, "miou");
     r->pixel_accuracy = number_or_nan(eval, "pixel_accuracy");
     if (isfinite(r->miou) && !(r->miou <= r->best_miou)) r->best_miou = r->miou;
     series_record(r, "eval.miou", step, json_object_get(eval, "miou"));
+    series_record(r, "eval.miou_present", step, json_object_get(eval, "miou_present"));
     series_record(r, "eval.pixel_accuracy", step, json_object_get(eval, "pixel_accuracy"));
-    record_classes(r, json_object_get(eval, "classes"));
+    series_record(r, "eval.ema", step, json_object_get(json_object_get(eval, "ema"), "miou"));
 }
 
-static void record_line(RunData *r, json_t *o) {
+/* last_eval: classes and matrix are read of the last one alone. */
+static void record_line(RunData *r, json_t *o, json_t **last_eval) {
     double step = number_or_nan(o, "step");
     if (!isfinite(step)) return;
     json_t *eval = json_object_get(o, "eval");
     if (json_is_object(eval)) {
+        json_decref(*last_eval);
+        *last_eval = json_incref(eval);
         record_eval(r, step, eval);
         return;
     }
@@ -106,16 +136,20 @@ static Err read_text(const RunData *r, const char *name, Bytes *out) {
 
 static Err read_metrics(RunData *r) {
     Bytes b;
+    json_t *last_eval = NULL;
     TRY(read_text(r, "metrics.jsonl", &b));
     for (size_t at = 0; at < b.bytes;) {
         const uint8_t *end = memchr(b.data + at, '\n', b.bytes - at);
         size_t n = end ? (size_t)(end - b.data) - at : b.bytes - at;
         json_t *o = json_loadb((const char *)b.data + at, n, JSON_REJECT_DUPLICATES, NULL);
-        if (json_is_object(o)) record_line(r, o);
+        if (json_is_object(o)) record_line(r, o, &last_eval);
         else if (n) r->bad_lines++;
         json_decref(o);
         at += n + 1;
     }
+    record_classes(r, json_object_get(last_eval, "classes"));
+    record_confusion(r, json_object_get(last_eval, "confusion"));
+    json_decref(last_eval);
     free(b.data);
     return OK;
 }
@@ -130,6 +164,9 @@ static Err read_status(RunData *r) {
     r->steps = number_or_nan(o, "steps");
     r->eta_s = number_or_nan(o, "eta_s");
     r->exit_code = number_or_nan(o, "exit_code");
+    const char *host = json_string_value(json_object_get(o, "host"));
+    if (!strcmp(r->state, "running") && host && !strcmp(host, sys_hostname()) && !lock_held(r->dir))
+        r->state = "killed";
     json_decref(o);
     free(b.data);
     return OK;
@@ -188,7 +225,7 @@ Err run_data_open(const char *dir, RunData **out) {
     r->arena = a;
     r->dir = arena_strdup(a, dir);
     r->config = r->time = "";
-    r->switch_step = r->miou = r->best_miou = r->pixel_accuracy = NAN;
+    r->switch_step = r->miou = r->best_miou = r->pixel_accuracy = r->eval_step = NAN;
     Err rc = read_config(r);
     if (!rc) rc = read_status(r);
     if (!rc) rc = read_metrics(r);
