@@ -165,7 +165,8 @@ static Err read_status(RunData *r) {
     r->eta_s = number_or_nan(o, "eta_s");
     r->exit_code = number_or_nan(o, "exit_code");
     const char *host = json_string_value(json_object_get(o, "host"));
-    if (!strcmp(r->state, "running") && host && !strcmp(host, sys_hostname()) && !lock_held(r->dir))
+    LockHolder holder;
+    if (!strcmp(r->state, "running") && host && !strcmp(host, sys_hostname()) && !lock_look(r->dir, &holder) && !holder.held)
         r->state = "killed";
     json_decref(o);
     free(b.data);
