@@ -247,7 +247,7 @@ static void expect_stages(const char *args, const char *expected) {
     Config *c = config(args);
     for (int64_t t = 0; t < c->steps; t++) {
         float stage[2];
-        stage_weights(c, t, stage);
+        stage_weights(c, t, NULL, stage);
         EXPECT_NEAR(stage[0] + stage[1], 1, 1e-6);
         snprintf(one, sizeof one, stage[0] == 0 || stage[0] == 1 ? "%g " : "%.2f ", stage[0]);
         strcat(text, one);
@@ -268,7 +268,7 @@ TEST(the_hard_switch_counts_steps_or_a_fraction) {
 TEST(a_fraction_is_not_lost_to_rounding) { /* 0.29 x 100 is below 29 in binary */
     Config *c = config("train.steps=100 distill.task=rdd distill.task.warmup=0.29");
     float last[2], first[2];
-    stage_weights(c, 28, last), stage_weights(c, 29, first);
+    stage_weights(c, 28, NULL, last), stage_weights(c, 29, NULL, first);
     EXPECT(last[0] == 1 && first[0] == 0);
     config_close(c);
 }
@@ -281,6 +281,41 @@ TEST(the_linear_fade_falls_from_one_at_the_warm_up_to_zero_at_the_end) {
                   "1 0.90 0.80 0.70 0.60 0.50 0.40 0.30 0.20 0.10 ");
     expect_stages(RDD "10 distill.task.schedule=linear", "1 1 1 1 1 1 1 1 1 1 ");
 }
+/* The step after which the first stage ends, when its loss falls by `fall` a step until step `flat`. */
+static int64_t ends_at(const char *args, double fall, int flat) {
+    Config *c = config(args);
+    StageSwitch w = {.at = -1, .before = NAN}, copy;
+    double loss = 3;
+    for (int64_t step = 1; step <= c->steps; step++) {
+        float stage[2];
+        stage_weights(c, step - 1, &w, stage);
+        EXPECT(!c->task_auto || (stage[0] == (w.at < 0) && stage[1] == (w.at >= 0)));
+        if (step < flat) loss *= 1 - fall;
+        copy = w;                                /* what a checkpoint keeps */
+        const bool over = stage_watch(c, &w, step, loss * (step % 2 ? 1.05 : 0.95));
+        EXPECT(stage_watch(c, &copy, step, loss * (step % 2 ? 1.05 : 0.95)) == over && copy.at == w.at);
+        EXPECT(over == (w.at == step));
+    }
+    config_close(c);
+    return w.at;
+}
+#define AUTO "train.steps=1000 distill.task=rdd distill.task.switch=auto "
+TEST(the_automatic_switch_waits_until_the_loss_is_flat) {
+    EXPECT_INT(ends_at(AUTO, 0.01, 210), 250);   /* 201..225 still fell, 226..250 is 1.4 % below */
+    EXPECT_INT(ends_at(AUTO, 0.01, 0), 50);      /* two stretches are the least */
+    EXPECT_INT(ends_at(AUTO, 0.01, 2000), 500);  /* half of the steps the most */
+    EXPECT_INT(ends_at(AUTO "distill.task.switch_window=40", 0.01, 0), 80);
+    EXPECT_INT(ends_at(AUTO "distill.task.switch_drop=0.3", 0.01, 2000), 50);
+    EXPECT_INT(ends_at("train.steps=1000 distill.task=rdd", 0.01, 0), -1);
+}
+TEST(a_fade_begins_at_the_automatic_switch) {
+    Config *c = config(AUTO "distill.task.schedule=linear");
+    const StageSwitch w = {.at = 200};
+    float stage[2];
+    stage_weights(c, 600, &w, stage);
+    EXPECT_NEAR(stage[0], 0.5, 1e-6);
+    config_close(c);
+}
 TEST(compat_counts_from_one) {
     expect_stages(RDD "4 distill.task.compat=rdd2023", "1 1 1 0 0 0 0 0 0 0 ");
     expect_stages(RDD "1 distill.task.compat=rdd2023", "0 0 0 0 0 0 0 0 0 0 ");
@@ -288,7 +323,7 @@ TEST(compat_counts_from_one) {
                   "1 1 1 1 0.83 0.67 0.50 0.33 0.17 0 ");
 }
 
-TEST_MAIN(T(the_cosine_fade_begins_and_ends_gently), T(sgd_agrees_with_torch), T(nesterov_agrees_with_torch), T(adamw_agrees_with_torch),
+TEST_MAIN(T(the_automatic_switch_waits_until_the_loss_is_flat), T(a_fade_begins_at_the_automatic_switch), T(the_cosine_fade_begins_and_ends_gently), T(sgd_agrees_with_torch), T(nesterov_agrees_with_torch), T(adamw_agrees_with_torch),
           T(poly_agrees_with_torch), T(warm_up_agrees_with_torch), T(cosine_agrees_with_torch),
           T(clipping_agrees_with_torch), T(groups_agree_with_torch), T(averages_agree_with_torch),
           T(accumulated_gradients_are_averaged), T(lr_batch_scales_the_rate),

@@ -42,6 +42,16 @@ TEST(a_run_told_to_save_by_usr1_goes_on) {
     stop_and_resume(linear, SIGUSR1, "\"step\": 6,");
 }
 
+/* The mean loss of steps 3 and 4 is no nine tenths below that of 1 and 2: the stage ends after step 4. */
+TEST(a_run_stopped_before_its_automatic_switch_goes_on) {
+    char *text = xprintf(SCENES STUDENT TEACHER "distill: {task: {kind: rdd, switch: auto, switch_window: 2, switch_drop: 0.9}}\n"
+                         "train: {steps: 12, batch: 2, threads: 1}\n" REST);
+    stop_and_resume(text, SIGTERM, "\"step\": 3,");
+    const char *run = place("run");
+    expect_said(run, "step 4: the first stage ends here (switch=auto");
+    free(text);
+}
+
 /* Half of each batch without labels: five images, so that their epochs end within the run. */
 TEST(a_stopped_run_with_unlabelled_images_goes_on) {
     for (int i = 0; i < 5; i++) {
@@ -249,7 +259,7 @@ TEST(a_checkpoint_of_something_else_is_an_error) {
 }
 
 TEST_MAIN(T(a_stopped_run_goes_on), T(an_interrupted_run_with_everything_on_goes_on),
-          T(a_run_told_to_save_by_usr1_goes_on), T(a_stopped_run_with_unlabelled_images_goes_on), T(a_killed_run_goes_on),
+          T(a_run_told_to_save_by_usr1_goes_on), T(a_stopped_run_with_unlabelled_images_goes_on), T(a_run_stopped_before_its_automatic_switch_goes_on), T(a_killed_run_goes_on),
           T(a_killed_run_with_everything_on_goes_on), T(a_killed_run_in_its_cross_fade_goes_on),
           T(terms_that_remember_go_on), T(terms_that_remember_go_on), T(killed_at_the_switch_of_stages), T(killed_in_an_evaluation),
           T(killed_before_its_first_checkpoint), T(a_finished_run_started_again_changes_nothing),

@@ -90,6 +90,10 @@ static void meta_state(Meta *m, const RunState *s) {
     meta_f64(m, "last", s->last);
     meta_i64(m, "metrics_bytes", (int64_t)s->metrics_bytes);
     meta_f64(m, "eval_seconds", s->eval_seconds);
+    meta_i64(m, "switch_at", s->stages.at);
+    meta_i64(m, "switch_n", s->stages.n);
+    meta_f64(m, "switch_sum", s->stages.sum);
+    meta_f64(m, "switch_before", s->stages.before);
 }
 
 /* ---- what the last bits depend on beside the configuration (row 68) ------------------------- */
@@ -293,6 +297,8 @@ static Err read_state(const char *path, const SafeFile *f, RunState *s) {
     s->metrics_bytes = (uint64_t)bytes;
     s->best = get_f64(f, "best"), s->last = get_f64(f, "last"),
     s->eval_seconds = get_f64(f, "eval_seconds");
+    if (get_i64(f, "switch_at", &s->stages.at) && get_i64(f, "switch_n", &s->stages.n))
+        s->stages.sum = get_f64(f, "switch_sum"), s->stages.before = get_f64(f, "switch_before");
     return OK;
 }
 

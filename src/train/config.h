@@ -21,6 +21,8 @@ typedef struct Config {
     LossTerm     task;                               /* distill.task */
     double       task_warmup;                        /* rdd: fraction of steps (< 1) or steps (>= 1) */
     int          task_schedule;                      /* hard | linear | cosine */
+    bool         task_auto;                          /* the first stage ends by its loss, not by warmup */
+    double       switch_window, switch_drop;         /* of that: fraction of steps (< 1) or steps; share */
     bool         task_compat;                        /* rdd2023: the off-by-one of the switch */
     LossTerm     losses[LOSSES_MAX]; int n_losses;
     int64_t steps, batch, accumulate, lr_batch, lr_warmup, threads;

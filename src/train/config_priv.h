@@ -28,7 +28,7 @@ typedef struct ConfigRaw {           /* what options.def describes; types are th
     struct { const char *kind, *root, *images, *labels, *classes, *ignore, *split, *unlabelled; double unlabelled_share; int64_t crop[2], scenes_size[2]; double scale[2], scale_step, mirror;
              bool skip_unpaired, follow_links; int64_t workers, max_bad, scenes_seed, scenes_train, scenes_val, scenes_test; } data;
     ModelRaw student, teacher;
-    const char *task_kind; double task_warmup; int task_schedule;
+    const char *task_kind; double task_warmup, switch_window, switch_drop; int task_schedule, task_switch;
     int64_t steps, batch, accumulate, lr_batch, lr_warmup, threads;
     int optimizer, schedule, precision, teacher_precision; bool nesterov, tune;
     double lr, momentum, weight_decay, betas[2], adam_eps, schedule_power, clip, ema, report_every;

@@ -105,6 +105,8 @@ static Err resolve_terms(Config *c) {
     }
     c->task_warmup = g->raw.task_warmup;
     c->task_schedule = g->raw.task_schedule;
+    c->task_auto = g->raw.task_switch == 1;
+    c->switch_window = g->raw.switch_window, c->switch_drop = g->raw.switch_drop;
     const TermOption *compat = term_option(&g->task, "compat");
     c->task_compat = compat && !strcmp(compat->value, "rdd2023");
     return OK;
@@ -182,7 +184,7 @@ static Err check_numbers(const Config *c) {
     const struct { const char *name; double v; } finite[] = {
         {"train.lr", c->lr}, {"train.clip", c->clip}, {"train.optimizer.weight_decay", c->weight_decay},
         {"train.schedule.power", c->schedule_power}, {"train.optimizer.eps", c->adam_eps},
-        {"distill.task.warmup", c->task_warmup}, {"data.scale", r->data.scale[0] + r->data.scale[1]}};
+        {"distill.task.warmup", c->task_warmup}, {"distill.task.switch_window", c->switch_window}, {"data.scale", r->data.scale[0] + r->data.scale[1]}};
     for (size_t i = 0; i < sizeof finite / sizeof *finite; i++)
         if (!isfinite(finite[i].v)) return err_set(E(2, 76), "%s must be a finite number", finite[i].name);
     if (c->momentum >= 1 || c->beta1 >= 1 || c->beta2 >= 1 || c->beta1 < 0 || c->beta2 < 0 || c->ema >= 1)

@@ -500,15 +500,25 @@ static void log_metrics(Run *r, const float stage[2], double lr) {
     r->line_at = now, r->line_stall = 0, r->line_step = r->s.step;
 }
 
+static void watch_stage(Run *r) {
+    StageSwitch *w = &r->s.stages;
+    const double before = w->before;
+    if (!r->last.staged || !stage_watch(r->c, w, r->s.step, r->last.task)) return;
+    log_progress_end();
+    log_info("step %" PRId64 ": the first stage ends here (switch=auto, experimental): its loss was %.4g on average, %.4g before",
+             r->s.step, w->n ? w->sum / (double)w->n : w->before, before);
+}
+
 static Err one_step(Run *r) {
     const Config *c = r->c;
     float stage[2];
     StepResult sum = {0};
-    stage_weights(c, r->s.step, stage);
+    stage_weights(c, r->s.step, &r->s.stages, stage);
     double lr = optimizer_lr(c, r->s.step);
     TRY(all_micro_batches(r, stage, &sum));
     r->s.step++;
     r->last = sum, r->has_last = true;
+    watch_stage(r);
     if (r->s.step % c->metrics_every == 0 || r->s.step == c->steps || r->s.step == 1)
         log_metrics(r, stage, lr);
     show_progress(r);
@@ -625,7 +635,7 @@ static void log_failure(Run *r, Err rc, const char *text) {
 Err train_run_with(const Config *c, const TrainHooks *hooks) {
     Run r = {.c = c, .hooks = hooks};
     r.s =
-        (RunState){.eval_step = -1, .best_step = -1, .best = NAN, .last = NAN, .eval_seconds = NAN};
+        (RunState){.eval_step = -1, .best_step = -1, .best = NAN, .last = NAN, .eval_seconds = NAN, .stages = {.at = -1, .before = NAN}};
     sys_catch_signals();
     parallel_set_threads((int)c->threads);
     Err rc = open_dir(&r);

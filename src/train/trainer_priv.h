@@ -18,6 +18,13 @@ struct Optimizer {
     double   *sum;                   /* [n_chunks] squares, added in order */
 };
 
+/* distill.task.switch=auto: when the first stage ended, and the means of its loss that decide. */
+typedef struct StageSwitch {
+    int64_t at;                      /* updates done then; -1: not yet */
+    int64_t n;                       /* in the present stretch */
+    double  sum, before;             /* of the present one; mean of the one before, NaN: none */
+} StageSwitch;
+
 /* What a run must remember beside tensors; all of it is in a checkpoint's metadata. */
 typedef struct RunState {
     int64_t  step;                   /* updates done */
@@ -26,6 +33,7 @@ typedef struct RunState {
     double   best, last;             /* mIoU; NaN: none yet */
     uint64_t metrics_bytes;          /* length of metrics.jsonl at this step */
     double   eval_seconds;           /* what one evaluation takes; NaN: not known */
+    StageSwitch stages;
 } RunState;
 typedef struct RunIdentity {         /* what may not change under a resumed run */
     const char *config;              /* resolved text */
@@ -69,5 +77,8 @@ Err  status_write(const Config *c, const RunStatus *s);
 /* job.c */
 const char *job_teacher_digest(const Job *j);        /* "" without a teacher */
 /* schedule.c */
-void stage_weights(const Config *c, int64_t step, float stage[2]);   /* step: updates done so far */
+/* step: updates done so far; w: for switch=auto. */
+void stage_weights(const Config *c, int64_t step, const StageSwitch *w, float stage[2]);
+/* The loss of update number step (from 1) of the first stage; true when that ends it. */
+bool stage_watch(const Config *c, StageSwitch *w, int64_t step, double loss);
 #endif
