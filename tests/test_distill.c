@@ -34,6 +34,7 @@ typedef struct Run {
     Shape shape[FIELDS];
     int64_t count[FIELDS];
     const void *input[16];               /* data by node id */
+    OpRun run;
 } Run;
 
 static void set_options(const KdMethod *m, void *opt, Arena *a, const char *text) {
@@ -112,7 +113,7 @@ static void run(Run *r, bool fast) {
     CHECK(posix_memalign(&r->saved, 64, saved) == 0 && posix_memalign(&r->scratch, 64, scratch) == 0);
     memset(r->saved, 0xaa, saved), memset(r->scratch, 0xaa, scratch);
     OpCall call = {.attr = node->attr, .n_src = node->n_src, .src_shape = shape, .shape = node->shape, .src = src,
-                   .dst = &value, .saved = r->saved, .scratch = r->scratch};
+                   .dst = &value, .saved = r->saved, .scratch = r->scratch, .run = &r->run};
     (fast ? node->op->fast_forward : node->op->forward)(&call);
     for (int j = 0; j < 2; j++) memset(r->grad[j], 0, sizeof(float) * (size_t)r->count[j]);
     const void *none[NODE_SRC_MAX] = {0};
@@ -358,6 +359,34 @@ TEST(mostly_void_works) {
     compare(with(c, "rdd", "min_kept_count=100000 theta=0"), 3e-6);
     compare(with(c, "ohem", "theta=0 min_kept_fraction=0.5"), 3e-6);
 }
+/* The control: as many pixels as xor keeps, other ones; drawn anew for another sample, seed or head. */
+TEST(a_random_mask_is_as_large_as_the_rules) {
+    Case c = with(small, "rdd", "theta=0.3 rule=xor");
+    c.stage[1] = 1, c.H = 60, c.W = 70;
+    Run ruled = make(c);
+    c.options = "theta=0.3 rule=random";
+    Run drawn = make(c);
+    double value[4];
+    for (int i = 0; i < 4; i++) {                /* the reference; another sample; another seed; the first, fused */
+        drawn.run = (OpRun){.training = true, .seed = i == 2 ? 9 : 0, .first_sample = i == 1 ? 2 : 0};
+        run(&ruled, i == 3), run(&drawn, i == 3);
+        const FrStats *a = ruled.saved, *b = drawn.saved;
+        EXPECT(a->kept[0] > 100 && a->kept[0] < a->valid / 2);
+        EXPECT(a->kept[0] == b->kept[0] && a->kept[1] == b->kept[1] && a->theta[0] == b->theta[0]);
+        const int64_t *of = (const int64_t *)(b + 1), *of_rule = (const int64_t *)(a + 1);
+        int64_t sum = 0, rule_off = 0;
+        for (int k = 0; k < c.k; k++) {          /* every class by its share, whatever its difficulty */
+            sum += of[k], rule_off += of[k] != of_rule[k];
+            EXPECT_NEAR((double)of[k] / (double)of[c.k + k], (double)b->kept[0] / (double)b->valid, 0.1);
+        }
+        EXPECT(sum == b->kept[0] && rule_off > 0);
+        value[i] = drawn.value;
+    }
+    EXPECT(value[1] != value[0] && value[2] != value[0]);
+    EXPECT_NEAR(value[3], value[0], 1e-6 * value[0]);
+    EXPECT(fabs(value[0] - ruled.value) > 1e-3 * value[0]);
+    drop(&ruled), drop(&drawn);
+}
 /* Images without labels change neither value, nor counts, nor the others' gradient, and get none of it. */
 TEST(images_without_labels_leave_task_losses_alone) {
     static const char *const methods[][2] = {{"ce", ""}, {"ohem", ""}, {"rdd", ""}, {"rdd", "min_kept_scope=image theta=0.1"}, {"rdd", "theta=0 min_kept_fraction=0.3"}};
@@ -463,6 +492,7 @@ TEST(threads_do_not_change_bits) {
     c.void_share = 0.1, c.stage[0] = 0.5f, c.stage[1] = 0.5f;
     expect_same_bits(with(c, "rdd", "tfe=entropy"));
     expect_same_bits(with(c, "rdd", "rule=or theta=0.1 min_kept_fraction=0.4"));
+    expect_same_bits(with(c, "rdd", "tfe=entropy rule=random theta=0.1"));
     expect_same_bits(with(c, "ce", ""));
     expect_same_bits(with(c, "ohem", "theta=0.1 min_kept_fraction=0.4"));
     expect_same_bits(with(c, "kd", "mask=valid"));
@@ -559,7 +589,7 @@ TEST(methods_are_listed) {
     EXPECT(method_find("nope") == NULL);
 }
 
-TEST_MAIN(T(ce_gradient), T(kd_gradient), T(ohem_gradient), T(kd_gradient_through_a_resize_is_the_resizes), T(tfe_gradient), T(tse_gradient), T(ce_fused_equals_reference),
+TEST_MAIN(T(a_random_mask_is_as_large_as_the_rules), T(ce_gradient), T(kd_gradient), T(ohem_gradient), T(kd_gradient_through_a_resize_is_the_resizes), T(tfe_gradient), T(tse_gradient), T(ce_fused_equals_reference),
           T(kd_fused_equals_reference), T(ohem_fused_equals_reference), T(tfe_fused_equals_reference),
           T(tse_fused_equals_reference), T(heads_may_be_missing), T(large_logits_stay_finite), T(sure_pixels_keep_their_digits),
           T(close_students_keep_their_digits), T(all_void_gives_zero),

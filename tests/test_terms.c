@@ -323,7 +323,7 @@ static const char *const splittable[][2] = {
     {"ce", ""}, {"ce", "class_weights=1,2,0.5,3"}, {"ohem", ""}, {"ohem", "theta=0.1"}, {"ohem", "theta=0 min_kept_count=99 class_weights=1,2,0.5,3"},
     {"ohem", "min_kept_scope=image theta=0.2"}, {"rdd", "tfe=entropy"}, {"rdd", "tfe=entropy theta=0.1 min_kept_fraction=0.3"},
     {"rdd", "tfe=entropy rule=or theta=0.2 class_weights=1,2,0.5,3"}, {"rdd", "tfe=entropy rule=and theta=0.3 aux_mask=main"},
-    {"rdd", "tfe=entropy rule=student theta=0.3"}, {"rdd", "tfe=entropy min_kept_scope=image theta=0.1"},
+    {"rdd", "tfe=entropy rule=student theta=0.3"}, {"rdd", "tfe=entropy rule=random theta=0.3"}, {"rdd", "tfe=entropy min_kept_scope=image theta=0.1"},
     {"rdd", "tfe=entropy normaliser=all"}, {"dice", ""}, {"dice", "class_weights=1,2,0.5,3"}, {"dist", ""}, {"dist", "mask=valid"}, {"dist", "gamma=0"},
     {"kd", ""}, {"kd", "mask=valid"}, {"at", ""}, {"at", "norm=image mask=valid"}, {"at", "mask=valid"}, {"fitnet", ""}, {"fitnet", "mask=valid"},
     {"ifvd", ""}, {"ifvd", "compat=rdd2023"}, {"cwd", ""}, {"cwd", "tap=features"}, {"cwd", "tap=features mask=valid"}, {"dsd", ""},

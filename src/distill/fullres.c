@@ -4,16 +4,16 @@
  * Scratch at N x K x h x w, N x H x W: up to four maps of N x H x W floats (student and teacher, main
  * and auxiliary; the student's turn into weights in place), the row shares of one head's gradient
  * (2 x its logits), and tables. Thresholds: the probabilities not above `theta` are counted while they
- * are computed; only when fewer than k are, the k-th smallest is looked for (radix selection over the
- * bits of non-negative floats, which sort like the numbers). */
+ * are computed; only when fewer than k are, the k-th smallest is looked for (fullres_kth.c). */
 #include "distill/fullres_priv.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/parallel.h"
+#include "base/rng.h"
 
-enum { HEADS = 2, MAPS = 4, RADIX_PARTS = 16, RADIX_BINS = 2048 };
+enum { HEADS = 2, MAPS = 4 };
 static const double AUX_WEIGHT = 0.4;
 
 #define KERNELS(level)                                                                                 \
@@ -236,45 +236,6 @@ static double sum_f64(const double *v, int64_t n) {
     return s;
 }
 
-/* Histogram of one part of the map over the digit at `shift`, of values whose higher bits equal prefix. */
-typedef struct { const float *q; int64_t n; uint32_t *bins, prefix; int shift, high; } RadixArg;
-static void radix_part(void *arg, int64_t part) {
-    const RadixArg *a = arg;
-    uint32_t *bins = a->bins + part * RADIX_BINS;
-    memset(bins, 0, sizeof(uint32_t) * RADIX_BINS);
-    for (int64_t i = a->n * part / RADIX_PARTS; i < a->n * (part + 1) / RADIX_PARTS; i++) {
-        uint32_t v;
-        memcpy(&v, a->q + i, sizeof v);
-        if (a->high < 32 && v >> a->high != a->prefix) continue;
-        bins[v >> a->shift & (RADIX_BINS - 1)]++;
-    }
-}
-/* k-th smallest (k >= 1) of n non-negative values. */
-static float radix_kth(const float *q, int64_t n, int64_t k, uint32_t *bins) {
-    static const int shifts[] = {21, 10, 0}, highs[] = {32, 21, 10};
-    RadixArg a = {.q = q, .n = n, .bins = bins};
-    uint32_t value = 0;
-    for (int d = 0; d < 3; d++) {
-        a.shift = shifts[d], a.high = highs[d], a.prefix = d ? value >> a.high : 0;
-        parallel_for(RADIX_PARTS, radix_part, &a);
-        uint32_t digit = 0;
-        int width = a.high - a.shift, last = (1 << width) - 1;
-        for (;; digit++) {
-            int64_t here = 0;
-            for (int part = 0; part < RADIX_PARTS; part++) {
-                const uint32_t *row = bins + (int64_t)part * RADIX_BINS;
-                for (uint32_t b = digit; b < RADIX_BINS; b += (uint32_t)last + 1) here += row[b];
-            }
-            if (k <= here || (int)digit == last) break;
-            k -= here;
-        }
-        value |= digit << a.shift;
-    }
-    float out;
-    memcpy(&out, &value, sizeof out);
-    return out;
-}
-
 static int64_t min_kept(const Run *r, int64_t valid) {
     int64_t k = r->a->count;
     if (r->a->count > 0) return k < valid ? k : valid;
@@ -286,7 +247,7 @@ static double threshold_of(const Run *r, int map, int64_t first, int64_t images,
     const int64_t row = first * r->H, n_rows = images * r->H, k = min_kept(r, valid);
     if (!valid || sum_i32(r->s.below[map] + row, n_rows) >= k) return r->a->theta;
     const float *q = r->s.q[map] + row * r->Wp;
-    if (r->kern) return fmax(r->a->theta, (double)radix_kth(q, n_rows * r->Wp, k, r->s.bins));
+    if (r->kern) return fmax(r->a->theta, (double)fr_kth(q, n_rows * r->Wp, k, r->s.bins));
     float *sorted = xcalloc((size_t)(n_rows * r->Wp), sizeof *sorted);
     const float kth = fr_ref_kth(q, sorted, n_rows * r->Wp, k);
     free(sorted);
@@ -334,6 +295,40 @@ static void count_classes(const Run *r, FrWeights *w, int64_t *out) {
     for (int64_t i = 0; i < RADIX_PARTS * 2 * (int64_t)w->k; i++) out[i % (2 * w->k)] += part[i];
 }
 
+static void keep_masks(const Run *r, FrWeights *w, double z[HEADS]) {
+    if (r->kern) parallel_for(r->rows, mask_row, w);
+    else for (int64_t i = 0; i < r->rows; i++) kernels_plain.mask_row(w, i);
+    for (int j = 0; j < w->heads; j++) {
+        r->stats->kept[j] = sum_i32(w->kept[j], r->rows);
+        z[j] = sum_f64(w->sum[j], r->rows);
+    }
+}
+/* A number in [0, 1) for each labelled pixel of a row, in the place of its probability. */
+typedef struct { const Run *r; FrWeights *w; int head; } DrawArg;
+static void draw_row(void *arg, int64_t row) {
+    const DrawArg *d = arg;
+    const OpCall *c = d->r->call;
+    float *q = d->w->q[d->head] + row * d->w->Wp;
+    const int32_t *y = d->w->labels + row * d->w->W;
+    const uint64_t sample = c->run ? c->run->first_sample : 0, seed = c->run ? c->run->seed : 0;
+    const Rng g = rng_stream(seed, RNG_METHOD, (uint64_t)(2 * c->node + d->head), sample + (uint64_t)(row / d->w->H));
+    for (int x = 0; x < d->w->Wp; x++) {
+        const bool in = x < d->w->W && (uint32_t)y[x] < (uint32_t)d->w->k;
+        q[x] = in ? rng_uniform(&g, (uint64_t)(row % d->w->H * d->w->W + x)) : INFINITY;
+    }
+}
+/* As many pixels as the rule kept, those of the smallest numbers drawn; more only where two are equal. */
+static void draw_masks(const Run *r, FrWeights *w, double z[HEADS]) {
+    for (int j = 0; j < w->heads; j++) {
+        parallel_for(r->rows, draw_row, &(DrawArg){r, w, j});
+        const int64_t k = r->stats->kept[j];
+        const float most = k ? fr_kth(w->q[j], r->rows * r->Wp, k, r->s.bins) : -1;
+        for (int n = 0; n < r->n; n++) r->s.theta[j][n] = most;
+        w->qt[j] = w->q[j], w->theta_t[j] = w->theta[j];
+    }
+    w->rule = RULE_STUDENT;
+    keep_masks(r, w, z);
+}
 /* Masks of the relative difficulty: fills thresholds and counts; z: what each head divides by. */
 static void choose_masks(const Run *r, FrWeights *w, int64_t *classes, double z[HEADS]) {
     FrStats *st = r->stats;
@@ -350,12 +345,8 @@ static void choose_masks(const Run *r, FrWeights *w, int64_t *classes, double z[
         w->kept[j] = r->s.row_count[j], w->sum[j] = r->s.row_sum[j];
     }
     w->rule = r->a->rule;
-    if (r->kern) parallel_for(r->rows, mask_row, w);
-    else for (int64_t i = 0; i < r->rows; i++) kernels_plain.mask_row(w, i);
-    for (int j = 0; j < w->heads; j++) {
-        st->kept[j] = sum_i32(w->kept[j], r->rows);
-        z[j] = sum_f64(w->sum[j], r->rows);
-    }
+    keep_masks(r, w, z);
+    if (r->a->random) draw_masks(r, w, z);
     if (w->heads == 1 && r->a->aux) st->kept[1] = st->kept[0];      /* main_mask */
     st->empty = st->kept[0] == 0;
     count_classes(r, w, classes);
@@ -394,11 +385,11 @@ static void choose_whole(Run *r, FrWeights *w, const Parts *p, double z[HEADS]) 
     int head[MAPS];
     head_sources(r->a, head);
     for (int j = 0; j < w->heads; j++) {
-        const int t = r->a->rule == RULE_STUDENT ? j : j && head[3] ? 3 : 2;
+        const int t = r->a->rule == RULE_STUDENT || r->a->random ? j : j && head[3] ? 3 : 2;
         w->q[j] = u->q[j] + row * r->Wp, w->qt[j] = u->q[t] + row * r->Wp;
         w->theta[j] = u->theta[j] + first, w->theta_t[j] = u->theta[t] + first;
     }
-    w->rule = r->a->rule, w->kept[0] = w->kept[1] = NULL;
+    w->rule = r->a->random ? RULE_STUDENT : r->a->rule;
     *r->stats = u->stats;
     memcpy(saved_classes(r->call->saved), u->classes, 2 * sizeof(int64_t) * (size_t)r->k);
     for (int j = 0; j < HEADS; j++) z[j] = u->z[j] / p->parts;

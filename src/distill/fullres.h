@@ -29,6 +29,7 @@ typedef struct FullresAttr {
     bool   tfe, tse;                     /* neither: plain cross-entropy */
     int    tfe_kind;                     /* TFE_* */
     unsigned rule;                       /* RULE_* */
+    bool   random;                       /* as many pixels as the rule keeps, drawn at random */
     double theta, fraction;              /* hard: probability <= max(theta, k-th smallest) */
     int64_t count;                       /* k when > 0, otherwise from fraction */
     bool   per_image;                    /* k and threshold of each image, not of the batch */

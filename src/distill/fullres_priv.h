@@ -77,6 +77,10 @@ typedef struct FrKernels {
 } FrKernels;
 const FrKernels *fr_kernels(void);       /* of cpu_level() */
 
+/* fullres_kth.c: k-th smallest (k >= 1) of n non-negative values. bins: RADIX_PARTS x RADIX_BINS. */
+enum { RADIX_PARTS = 16, RADIX_BINS = 2048 };
+float fr_kth(const float *q, int64_t n, int64_t k, uint32_t *bins);
+
 /* fullres_ref.c: whole passes, double. */
 void fr_ref_prob(const FrPass *p);
 void fr_ref_grad(const FrPass *p, float *dlogits, double a, double *acc);

@@ -8,6 +8,7 @@
  *   M = hard_S xor hard_T, L(S, T) = sum over M of c_y CE(U(S)) / sum over M of c_y,
  *   L = L(S, T) + 0.4 L(Sa, Ta); Sa is paired with T where the teacher has no auxiliary head.
  * "The k-th smallest" is over the whole batch, of an update in parts over all of them; min_kept_scope=image takes k and the threshold of each image; aux_mask=main gives Sa the main head's M.
+ * rule=random is a control: as many labelled pixels as xor keeps, but drawn, keyed by the run's seed, sample and pixel.
  * No gradient goes through W and M. Empty M: loss 0, gradient 0.
  *
  * One op does both: loss = stage[0] TFE + stage[1] TSE with weights read at run time; a stage of weight
@@ -30,8 +31,8 @@ static const Option options[] = {
     {"tfe_kl", OPT_ENUM, offsetof(RddOptions, tfe_kl), "other-main", "", "direction of the first stage's divergence: KL(other || main) or KL(main || other)",
      .choices = "other-main|main-other"},
     {"normaliser", OPT_ENUM, offsetof(RddOptions, normaliser), "valid", "", "first stage: divide by the labelled pixels, or by all", .choices = "valid|all"},
-    {"rule", OPT_ENUM, offsetof(RddOptions, rule), "xor", "", "which pixels the second stage keeps",
-     .choices = "xor|or|and|student|student-not-teacher"},
+    {"rule", OPT_ENUM, offsetof(RddOptions, rule), "xor", "", "which pixels the second stage keeps; random: as many as xor, drawn anew each time (a control)",
+     .choices = "xor|or|and|student|student-not-teacher|random"},
     {"theta", OPT_F64, offsetof(RddOptions, theta), "0.7", "", "hard: probability of the label's class at most this", .lo = 0, .hi = 1},
     {"min_kept_fraction", OPT_F64, offsetof(RddOptions, fraction), "0.0477", "", "at least this share of the labelled pixels is hard", .lo = 0, .hi = 1},
     {"min_kept_count", OPT_INT, offsetof(RddOptions, count), "0", "px", "at least so many instead; 0: the fraction", .lo = 0, .hi = 1e15},
@@ -40,7 +41,8 @@ static const Option options[] = {
     {"class_weights", OPT_STR, offsetof(RddOptions, class_weights), "none", "", CLASS_WEIGHTS_HELP " (second stage; none with compat and 19 classes: the authors')", .flags = 0},
     {"compat", OPT_ENUM, offsetof(RddOptions, compat), "none", "", "rdd2023: the authors' arithmetic where it differs", .choices = "none|rdd2023"},
     {0}};
-static const unsigned rules[] = {RULE_XOR, RULE_OR, RULE_AND, RULE_STUDENT, RULE_STUDENT_NOT_TEACHER};
+static const unsigned rules[] = {RULE_XOR, RULE_OR, RULE_AND, RULE_STUDENT, RULE_STUDENT_NOT_TEACHER, RULE_XOR};
+enum { RANDOM = 5 };                     /* among the choices of rule */
 static const char cityscapes_weights[] = "0.8373 0.918 0.866 1.0345 1.0166 0.9969 0.9754 1.0489 0.8786 1.0023 0.9539 0.9843 "
                                          "1.1116 0.9037 1.0865 1.0955 1.0865 1.1529 1.0507";
 enum { COMPAT_KEPT = 100000, COMPAT_CLASSES = 19 };
@@ -69,7 +71,7 @@ static Node build(Net *n, const KdSite *s, const void *opt) {
     int64_t K = net_shape(n, s->logits).d[1];
     bool compat = o->compat != 0, listed = o->class_weights && strcmp(o->class_weights, "none") != 0;
     check_site(n, s, o);
-    FullresAttr a = {.tfe = s->only != KD_TSE, .tse = s->only != KD_TFE, .tfe_kind = o->tfe, .rule = rules[o->rule], .theta = o->theta,
+    FullresAttr a = {.tfe = s->only != KD_TSE, .tse = s->only != KD_TFE, .tfe_kind = o->tfe, .rule = rules[o->rule], .random = o->rule == RANDOM, .theta = o->theta,
                      .fraction = o->fraction, .count = o->count ? o->count : compat ? COMPAT_KEPT : 0, .compat = compat,
                      .kl_reversed = o->tfe_kl == 1, .all_pixels = o->normaliser == 1, .per_image = o->scope == SCOPE_IMAGE, .store = gathers(o, tse_alone) ? part_store(n) : NULL, .main_mask = o->aux_mask == 1};
     if (compat && a.per_image) net_fail(n, E(2, 0), "rdd: compat=rdd2023 keeps pixels of the whole batch; take out min_kept_scope=image or compat");
