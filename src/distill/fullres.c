@@ -1,8 +1,8 @@
 /* fullres.c - orders the passes of a full-resolution loss: count, probabilities, thresholds, masks,
  * weights, value and gradient. Both forward functions walk through here; `Way` says with which kernels.
  *
- * Scratch at N x K x h x w, N x H x W: up to four maps of N x H x W floats (student and teacher, main
- * and auxiliary; the student's turn into weights in place), the row shares of one head's gradient
+ * Scratch at N x K x h x w, N x H x W: up to two maps of N x H x W floats (student and teacher, of the main head and then of the
+ * auxiliary; the student's turns into weights in place), the row shares of one head's gradient
  * (2 x its logits), and tables. Thresholds: the probabilities not above `theta` are counted while they
  * are computed; only when fewer than k are, the k-th smallest is looked for (fullres_kth.c). */
 #include "distill/fullres_priv.h"
@@ -79,7 +79,8 @@ static size_t lay_out(const FullresAttr *a, const Shape *src, char *base, Scratc
         s->map[i].col = take(base, &used, sizeof(int32_t) * (size_t)Wp);
         s->map[i].fx = take(base, &used, sizeof(float) * (size_t)Wp);
         s->map[i].start = take(base, &used, sizeof(int32_t) * (size_t)(z->d[3] + 1));
-        if (q) s->q[i] = take(base, &used, sizeof(float) * rows * (size_t)Wp);
+        if (q && i % 2 == 0) s->q[i] = take(base, &used, sizeof(float) * rows * (size_t)Wp);
+        else if (q) s->q[i] = s->q[i - 1];           /* the main head is done when the auxiliary's turn comes */
         if (i < HEADS) partial = biggest(partial, sizeof(float) * 2 * (size_t)shape_count(*z));
     }
     if (a->t) s->easy = take(base, &used, sizeof(float) * (size_t)(src[a->t].d[0] * src[a->t].d[2] * src[a->t].d[3]));
@@ -279,7 +280,7 @@ static void class_part(void *arg, int64_t part) {
     memset(count, 0, 2 * sizeof *count * (size_t)w->k);
     const int64_t n_rows = (int64_t)w->n * w->H;
     for (int64_t row = n_rows * part / RADIX_PARTS; row < n_rows * (part + 1) / RADIX_PARTS; row++) {
-        const float *q = w->q[0] + row * w->Wp, *qt = w->qt[0] + row * w->Wp, theta = w->theta[0][row / w->H], theta_t = w->theta_t[0][row / w->H];
+        const float *q = w->q + row * w->Wp, *qt = w->qt + row * w->Wp, theta = w->theta[row / w->H], theta_t = w->theta_t[row / w->H];
         const int32_t *y = w->labels + row * w->W;
         for (int x = 0; x < w->W; x++) {
             if ((uint32_t)y[x] >= (uint32_t)w->k) continue;
@@ -295,61 +296,62 @@ static void count_classes(const Run *r, FrWeights *w, int64_t *out) {
     for (int64_t i = 0; i < RADIX_PARTS * 2 * (int64_t)w->k; i++) out[i % (2 * w->k)] += part[i];
 }
 
-static void keep_masks(const Run *r, FrWeights *w, double z[HEADS]) {
+/* Keeps by w's thresholds and rule: fills the head's count; returns the sum of the class weights kept. */
+static double keep_mask(const Run *r, FrWeights *w, int j) {
     if (r->kern) parallel_for(r->rows, mask_row, w);
     else for (int64_t i = 0; i < r->rows; i++) kernels_plain.mask_row(w, i);
-    for (int j = 0; j < w->heads; j++) {
-        r->stats->kept[j] = sum_i32(w->kept[j], r->rows);
-        z[j] = sum_f64(w->sum[j], r->rows);
-    }
+    r->stats->kept[j] = sum_i32(w->kept, r->rows);
+    return sum_f64(w->sum, r->rows);
 }
 /* A number in [0, 1) for each labelled pixel of a row, in the place of its probability. */
 typedef struct { const Run *r; FrWeights *w; int head; } DrawArg;
 static void draw_row(void *arg, int64_t row) {
     const DrawArg *d = arg;
+    const FrWeights *w = d->w;
     const OpCall *c = d->r->call;
-    float *q = d->w->q[d->head] + row * d->w->Wp;
-    const int32_t *y = d->w->labels + row * d->w->W;
+    float *q = w->q + row * w->Wp;
+    const int32_t *y = w->labels + row * w->W;
     const uint64_t sample = c->run ? c->run->first_sample : 0, seed = c->run ? c->run->seed : 0;
-    const Rng g = rng_stream(seed, RNG_METHOD, (uint64_t)(2 * c->node + d->head), sample + (uint64_t)(row / d->w->H));
-    for (int x = 0; x < d->w->Wp; x++) {
-        const bool in = x < d->w->W && (uint32_t)y[x] < (uint32_t)d->w->k;
-        q[x] = in ? rng_uniform(&g, (uint64_t)(row % d->w->H * d->w->W + x)) : INFINITY;
+    const Rng g = rng_stream(seed, RNG_METHOD, (uint64_t)(2 * c->node + d->head), sample + (uint64_t)(row / w->H));
+    for (int x = 0; x < w->Wp; x++) {
+        const bool in = x < w->W && (uint32_t)y[x] < (uint32_t)w->k;
+        q[x] = in ? rng_uniform(&g, (uint64_t)(row % w->H * w->W + x)) : INFINITY;
     }
 }
 /* As many pixels as the rule kept, those of the smallest numbers drawn; more only where two are equal. */
-static void draw_masks(const Run *r, FrWeights *w, double z[HEADS]) {
-    for (int j = 0; j < w->heads; j++) {
-        parallel_for(r->rows, draw_row, &(DrawArg){r, w, j});
-        const int64_t k = r->stats->kept[j];
-        const float most = k ? fr_kth(w->q[j], r->rows * r->Wp, k, r->s.bins) : -1;
-        for (int n = 0; n < r->n; n++) r->s.theta[j][n] = most;
-        w->qt[j] = w->q[j], w->theta_t[j] = w->theta[j];
-    }
-    w->rule = RULE_STUDENT;
-    keep_masks(r, w, z);
+static double draw_mask(const Run *r, FrWeights *w, int j) {
+    const int64_t k = r->stats->kept[j];
+    parallel_for(r->rows, draw_row, &(DrawArg){r, w, j});
+    const float most = k ? fr_kth(w->q, r->rows * r->Wp, k, r->s.bins) : -1;
+    for (int n = 0; n < r->n; n++) r->s.theta[j][n] = most;
+    w->qt = w->q, w->theta_t = w->theta, w->rule = RULE_STUDENT;
+    return keep_mask(r, w, j);
 }
-/* Masks of the relative difficulty: fills thresholds and counts; z: what each head divides by. */
-static void choose_masks(const Run *r, FrWeights *w, int64_t *classes, double z[HEADS]) {
-    FrStats *st = r->stats;
+/* Maps of the teacher's probabilities that head j is held against. */
+static int other_map(const FullresAttr *a, int j) {
     int head[MAPS];
-    bool alone = r->a->rule == RULE_STUDENT;
+    head_sources(a, head);
+    return a->rule == RULE_STUDENT ? j : j && head[3] ? 3 : 2;
+}
+/* The mask of one head, the main one first: fills its thresholds and counts; returns what it divides by. */
+static double choose_mask(const Run *r, FrWeights *w, int j, int64_t *classes) {
+    FrStats *st = r->stats;
+    const int t = other_map(r->a, j);
+    int head[MAPS];
     head_sources(r->a, head);
     st->masked = 1;
-    for (int j = 0; j < w->heads; j++) {
-        int t = j && head[3] ? 3 : 2;
-        st->theta[j] = threshold(r, j, head[j]);
-        if (!alone) st->theta_t[j] = t == 2 && j ? st->theta_t[0] : threshold(r, t, head[t]);
-        w->q[j] = r->s.q[j], w->qt[j] = alone ? r->s.q[j] : r->s.q[t];
-        w->theta[j] = r->s.theta[j], w->theta_t[j] = r->s.theta[alone ? j : t];
-        w->kept[j] = r->s.row_count[j], w->sum[j] = r->s.row_sum[j];
+    st->theta[j] = threshold(r, j, head[j]);
+    if (t >= 2) st->theta_t[j] = t == 2 && j ? st->theta_t[0] : threshold(r, t, head[t]);
+    w->q = r->s.q[j], w->qt = r->s.q[t], w->theta = r->s.theta[j], w->theta_t = r->s.theta[t];
+    w->kept = r->s.row_count[j], w->sum = r->s.row_sum[j], w->rule = r->a->rule;
+    double z = keep_mask(r, w, j);
+    if (r->a->random) z = draw_mask(r, w, j);
+    if (j == 0) {
+        st->empty = st->kept[0] == 0;
+        if (r->a->main_mask && r->a->aux) st->kept[1] = st->kept[0];
+        count_classes(r, w, classes);
     }
-    w->rule = r->a->rule;
-    keep_masks(r, w, z);
-    if (r->a->random) draw_masks(r, w, z);
-    if (w->heads == 1 && r->a->aux) st->kept[1] = st->kept[0];      /* main_mask */
-    st->empty = st->kept[0] == 0;
-    count_classes(r, w, classes);
+    return z;
 }
 
 /* ---- masks of an update in parts ---------------------------------------------------------------- */
@@ -366,33 +368,33 @@ static void gather(Run *r, const Parts *p) {
         if (i == 0 || head[i]) probabilities(r, i, head[i]);
     }
 }
-/* The masks of all parts, as of one batch, by the first to emit; then w is of this part. */
-static void choose_whole(Run *r, FrWeights *w, const Parts *p, double z[HEADS]) {
-    Update *u = update_of(r, p->parts);
-    const int64_t first = (int64_t)p->part * r->n, row = p->part * r->rows;
+/* The masks of all parts, as of one batch, by the first to emit. */
+static void choose_all(const Run *r, const FrWeights *w, const Parts *p, Update *u, int heads) {
+    Run whole = *r;
     FrWeights all = *w;
-    if (p->part == 0) {
-        Run whole = *r;
-        whole.n = all.n = r->n * p->parts, whole.rows = r->rows * p->parts, whole.labels = all.labels = u->labels;
-        whole.stats = &u->stats, whole.gathered = true, whole.s.valid = u->valid;
-        for (int i = 0; i < MAPS; i++) whole.s.q[i] = u->q[i], whole.s.theta[i] = u->theta[i], whole.s.below[i] = u->below[i];
-        for (int j = 0; j < HEADS; j++) whole.s.row_count[j] = u->kept[j], whole.s.row_sum[j] = u->sum[j];
-        u->stats = (FrStats){.classes = r->k};
-        for (int n = 0; n < whole.n; n++) u->stats.valid += u->valid[n];
-        memset(u->classes, 0, 2 * sizeof(int64_t) * (size_t)r->k);
-        choose_masks(&whole, &all, u->classes, u->z);
-    }
-    int head[MAPS];
-    head_sources(r->a, head);
-    for (int j = 0; j < w->heads; j++) {
-        const int t = r->a->rule == RULE_STUDENT || r->a->random ? j : j && head[3] ? 3 : 2;
-        w->q[j] = u->q[j] + row * r->Wp, w->qt[j] = u->q[t] + row * r->Wp;
-        w->theta[j] = u->theta[j] + first, w->theta_t[j] = u->theta[t] + first;
-    }
+    whole.n = all.n = r->n * p->parts, whole.rows = r->rows * p->parts, whole.labels = all.labels = u->labels;
+    whole.stats = &u->stats, whole.gathered = true, whole.s.valid = u->valid;
+    for (int i = 0; i < MAPS; i++) whole.s.q[i] = u->q[i], whole.s.theta[i] = u->theta[i], whole.s.below[i] = u->below[i];
+    for (int j = 0; j < HEADS; j++) whole.s.row_count[j] = u->kept[j], whole.s.row_sum[j] = u->sum[j];
+    u->stats = (FrStats){.classes = r->k};
+    for (int n = 0; n < whole.n; n++) u->stats.valid += u->valid[n];
+    memset(u->classes, 0, 2 * sizeof(int64_t) * (size_t)r->k);
+    for (int j = 0; j < heads; j++) u->z[j] = choose_mask(&whole, &all, j, u->classes);
+}
+/* choose_mask for this part of the whole. */
+static double choose_part(Run *r, FrWeights *w, int j, int heads) {
+    const Parts *p = parts_of(r->call);
+    Update *u = update_of(r, p->parts);
+    if (p->part == 0 && j == 0) choose_all(r, w, p, u, heads);
+    const int64_t first = (int64_t)p->part * r->n, row = p->part * r->rows;
+    const int t = r->a->random ? j : other_map(r->a, j);
+    w->q = u->q[j] + row * r->Wp, w->qt = u->q[t] + row * r->Wp;
+    w->theta = u->theta[j] + first, w->theta_t = u->theta[t] + first;
     w->rule = r->a->random ? RULE_STUDENT : r->a->rule;
-    *r->stats = u->stats;
+    const double loss = r->stats->main;
+    *r->stats = u->stats, r->stats->main = loss;
     memcpy(saved_classes(r->call->saved), u->classes, 2 * sizeof(int64_t) * (size_t)r->k);
-    for (int j = 0; j < HEADS; j++) z[j] = u->z[j] / p->parts;
+    return u->z[j] / p->parts;
 }
 
 /* Easiness of each low-resolution pixel for the teacher alone, 0..1. */
@@ -468,35 +470,45 @@ static double count_labels(Run *r, const float *class_weight, double *valid) {
     *valid = all / r->parts;
     return z / r->parts;
 }
-static void make_weights(Run *r, FrWeights *w) {
+/* What the weights are made of, stage by stage. */
+typedef struct Stages { double tfe, tse; bool mask, whole; } Stages;     /* mask: TSE or OHEM has pixels; whole: of the update */
+
+static Stages begin(Run *r, FrWeights *w) {
     const FullresAttr *a = r->a;
     const float *stage = a->stage ? r->call->src[a->stage] : NULL;
-    const Parts *parts = a->store ? parts_of(r->call) : NULL;
-    double tfe = stage ? (double)stage[0] : a->tfe, tse = stage ? (double)stage[1] : a->tse, valid, z_mask[HEADS] = {0};
-    bool plain = !a->tfe && !a->tse;
-    double z = count_labels(r, plain ? a->class_weight : NULL, &valid);
-    if (parts_of(r->call) && parts_of(r->call)->gather) {
-        if (parts && a->tse && tse != 0) gather(r, parts);
-        return;
-    }
-    w->class_weight = a->class_weight, w->q[0] = r->s.q[0];
-    w->heads = a->tse && tse != 0 && a->aux && !a->main_mask ? 2 : 1;
+    Stages g = {stage ? (double)stage[0] : a->tfe, stage ? (double)stage[1] : a->tse, false, a->store && parts_of(r->call)};
+    const bool plain = !a->tfe && !a->tse;
+    double valid, z = count_labels(r, plain ? a->class_weight : NULL, &valid);
+    if (!a->tfe) g.tfe = 0;
+    if (!a->tse) g.tse = 0;
+    g.mask = g.tse != 0 && (g.whole ? valid > 0 : r->stats->valid > 0);
+    w->class_weight = a->class_weight;
     if (valid == 0 || ((a->compat || a->all_pixels) && !plain)) z = (double)r->rows * r->W;
     if (plain) w->plain = z > 0 ? (float)(1.0 / z) : 0.0f;
-    if (a->tfe && tfe != 0) {
-        teacher_ease(r);
-        w->easy = r->s.easy, w->map = &r->s.map[2], w->tfe = (float)(tfe / z);
+    if (g.tfe != 0) w->easy = r->s.easy, w->map = &r->s.map[2], w->tfe = (float)(g.tfe / z);
+    if (g.tse != 0 && a->compat && r->stats->valid < a->count) r->stats->short_of = a->count;
+    if (g.tse != 0 && !g.mask) r->stats->masked = r->stats->empty = 1;
+    return g;
+}
+/* The weights of one head's pixels, in w->q. heads: how many have masks of their own. */
+static void make_weights(Run *r, FrWeights *w, const Stages *g, int j, int heads) {
+    w->q = r->s.q[j], w->qt = NULL;
+    if (g->mask) {
+        const double z = g->whole ? choose_part(r, w, j, heads) : choose_mask(r, w, j, saved_classes(r->call->saved));
+        w->tse = z > 0 ? (float)(g->tse / z) : 0.0f;
     }
-    if (a->tse && tse != 0 && a->compat && r->stats->valid < a->count) r->stats->short_of = a->count;
-    if (a->tse && tse != 0 && parts && valid > 0) choose_whole(r, w, parts, z_mask);
-    else if (a->tse && tse != 0 && r->stats->valid) choose_masks(r, w, saved_classes(r->call->saved), z_mask);
-    else w->heads = 1;
-    for (int j = 0; j < w->heads; j++) w->tse[j] = z_mask[j] > 0 ? (float)(tse / z_mask[j]) : 0.0f;
-    if (a->tse && tse != 0 && !r->stats->valid) r->stats->masked = r->stats->empty = 1;
     if (r->kern) parallel_for(r->rows, weight_row, w);
     else fr_ref_weights(w);
 }
-
+static void emit(Run *r, FrWeights *w, const Stages *g) {
+    const int heads = g->mask && r->a->aux && !r->a->main_mask ? 2 : 1;
+    if (g->tfe != 0) teacher_ease(r);
+    make_weights(r, w, g, 0, heads);
+    r->stats->main = emit_head(r, 0, w->q, 1.0);
+    if (heads > 1) make_weights(r, w, g, 1, heads);
+    if (r->a->aux) r->stats->aux = emit_head(r, 1, w->q, AUX_WEIGHT);
+    r->stats->loss = r->stats->main + AUX_WEIGHT * r->stats->aux;
+}
 static void run_loss(const OpCall *c, const FrKernels *kern) {
     const Shape *s = c->src_shape;
     Run r = {.call = c, .a = c->attr, .kern = kern, .stats = c->saved, .labels = c->src[1],
@@ -507,12 +519,10 @@ static void run_loss(const OpCall *c, const FrKernels *kern) {
     *r.stats = (FrStats){.classes = r.k};
     memset(saved_classes(c->saved), 0, 2 * sizeof(int64_t) * (size_t)r.k);
     FrWeights w = {.n = r.n, .k = r.k, .H = r.H, .W = r.W, .Wp = r.Wp, .labels = r.labels};
-    make_weights(&r, &w);
-    c->dst[0] = 0;
-    if (parts_of(c) && parts_of(c)->gather) return;
-    r.stats->main = emit_head(&r, 0, w.q[0], 1.0);
-    if (r.a->aux) r.stats->aux = emit_head(&r, 1, w.q[w.heads - 1], AUX_WEIGHT);
-    r.stats->loss = r.stats->main + AUX_WEIGHT * r.stats->aux;
+    const Stages g = begin(&r, &w);
+    const bool gathering = parts_of(c) && parts_of(c)->gather;
+    if (!gathering) emit(&r, &w, &g);
+    else if (g.whole && g.tse != 0) gather(&r, parts_of(c));
     c->dst[0] = (float)r.stats->loss;
 }
 void fullres_forward(const OpCall *c) { run_loss(c, NULL); }

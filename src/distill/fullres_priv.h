@@ -38,20 +38,20 @@ typedef struct FrPass {
     double  *row_loss;                   /* grad: [N * H] out */
 } FrPass;
 
-/* The weights of all pixels, row by row; shapes as above. */
+/* The weights of all pixels of one head, row by row; shapes as above. */
 typedef struct FrWeights {
-    int n, k, H, W, Wp, heads;
+    int n, k, H, W, Wp;
     const int32_t *labels;
     const float *class_weight;           /* NULL: 1 */
     float   plain;                       /* ce: weight 1 / Z; 0: off */
     const FrMap *map;                    /* tfe: the teacher's */
     const float *easy;                   /* tfe: N x h x w; NULL: off */
     float   tfe;                         /* tfe: stage weight / Z */
-    float  *q[2], *qt[2];                /* tse: student's maps (q is overwritten by weights), teacher's; qt NULL: off */
-    const float *theta[2], *theta_t[2];  /* [N] */
-    float   tse[2];                      /* stage weight / Z per head */
+    float  *q, *qt;                      /* tse: student's map (overwritten by weights), teacher's; qt NULL: off */
+    const float *theta, *theta_t;        /* [N] */
+    float   tse;                         /* stage weight / Z */
     unsigned rule;
-    int32_t *kept[2]; double *sum[2];    /* mask_row: [N * H] out */
+    int32_t *kept; double *sum;          /* mask_row: [N * H] out */
 } FrWeights;
 
 /* KL between two maps of logits, softmax over K at temperature 1 / scale, pixels contiguous. */

@@ -80,13 +80,13 @@ void fr_ref_grad(const FrPass *p, float *dlogits, double a, double *acc) {
     for (int64_t i = 0; i < total; i++) dlogits[i] = (float)(a * acc[i]);
 }
 
-static bool kept(const FrWeights *w, int j, int64_t row, int x) {
+static bool kept(const FrWeights *w, int64_t row, int x) {
     int64_t at = row * w->Wp + x;
     const int64_t n = row / w->H;
-    int hard = !(w->q[j][at] > w->theta[j][n]), hard_t = !(w->qt[j][at] > w->theta_t[j][n]);
+    int hard = !(w->q[at] > w->theta[n]), hard_t = !(w->qt[at] > w->theta_t[n]);
     return w->rule >> (2 * hard + hard_t) & 1;
 }
-static double weight_at(const FrWeights *w, int j, int64_t row, int x) {
+static double weight_at(const FrWeights *w, int64_t row, int x) {
     int label = w->labels[row * w->W + x];
     if (label < 0 || label >= w->k) return 0;
     double c = w->class_weight ? (double)w->class_weight[label] : 1.0, v = (double)w->plain * c;
@@ -94,18 +94,16 @@ static double weight_at(const FrWeights *w, int j, int64_t row, int x) {
         Corners o = corners_of(w->map, (int)(row % w->H), x);
         v += (double)w->tfe * corner_value(&o, w->easy + row / w->H * w->map->h * w->map->w);
     }
-    if (!w->qt[j]) return v;
+    if (!w->qt) return v;
     int64_t at = row * w->Wp + x;
-    if (isnan(w->q[j][at]) || isnan(w->qt[j][at])) return NAN;       /* must reach the loss */
-    if (kept(w, j, row, x)) v += (double)w->tse[j] * c;
+    if (isnan(w->q[at]) || isnan(w->qt[at])) return NAN;       /* must reach the loss */
+    if (kept(w, row, x)) v += (double)w->tse * c;
     return v;
 }
 /* Overwrites the student's probability maps with weights, as weight_row does. */
 void fr_ref_weights(const FrWeights *w) {
     for (int64_t row = 0; row < (int64_t)w->n * w->H; row++)
-        for (int x = 0; x < w->Wp; x++)
-            for (int j = 0; j < w->heads; j++)
-                w->q[j][row * w->Wp + x] = x < w->W ? (float)weight_at(w, j, row, x) : 0.0f;
+        for (int x = 0; x < w->Wp; x++) w->q[row * w->Wp + x] = x < w->W ? (float)weight_at(w, row, x) : 0.0f;
 }
 
 static double kl_softmax(const FrKl *a, const float *z, int64_t i, double *prob) {   /* returns log-sum-exp */

@@ -199,16 +199,14 @@ static inline unsigned keep_px(unsigned rule, float q, float theta, float qt, fl
     return (rule >> (2 * hard + hard_t)) & 1u;
 }
 void SIMD(fr_mask_row)(const FrWeights *w, int64_t row) {
-    for (int j = 0; j < w->heads; j++) {
-        const float *q = w->q[j] + row * w->Wp, *qt = w->qt[j] + row * w->Wp;
-        const int32_t *labels = w->labels + row * w->W;
-        int n = 0;
-        double sum = 0;
-        for (int x = 0; x < w->W; x++) n += (int)keep_px(w->rule, q[x], w->theta[j][row / w->H], qt[x], w->theta_t[j][row / w->H]);
-        for (int x = 0; w->class_weight && n && x < w->W; x++)
-            if (keep_px(w->rule, q[x], w->theta[j][row / w->H], qt[x], w->theta_t[j][row / w->H])) sum += (double)w->class_weight[labels[x]];
-        w->kept[j][row] = n, w->sum[j][row] = w->class_weight ? sum : n;
-    }
+    const float *q = w->q + row * w->Wp, *qt = w->qt + row * w->Wp, theta = w->theta[row / w->H], theta_t = w->theta_t[row / w->H];
+    const int32_t *labels = w->labels + row * w->W;
+    int n = 0;
+    double sum = 0;
+    for (int x = 0; x < w->W; x++) n += (int)keep_px(w->rule, q[x], theta, qt[x], theta_t);
+    for (int x = 0; w->class_weight && n && x < w->W; x++)
+        if (keep_px(w->rule, q[x], theta, qt[x], theta_t)) sum += (double)w->class_weight[labels[x]];
+    w->kept[row] = n, w->sum[row] = w->class_weight ? sum : n;
 }
 static void tfe_row(const FrWeights *w, int64_t row, float *out) {
     const FrMap *m = w->map;
@@ -232,20 +230,19 @@ void SIMD(fr_weight_row)(const FrWeights *w, int64_t row) {
     for (int x = 0; w->plain != 0 && w->class_weight && x < w->W; x++)
         if (base[x] != 0) base[x] *= w->class_weight[labels[x]];
     for (int x = w->W; x < w->Wp; x++) base[x] = 0;
-    for (int j = 0; j < w->heads; j++) {
-        float *q = w->q[j] + row * w->Wp;
-        const float *qt = w->qt[j] ? w->qt[j] + row * w->Wp : NULL;
-        if (!qt) { memcpy(q, base, sizeof base); continue; }
-        for (int x = 0; x < w->W; x++) {             /* a NaN on either side must reach the loss */
-            float keep = (float)(int)keep_px(w->rule, q[x], w->theta[j][row / w->H], qt[x], w->theta_t[j][row / w->H]);
-            float nan = q[x] == q[x] && qt[x] == qt[x] ? 0.0f : NAN;
-            q[x] = w->tse[j] * keep + nan;
-        }
-        for (int x = 0; w->class_weight && x < w->W; x++)
-            if (q[x] != 0) q[x] *= w->class_weight[labels[x]];
-        for (int x = 0; x < w->W; x++) q[x] += base[x];
-        for (int x = w->W; x < w->Wp; x++) q[x] = 0;
+    float *q = w->q + row * w->Wp;
+    const float *qt = w->qt ? w->qt + row * w->Wp : NULL;
+    if (!qt) { memcpy(q, base, sizeof base); return; }
+    const float theta = w->theta[row / w->H], theta_t = w->theta_t[row / w->H], tse = w->tse;
+    for (int x = 0; x < w->W; x++) {                 /* a NaN on either side must reach the loss */
+        float keep = (float)(int)keep_px(w->rule, q[x], theta, qt[x], theta_t);
+        float nan = q[x] == q[x] && qt[x] == qt[x] ? 0.0f : NAN;
+        q[x] = tse * keep + nan;
     }
+    for (int x = 0; w->class_weight && x < w->W; x++)
+        if (q[x] != 0) q[x] *= w->class_weight[labels[x]];
+    for (int x = 0; x < w->W; x++) q[x] += base[x];
+    for (int x = w->W; x < w->Wp; x++) q[x] = 0;
 }
 
 /* ---- KL between two maps of logits -------------------------------------------------------------- */
