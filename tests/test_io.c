@@ -2,106 +2,19 @@
 #include <stddef.h>
 #include <stdio.h>
 
-#include <jpeglib.h>
-#include <png.h>
 #include <zlib.h>
 
 #include "base/mem.h"
 #include "base/str.h"
 #include "base/sys.h"
 #include "io/image.h"
+#include "make_images.h"
 #include "tempdir.h"
 #include "test.h"
 
 #include <sys/stat.h>
 
 /* ---- files to read --------------------------------------------------------------------------- */
-static void on_png(png_structp png, png_bytep src, size_t n) {
-    str_addn(png_get_io_ptr(png), (const char *)src, n);
-}
-static void on_flush(png_structp png) {
-    (void)png;
-}
-
-typedef struct {
-    int colour, depth, interlace, h, w;
-} PngKind;
-static int samples_of(int colour) {
-    return colour == PNG_COLOR_TYPE_RGB          ? 3
-           : colour == PNG_COLOR_TYPE_RGBA       ? 4
-           : colour == PNG_COLOR_TYPE_GRAY_ALPHA ? 2
-                                                 : 1;
-}
-
-/* Encode samples (H x W x samples_of, values below 2^depth) exactly as told. */
-static Str make_png(PngKind k, const uint16_t *v) {
-    Str out = {0};
-    png_color palette[256];
-    for (int i = 0; i < 256; i++)
-        palette[i] = (png_color){(png_byte)i, (png_byte)(255 - i), (png_byte)(i * 7)};
-    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, NULL, NULL);
-    png_infop info = png_create_info_struct(png);
-    png_set_write_fn(png, &out, on_png, on_flush);
-    png_set_IHDR(png, info, (png_uint_32)k.w, (png_uint_32)k.h, k.depth, k.colour, k.interlace, 0,
-                 0);
-    if (k.colour == PNG_COLOR_TYPE_PALETTE) png_set_PLTE(png, info, palette, 1 << k.depth);
-    png_set_text(png, info,
-                 &(png_text){.compression = PNG_TEXT_COMPRESSION_NONE,
-                             .key = (char *)"Comment",
-                             .text = (char *)"<script>"},
-                 1);
-    png_write_info(png, info);
-    int s = samples_of(k.colour), stride = k.w * s * (k.depth == 16 ? 2 : 1);
-    uint8_t *px = xcalloc((size_t)stride, (size_t)k.h);
-    uint8_t **rows = xcalloc((size_t)k.h, sizeof *rows);
-    for (int i = 0; i < k.h * k.w * s; i++) {
-        if (k.depth == 16) px[2 * i] = (uint8_t)(v[i] >> 8), px[2 * i + 1] = (uint8_t)v[i];
-        else px[i] = (uint8_t)v[i];
-    }
-    for (int y = 0; y < k.h; y++) rows[y] = px + y * stride;
-    png_set_packing(png);
-    png_write_image(png, rows);
-    png_write_end(png, NULL);
-    png_destroy_write_struct(&png, &info);
-    free(rows), free(px);
-    return out;
-}
-/* progressive: 0 no, 1 the usual ten scans, above: DC, then each coefficient up to that one by
- * itself. */
-static Str make_jpeg(int h, int w, int components, J_COLOR_SPACE space, int progressive) {
-    jpeg_scan_info scans[1 + 3 * 63] = {{3, {0, 1, 2}, 0, 0, 0, 0}};
-    int n_scans = 1;
-    for (int c = 0; c < 3; c++)
-        for (int k = 1; k <= progressive; k++)
-            scans[n_scans++] = (jpeg_scan_info){1, {c}, k, k, 0, 0};
-    struct jpeg_compress_struct j;
-    struct jpeg_error_mgr errors;
-    unsigned char *data = NULL;
-    unsigned long n = 0;
-    j.err = jpeg_std_error(&errors);
-    jpeg_create_compress(&j);
-    jpeg_mem_dest(&j, &data, &n);
-    j.image_height = (JDIMENSION)h, j.image_width = (JDIMENSION)w, j.input_components = components,
-    j.in_color_space = space;
-    jpeg_set_defaults(&j);
-    jpeg_set_quality(&j, 95, TRUE);
-    if (progressive > 1) j.scan_info = scans, j.num_scans = n_scans;
-    else if (progressive) jpeg_simple_progression(&j);
-    jpeg_start_compress(&j, TRUE);
-    uint8_t *row = xcalloc((size_t)w, (size_t)components);
-    for (int y = 0; y < h; y++) {
-        for (int i = 0; i < w * components; i++)
-            row[i] =
-                (uint8_t)(128 + 50 * sin(0.1 * i / components + 0.2 * y) + 10 * (i % components));
-        jpeg_write_scanlines(&j, &row, 1);
-    }
-    jpeg_finish_compress(&j);
-    jpeg_destroy_compress(&j);
-    Str s = {0};
-    str_addn(&s, (char *)data, n);
-    free(data), free(row);
-    return s;
-}
 static Err decode(const Str *s, bool labels, Image *out) {
     uint8_t *exact = xcalloc(s->n, 1); /* no byte more: ASan sees every read past the end */
     memcpy(exact, s->s, s->n);
@@ -326,19 +239,22 @@ TEST(jpeg_grey_becomes_rgb_and_cmyk_is_refused) {
     EXPECT_ERR(decode(&grey, true, &im), E(3, 36));
     str_free(&grey), str_free(&cmyk);
 }
-/* SOI, then an APP1 segment that holds the first n bytes of an EXIF block with orientation 6. */
-static Str with_exif(const Str *jpeg, bool little, size_t n) {
-    static const uint8_t big[] =
-        "Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
-    static const uint8_t small[] =
-        "Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
-    const uint8_t head[] = {0xff, 0xe1, 0, (uint8_t)(n + 2)};
-    Str s = {0};
-    str_addn(&s, jpeg->s, 2);
-    str_addn(&s, (const char *)head, sizeof head);
-    str_addn(&s, (const char *)(little ? small : big), n);
-    str_addn(&s, jpeg->s + 2, jpeg->n - 2);
-    return s;
+TEST(jpeg_of_every_sampling_is_read) {
+    static const int samplings[][2] = {{1, 1}, {2, 1}, {1, 2}, {2, 2}, {4, 1}, {4, 2}, {1, 4}};
+    for (size_t i = 0; i < sizeof samplings / sizeof *samplings; i++)
+        for (int progressive = 0; progressive < 2; progressive++) {
+            const JpegKind k = {19, 37, 3, JCS_RGB, progressive, samplings[i][0], samplings[i][1]};
+            Str s = make_jpeg_of(k);
+            Image im;
+            EXPECT_OK(decode(&s, false, &im));
+            EXPECT(im.h == 19 && im.w == 37);
+            double worst = 0;
+            for (int y = 0; y < 19; y++)
+                for (int x = 0; x < 37 * 3; x++)
+                    worst = fmax(worst, fabs(im.px[y * 37 * 3 + x] - jpeg_value(y, x, 3)));
+            if (worst > 12) FAIL("sampling %dx%d: off by %g", samplings[i][0], samplings[i][1], worst);
+            free(im.px), str_free(&s);
+        }
 }
 TEST(exif_rotation_is_told_and_not_made) {
     enum { EXIF_BYTES = 32, VALUE_END = 26 };
@@ -457,7 +373,7 @@ TEST_MAIN(T(png_rgb_round_trip), T(png_palette_keeps_indices_and_colours),
           T(image_png_of_every_kind_becomes_rgb), T(png_cut_at_every_byte_is_refused),
           T(png_flipped_bits_are_detected), T(png_bombs_are_refused_from_the_header),
           T(png_with_a_million_chunks_is_quick), T(jpeg_named_png_is_read_by_its_content),
-          T(jpeg_grey_becomes_rgb_and_cmyk_is_refused), T(exif_rotation_is_told_and_not_made),
+          T(jpeg_of_every_sampling_is_read), T(jpeg_grey_becomes_rgb_and_cmyk_is_refused), T(exif_rotation_is_told_and_not_made),
           T(jpeg_cut_at_every_byte_is_refused), T(jpeg_flipped_bits_never_crash),
           T(jpeg_with_too_many_scans_is_refused), T(jpeg_scan_bomb_is_refused),
           T(other_files_are_named_for_what_they_are),

@@ -15,6 +15,7 @@ Err  sys_read_beneath(const char *dir, const char *name, uint64_t offset, size_t
 Err  sys_file_size(const char *path, int exit_code, uint64_t *out);
 bool sys_exists(const char *path);
 bool sys_is_dir(const char *path);
+bool sys_is_link(const char *path);                           /* itself, wherever it leads */
 /* Links followed, does path lie beneath root? E(exit, 45) when it does not, or when links go round in
  * a circle; a path that leads nowhere is left to whoever opens it. */
 Err  sys_check_beneath(const char *root, const char *path, int exit_code);

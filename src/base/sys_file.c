@@ -161,6 +161,10 @@ bool sys_is_dir(const char *path) {
     struct stat st;
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
+bool sys_is_link(const char *path) {
+    struct stat st;
+    return !lstat(path, &st) && S_ISLNK(st.st_mode);
+}
 
 Err sys_check_beneath(const char *root, const char *path, int exit_code) {
     char *base = realpath(root, NULL);

@@ -56,8 +56,8 @@ static Err refuse_colours(const char *path, const Unknown *v, int n, bool more) 
         str_addf(&s, "%s#%06x (%lld pixels, the first at (%d,%d))", i ? ", " : "", v[i].rgb,
                  (long long)v[i].count, v[i].x, v[i].y);
     Err rc = err_set(E(EXIT_DATA, 34),
-                     "%s: %s%d colours are no class's: %s%s; give them to classes in data.classes, "
-                     "or add them to data.ignore",
+                     "%s: %s%d colours are no class's: %s%s; add them to data.classes or "
+                     "data.ignore, or give the classes ids where the indices of a palette count",
                      path, more ? "more than " : "", n, s.s, n > SHOWN ? ", ..." : "");
     str_free(&s);
     return rc;

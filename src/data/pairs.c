@@ -112,7 +112,9 @@ static Err check_there(Dataset *d, bool skip) {
             continue;
         }
         if (skip) log_warn("left out, there is no %s", absent);
-        else if (missing++ < SHOWN) str_addf(&list, "%s%s", list.n ? ", " : "", absent);
+        else if (missing++ < SHOWN)
+            str_addf(&list, "%s%s%s", list.n ? ", " : "", absent,
+                     sys_is_link(absent) ? " (a link to nowhere)" : "");
     }
     Err rc = OK;
     if (missing)

@@ -104,7 +104,7 @@ static Err check_label_type(const Reader *r) {
                                                               : "RGB colour with alpha";
     return err_set(E(EXIT_DATA, 36),
                    "%s: the label map is %s, which says no class index; give a palette or grey PNG "
-                   "with one index per pixel",
+                   "with one index per pixel, or name its colours in data.classes",
                    r->name, what);
 }
 
