@@ -310,6 +310,34 @@ TEST(windows_scales_and_mirror_images_are_averaged) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) expect_views(net, &at, &cases[i], &(Picture){rgb, H, W}, CLASSES);
     net_close(net);
 }
+/* Half the size by area is half the scale: the mean of four pixels, but for one more rounding. Classes come in
+ * full size. */
+TEST(a_fixed_size_is_shown_and_judged_in_full_size) {
+    enum { H = 40, W = 56, CLASSES = 5 };
+    static const InferOptions ways[] = {{.scale = {0.5}, .n_scales = 1}, {.resize = {H / 2, W / 2, KERNEL_AREA}}, {.resize = {H, W, KERNEL_CUBIC}}, {0}};
+    ModelOptions o = {.model = "deeplabv3_mobilenetv2", .classes = CLASSES, .width = 0.1, .norm = "rgb-imagenet"};
+    static uint8_t rgb[H * W * 3], pred[4][H * W];
+    static float confidence[4][H * W];
+    const Rng r = rng_stream(5, RNG_METHOD, 0, 0);
+    for (int i = 0; i < H * W * 3; i++) rgb[i] = (uint8_t)(rng_below(&r, (uint64_t)i, 60) + (unsigned)(i / 3 % W) * 3);
+    Net *net;
+    ModelNodes at;
+    Predictor *p;
+    EXPECT_OK(model_open(&o, 33, 33, &net, &at));
+    net_init_formula(net, 4);
+    EXPECT_OK(predictor_open(net, &at, &p));
+    for (int i = 0; i < 4; i++) {
+        predictor_options(p, &ways[i]);
+        EXPECT_OK(predictor_fill(p, rgb, H, W, &(Prediction){.pred = pred[i], .confidence = confidence[i]}));
+    }
+    double worst = 0;
+    for (int i = 0; i < H * W; i++) worst = fmax(worst, fabs(confidence[0][i] - confidence[1][i]));
+    if (!(worst < 0.02)) FAIL("confidence is off by %g", worst);
+    EXPECT(!memcmp(pred[2], pred[3], sizeof *pred) && !memcmp(confidence[2], confidence[3], sizeof *confidence));
+    EXPECT(memcmp(confidence[1], confidence[3], sizeof *confidence) != 0);
+    predictor_close(p);
+    net_close(net);
+}
 TEST(the_text_says_how_images_were_seen) {
     const InferOptions slide = {.mode = INFER_SLIDE, .window_h = 360, .window_w = 480, .blend = BLEND_MEAN, .average = AVERAGE_LOGITS};
     const InferOptions more = {.scale = {0.5, 1}, .n_scales = 2, .mirror = true};
@@ -322,4 +350,4 @@ TEST(the_text_says_how_images_were_seen) {
 
 TEST_MAIN(T(boundaries_are_those_of_erosions_and_distances), T(boundaries_of_equal_maps_are_met_and_absent_classes_have_none),
           T(calibration_is_the_gap_of_each_bin), T(protocols_count_as_the_official_tools), T(windows_cover_every_pixel_in_order),
-          T(windows_scales_and_mirror_images_are_averaged), T(the_text_says_how_images_were_seen))
+          T(windows_scales_and_mirror_images_are_averaged), T(a_fixed_size_is_shown_and_judged_in_full_size), T(the_text_says_how_images_were_seen))

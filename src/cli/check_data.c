@@ -125,7 +125,7 @@ Err check_data(Check *k) {
     DataOptions all = c->data;
     all.max_bad = 0;                 /* bad ones are to be seen here, not left out */
     for (int i = 0; i < CHECK_SPLITS; i++) {
-        TRY(check_problem(k, dataset_open(&all, splits[i], &k->split[i])));
+        TRY(check_problem(k, i == TRAIN ? dataset_open_training(&all, &k->split[i]) : dataset_open(&all, splits[i], &k->split[i])));
         if (k->split[i] && !(i && same)) TRY(look_at(k, k->split[i], shares[i], &k->seen[i]));
         if (k->split[i] && k->split[i]->unlabelled) TRY(look_at_unlabelled(k, k->split[i]->unlabelled));
     }

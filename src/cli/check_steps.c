@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/progress.h"
+#include "data/preview.h"
 
 enum { BATCHES_TRIED = 8 };          /* a sample that cannot be used may be in the first ones */
 
@@ -53,7 +54,9 @@ static Err plan_memory(Check *k, Job *j, const DataOptions *o) {
     const double train = training_bytes(k, j, o), room = (double)k->free_bytes / 4,
                  images = fmin(room, kept_images(k, TRAIN)) + fmin(room, kept_images(k, VAL));
     double val = 0;
-    TRY(validation_bytes(j, s->h[1] ? s->h[1] : o->crop_h, s->w[1] ? s->w[1] : o->crop_w, &val));
+    const bool resized = o->resize.h > 0, seen = s->h[1] > 0;
+    TRY(validation_bytes(j, resized ? o->resize.h : seen ? s->h[1] : o->crop_h,
+                         resized ? o->resize.w : seen ? s->w[1] : o->crop_w, &val));
     check_say(k, "memory: training %.0f MB (student's activations %.0f), validation %.0f MB more, peak %.0f MB; "
                  "images kept decoded %.0f MB; %.0f MB are free",
               megabytes(train), megabytes((double)plan_stats(job_student_plan(j)).arena_bytes), megabytes(val),
@@ -116,6 +119,7 @@ static Err time_validation(const Check *k, Job *j, Timing *t) {
     if (!k->split[VAL] || k->split[VAL]->def->read(k->split[VAL], 0, &s)) return OK;
     uint8_t *pred = xcalloc((size_t)s.h, (size_t)s.w);
     Err rc = predictor_open(job_student(j), job_nodes(j), &p);
+    if (!rc) predictor_options(p, &(InferOptions){.resize = k->c->data.resize});
     for (int i = 0; i < 2 && !rc; i++) { /* the first one makes the plan */
         const double start = sys_now();
         rc = predictor_run(p, s.rgb, s.h, s.w, pred, NULL);
@@ -165,6 +169,10 @@ static Err try_steps(Check *k, Job *j, const DataOptions *o) {
     Loader *l;
     const Batch *b;
     TRY(plan_memory(k, j, o));
+    if (k->c->preview) {
+        TRY(preview_write(k->split[TRAIN], o, o->crop_h, o->crop_w, (uint64_t)k->c->seed, k->c->preview));
+        check_say(k, "wrote %s: what the first batches look like", k->c->preview);
+    }
     TRY(first_batch(k, o, &l, &b));
     Err rc = run_steps(k, j, b, &t);
     loader_done(l, b);

@@ -351,7 +351,7 @@ static Err bench_loader(Config *c, int h, int w) {
     Dataset *d;
     if (!c->data.kind || !*c->data.kind) c->data.kind = "scenes";
     if (!c->data.scale_min) c->data.scale_min = 0.5, c->data.scale_max = 2;
-    TRY(dataset_open(&c->data, "train", &d));
+    TRY(dataset_open_training(&c->data, &d));
     size_t pixels = (size_t)h * (size_t)w;
     uint8_t *image = xcalloc(pixels, 3);
     int32_t *label = xcalloc(pixels, sizeof *label), rect[4];

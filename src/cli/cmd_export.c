@@ -65,7 +65,7 @@ static Err calibrate(const OpenModel *m, ExportOptions *o, ExportRange **range) 
     *range = NULL;
     if (!m->config->export.int8) return OK;
     if (!m->config->data.kind) return err_set(E(EXIT_USAGE, 76), "int8: ranges are taken from training images; add data=camvid:DIR");
-    TRY(dataset_open(&m->config->data, "train", &d));
+    TRY(dataset_open_training(&m->config->data, &d));
     Err rc = export_calibrate(m, o, d, m->config->export.calibrate, range);
     o->range = *range;
     dataset_close(d);

@@ -5,6 +5,7 @@
 #ifndef RETORT_DATA_H
 #define RETORT_DATA_H
 #include "base/hash.h"
+#include "data/resize.h"
 #include "tensor/tensor.h"
 
 enum { IGNORE_U8 = 255 };
@@ -23,6 +24,12 @@ typedef struct DataOptions {         /* the group `data` of the configuration */
     double scale_min, scale_max;     /* random scale, in steps of scale_step if > 0; 0: none */
     double scale_step;
     double mirror;                   /* probability */
+    double crop_share;               /* largest share of one class among a crop's labelled pixels; 0, 1: any */
+    double rotate;                   /* largest angle, degrees */
+    double brightness, contrast, saturation, hue;    /* how far a factor goes from 1; hue: turns of the circle */
+    double blur, blur_sigma[2];      /* probability; range, px */
+    double cutout, cutout_size;      /* probability; largest side, as a share of the crop's */
+    Resize resize;                   /* of all images, before anything else */
     int    workers;                  /* loader threads; 0: auto */
     int    lent;                     /* batches that are held at once; 0: 1 */
     int64_t max_bad;                 /* > 0: all files are read at open, and so many bad ones left out */
@@ -54,11 +61,14 @@ struct Dataset {
     const char *recipe;              /* drawn sets: what pictures depend on, for the fingerprint */
     Sample *cache;                   /* [n] decoded samples, filled as read; rgb NULL: not there */
     uint64_t cache_left;             /* bytes it may still take: 1/4 of free memory at open */
+    Resize resize;                   /* of the pictures a network is shown; h 0: none */
+    bool   resized;                  /* samples come in that size, labels too; otherwise as they are in the files */
     struct Dataset *unlabelled;      /* images to mix into the batches of this split; NULL: none */
     struct Tally *tally;             /* what was seen so far; a warning once all samples were */
     struct Gate *gate;               /* guards cache, cache_left and tally */
 };
 Err  dataset_open(const DataOptions *o, const char *split, Dataset **out);
+Err  dataset_open_training(const DataOptions *o, Dataset **out);     /* split train, in the size of data.resize */
 void dataset_close(Dataset *d);
 Err  dataset_read(Dataset *d, int i, Sample *out);  /* a copy the caller frees */
 /* Lends sample i from the cache until dataset_close, or, where it does not fit, reads it into *own
@@ -88,7 +98,13 @@ Err  loader_open(Dataset *d, const DataOptions *o, int batch, uint64_t seed, uin
 Err  loader_next(Loader *l, const Batch **out);  /* borrows a batch, in order; or a worker's Err */
 void loader_done(Loader *l, const Batch *b);                  /* returns it */
 void loader_close(Loader *l);
-/* The pure function behind it: fill slot i of a batch (tests, maps, preview). */
+/* What fills a slot of a batch: the memory for it is taken once, a run takes none. One thread each. */
+typedef struct Augment Augment;
+Augment *augment_open(const DataOptions *o, int h, int w);    /* borrows o */
+Err  augment_run(Augment *a, const Sample *in, uint64_t seed, uint64_t epoch, uint64_t sample, uint8_t *image,
+                 int32_t *label, int32_t rect[4]);
+void augment_close(Augment *a);
+/* All three for one sample (tests, calibration). */
 Err  augment_sample(const Sample *in, const DataOptions *o, uint64_t seed, uint64_t epoch,
                     uint64_t sample, int h, int w, uint8_t *image, int32_t *label, int32_t rect[4]);
 #endif

@@ -167,6 +167,7 @@ static Err open_as(const DatasetDef *def, const DataOptions *o, const char *spli
     if (rc) return dataset_close(d), rc;
     d->cache = xcalloc((size_t)d->n, sizeof *d->cache);
     d->cache_left = sys_mem_available() / 4;
+    d->resize = o->resize;
     *out = d;
     return OK;
 }
@@ -186,6 +187,13 @@ Err dataset_open(const DataOptions *o, const char *split, Dataset **out) {
     return OK;
 }
 
+Err dataset_open_training(const DataOptions *o, Dataset **out) {
+    TRY(dataset_open(o, "train", out));
+    (*out)->resized = o->resize.h > 0;
+    if ((*out)->unlabelled) (*out)->unlabelled->resized = (*out)->resized;
+    return OK;
+}
+
 void dataset_close(Dataset *d) {
     if (!d) return;
     dataset_close(d->unlabelled);
@@ -200,6 +208,15 @@ void dataset_close(Dataset *d) {
 
 static size_t sample_bytes(const Sample *s) {
     return (size_t)s->h * (size_t)s->w * 4;
+}
+
+static void resize_sample(Resize to, Sample *s) {
+    const size_t pixels = (size_t)to.h * (size_t)to.w;
+    Sample out = {to.h, to.w, xcalloc(pixels, 3), xcalloc(pixels, 1), s->turned};
+    resize_rgb(to, s->rgb, s->h, s->w, out.rgb);
+    resize_labels(to, s->label, s->h, s->w, out.label);
+    sample_free(s);
+    *s = out;
 }
 
 /* Move *s into the cache when it fits. Another thread may have been faster: then *s stays the
@@ -227,6 +244,7 @@ Err dataset_borrow(Dataset *d, int i, Sample *own, const Sample **out) {
     gate_unlock(d->gate);
     if (there) return *out = &d->cache[i], OK;
     TRY(d->def->read(d, i, own));
+    if (d->resized && (own->h != d->resize.h || own->w != d->resize.w)) resize_sample(d->resize, own);
     const Sample *kept = cache_keep(d, i, own);
     *out = kept ? kept : own;
     return OK;

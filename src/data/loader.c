@@ -63,7 +63,7 @@ static uint32_t epoch_image(EpochOrder *e, const Loader *l, uint32_t n, uint64_t
 }
 
 /* Sample i of a batch. e: the orders of the labelled and of the unlabelled. */
-static Err fill_sample(Loader *l, EpochOrder e[2], Batch *b, int i) {
+static Err fill_sample(Loader *l, EpochOrder e[2], Augment *a, Batch *b, int i) {
     const int labelled = l->batch - l->unlabelled, bare = i >= labelled;
     const uint64_t number = b->first_sample / (uint64_t)l->batch, key = bare ? UNLABELLED : 0;
     Dataset *d = bare ? l->data->unlabelled : l->data;
@@ -73,9 +73,8 @@ static Err fill_sample(Loader *l, EpochOrder e[2], Batch *b, int i) {
     const Sample *in;
     TRY(dataset_borrow(d, (int)epoch_image(&e[bare], l, (uint32_t)n, epoch | key, s % n), &own, &in));
     size_t pixels = (size_t)l->h * (size_t)l->w;
-    Err rc = augment_sample(in, &l->options, l->seed, epoch | key, s | key, l->h, l->w,
-                            b->images + (size_t)i * pixels * 3, b->labels + (size_t)i * pixels,
-                            b->rects + (size_t)i * 4);
+    Err rc = augment_run(a, in, l->seed, epoch | key, s | key, b->images + (size_t)i * pixels * 3,
+                         b->labels + (size_t)i * pixels, b->rects + (size_t)i * 4);
     sample_free(&own);
     return rc;
 }
@@ -102,9 +101,10 @@ static Slot *claim(Loader *l) {
 static void worker(void *arg) {
     Loader *l = arg;
     EpochOrder order[2] = {0};
+    Augment *augment = augment_open(&l->options, l->h, l->w);
     for (Slot *slot; (slot = claim(l));) {
         Err rc = OK;
-        for (int i = 0; i < l->batch && !rc; i++) rc = fill_sample(l, order, &slot->batch, i);
+        for (int i = 0; i < l->batch && !rc; i++) rc = fill_sample(l, order, augment, &slot->batch, i);
         gate_lock(l->gate);
         slot->err = rc;
         if (rc) {
@@ -116,6 +116,7 @@ static void worker(void *arg) {
         gate_unlock(l->gate);
     }
     for (int k = 0; k < 2; k++) free(order[k].order);
+    augment_close(augment);
 }
 
 /* Batches have one size: the crop, or else that of the first image. */

@@ -4,7 +4,7 @@
 #include <stdint.h>
 enum { TAP_BITS = 11, TAP_ONE = 1 << TAP_BITS };      /* OpenCV's precision for bytes */
 /* value = (lo * (2048 - weight) + hi * weight) / 2048; lo, hi, nearest: pixel numbers */
-typedef struct { int32_t lo, hi, weight, nearest; } Tap;
+typedef struct Tap { int32_t lo, hi, weight, nearest; } Tap;
 typedef struct Resampler {
     void (*row)(int32_t *restrict dst, const uint8_t *restrict src, const Tap *restrict tap,
                 int n_px);

@@ -22,6 +22,7 @@ typedef struct InferOptions {        /* of the group `eval`; all zero: whole ima
     int n_scales;                    /* 0: as the image is */
     bool mirror;                     /* each window mirrored too */
     InferAverage average;            /* of all that covers a pixel */
+    Resize resize;                   /* every image is first brought to this size; h 0: none */
     InferBlend blend;                /* weights fall towards a window's inner edges, or are equal */
 } InferOptions;
 enum { WHOLE_MAX_PX = 1 << 22, WINDOW_PX = 769 };

@@ -78,6 +78,7 @@ Err evaluate(Net *n, const ModelNodes *nodes, Dataset *d, int64_t max_images, Co
     Predictor *p;
     Evaluation e = {.confusion = out};
     TRY(predictor_open(n, nodes, &p));
+    predictor_options(p, &(InferOptions){.resize = d->resize});
     Err rc = evaluate_with(p, d, max_images, &e);
     predictor_close(p);
     return rc;

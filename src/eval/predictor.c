@@ -123,10 +123,21 @@ static void drop_views(Pass *s, int done) {
     s->n_live = n;
 }
 
+/* The picture the windows look into: the image, or what it is resized to (caller frees *own). */
+static void set_picture(const Resize *to, const uint8_t *rgb, int h, int w, Pass *s, uint8_t **own) {
+    s->rgb = rgb, s->h = h, s->w = w;
+    if (!to->h || (to->h == h && to->w == w)) return;
+    *own = xcalloc((size_t)to->h * (size_t)to->w, 3);
+    resize_rgb(*to, rgb, h, w, *own);
+    s->rgb = *own, s->h = to->h, s->w = to->w;
+}
+
 Err predictor_fill(Predictor *p, const uint8_t *rgb, int h, int w, const Prediction *out) {
     int n, done = 0;
     Window *v = windows_of(&p->options, h, w, &n);
-    Pass s = {.rgb = rgb, .h = h, .w = w, .live = xcalloc((size_t)n, sizeof *s.live)};
+    uint8_t *resized = NULL;
+    Pass s = {.live = xcalloc((size_t)n, sizeof *s.live)};
+    set_picture(&p->options.resize, rgb, h, w, &s, &resized);
     Err rc = OK;
     const bool slide = n > 1 && windows_slide(&p->options, h, w);
     Progress progress = progress_start("windows", n, "one image");       /* the caller's ends the line */
@@ -142,7 +153,7 @@ Err predictor_fill(Predictor *p, const uint8_t *rgb, int h, int w, const Predict
         drop_views(&s, done = next);
     }
     drop_views(&s, h);
-    free(s.live), free(s.pixels), free(v);
+    free(s.live), free(s.pixels), free(v), free(resized);
     return rc;
 }
 

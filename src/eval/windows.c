@@ -34,7 +34,9 @@ static int starts(int side, int window, int stride, int *out) {
 typedef struct List { Window *v; int n, cap; } List;
 
 static void add_scale(List *l, const InferOptions *o, bool slide, double scale, int h, int w) {
-    const int H = (int)fmax(1, lround(h * scale)), W = (int)fmax(1, lround(w * scale));
+    const Resize to = o->resize;
+    const double sy = to.h ? scale * to.h / h : scale, sx = to.h ? scale * to.w / w : scale;
+    const int H = (int)fmax(1, lround(h * sy)), W = (int)fmax(1, lround(w * sx));
     const int wh = slide ? at_most(o->window_h ? o->window_h : WINDOW_PX, H) : H;
     const int ww = slide ? at_most(o->window_w ? o->window_w : WINDOW_PX, W) : W;
     const int sh = at_most(o->stride_h ? o->stride_h : (2 * wh + 2) / 3, wh);
@@ -50,8 +52,8 @@ static void add_scale(List *l, const InferOptions *o, bool slide, double scale, 
             .mirrored = o->mirror && i % 2,
             .top = covered_from(y[r], h, H), .bottom = covered_from(y[r] + wh, h, H),
             .left = covered_from(x[c], w, W), .right = covered_from(x[c] + ww, w, W),
-            .ramp_y = o->blend == BLEND_RAMP ? (int)lround((wh - sh) / scale) : 0,
-            .ramp_x = o->blend == BLEND_RAMP ? (int)lround((ww - sw) / scale) : 0};
+            .ramp_y = o->blend == BLEND_RAMP ? (int)lround((wh - sh) / sy) : 0,
+            .ramp_x = o->blend == BLEND_RAMP ? (int)lround((ww - sw) / sx) : 0};
     }
     free(y), free(x);
 }
@@ -64,6 +66,7 @@ static int by_top(const void *a, const void *b) {
 }
 
 bool windows_slide(const InferOptions *o, int h, int w) {
+    if (o->resize.h) h = o->resize.h, w = o->resize.w;
     return o->mode == INFER_SLIDE || (o->mode == INFER_AUTO && (int64_t)h * w > WHOLE_MAX_PX);
 }
 
@@ -125,6 +128,7 @@ char *infer_text(const InferOptions *o, bool slid) {
         str_addf(&s, " of %dx%d every %dx%d, %s where they overlap", h, w,
                  o->stride_h ? o->stride_h : (2 * h + 2) / 3, o->stride_w ? o->stride_w : (2 * w + 2) / 3,
                  o->blend == BLEND_RAMP ? "blended" : "averaged");
+    if (o->resize.h) str_addf(&s, "; resized to %dx%d", o->resize.h, o->resize.w);
     for (int i = 0; i < o->n_scales; i++) str_addf(&s, i ? ", %g" : "; scales %g", o->scale[i]);
     if (o->mirror) str_add(&s, "; mirrored too");
     if (o->mirror || o->n_scales > 1 || slid)

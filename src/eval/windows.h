@@ -3,7 +3,7 @@
 #define RETORT_EVAL_WINDOWS_H
 #include "eval/eval.h"
 
-/* One pass: window [y, y + h) x [x, x + w) of the image scaled to H x W, which covers rows [top, bottom)
+/* One pass: window [y, y + h) x [x, x + w) of the image resized and scaled to H x W, which covers rows [top, bottom)
  * and columns [left, right) of the image itself. */
 typedef struct Window {
     int y, x, h, w, H, W;

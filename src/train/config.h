@@ -42,6 +42,7 @@ typedef struct Config {
         const ProtocolDef *protocol;                 /* NULL: by the data set */
         int worst;
     } eval_out;
+    const char *preview;                             /* data.preview: file of a contact sheet, or NULL */
     struct { int kind; double seconds, floor; } check;       /* seconds 0: no limit */
     double   report_every_s; int64_t report_images, metrics_every, gradients_every;
     /* options of single commands */

@@ -35,6 +35,7 @@ static Err resolve_infer(Config *c) {
                               .window_w = crop ? (int)r->data.crop[1] : r->infer.window[1],
                               .stride_h = r->infer.stride[0],
                               .stride_w = r->infer.stride[1],
+                              .resize = c->data.resize,
                               .mirror = r->infer.mirror,
                               .average = (InferAverage)r->infer.average,
                               .blend = (InferBlend)r->infer.blend};

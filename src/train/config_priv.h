@@ -25,7 +25,8 @@ typedef struct ModelRaw {
 } ModelRaw;
 typedef struct ConfigRaw {           /* what options.def describes; types are those of OptType */
     const char *out; int64_t seed;
-    struct { const char *kind, *root, *images, *labels, *classes, *ignore, *split, *unlabelled; double unlabelled_share; int64_t crop[2], scenes_size[2]; double scale[2], scale_step, mirror;
+    struct { const char *kind, *root, *images, *labels, *classes, *ignore, *split, *unlabelled; double unlabelled_share; int64_t crop[2], resize[2], scenes_size[2]; double scale[2], scale_step, mirror;
+             int resize_kernel; double crop_share, rotate, jitter[4], blur, blur_sigma[2], cutout, cutout_size; const char *preview;
              bool skip_unpaired, follow_links; int64_t workers, max_bad, scenes_seed, scenes_train, scenes_val, scenes_test; } data;
     ModelRaw student, teacher;
     const char *task_kind; double task_warmup, switch_window, switch_drop; int task_schedule, task_switch;

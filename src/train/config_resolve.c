@@ -151,6 +151,10 @@ static void resolve_data(const ConfigRaw *r, DataOptions *d) {
         .split = or_null(r->data.split), .unlabelled = or_none(r->data.unlabelled),
         .unlabelled_share = r->data.unlabelled_share, .crop_h = (int)r->data.crop[0],
         .crop_w = (int)r->data.crop[1], .scale_min = r->data.scale[0], .scale_max = r->data.scale[1],
+        .resize = {(int)r->data.resize[0], (int)r->data.resize[1], (ResizeKernel)r->data.resize_kernel},
+        .crop_share = r->data.crop_share, .rotate = r->data.rotate, .brightness = r->data.jitter[0], .contrast = r->data.jitter[1],
+        .saturation = r->data.jitter[2], .hue = r->data.jitter[3], .blur = r->data.blur, .blur_sigma = {r->data.blur_sigma[0], r->data.blur_sigma[1]},
+        .cutout = r->data.cutout, .cutout_size = r->data.cutout_size,
         .scale_step = r->data.scale_step, .mirror = r->data.mirror, .workers = (int)r->data.workers,
         .max_bad = r->data.max_bad, .skip_unpaired = r->data.skip_unpaired, .follow_links = r->data.follow_links,
         .seed = (uint64_t)r->data.scenes_seed, .scenes_h = (int)r->data.scenes_size[0],
@@ -191,10 +195,13 @@ static Err check_numbers(const Config *c) {
         return err_set(E(2, 76), "momentum, betas and train.ema must lie in [0, 1)");
     if (r->data.scale[0] < 0 || r->data.scale[1] < r->data.scale[0] || r->data.scale[1] > 16)
         return err_set(E(2, 76), "data.scale must be [from, to] with 0 < from <= to <= 16");
-    const int64_t *sizes[] = {r->data.crop, r->data.scenes_size};
-    for (int i = 0; i < 2; i++)
+    if (r->data.blur_sigma[0] < 0 || !(r->data.blur_sigma[1] <= 4) || r->data.blur_sigma[1] < r->data.blur_sigma[0])
+        return err_set(E(2, 76), "data.blur_sigma must be [from, to] with 0 <= from <= to <= 4");
+    static const char *const size_names[] = {"data.crop", "data.scenes.size", "data.resize"};
+    const int64_t *sizes[] = {r->data.crop, r->data.scenes_size, r->data.resize};
+    for (int i = 0; i < 3; i++)
         if (sizes[i][0] < 0 || sizes[i][1] < 0 || sizes[i][0] > 65535 || sizes[i][1] > 65535 || !sizes[i][0] != !sizes[i][1])
-            return err_set(E(2, 76), "%s must be HxW of at most 65535 px a side", i ? "data.scenes.size" : "data.crop");
+            return err_set(E(2, 76), "%s must be HxW of at most 65535 px a side", size_names[i]);
     int64_t total;
     if (__builtin_mul_overflow(c->steps, c->batch, &total) || __builtin_mul_overflow(total, c->accumulate, &total))
         return err_set(E(2, 76), "train.steps x train.batch x train.accumulate is too many images; lower one");
@@ -223,7 +230,7 @@ static void resolve_training(Config *c) {
     c->schedule_power = r->schedule_power, c->clip = r->clip, c->ema = r->ema;
     c->checkpoint_every = r->checkpoint_every, c->checkpoint_keep = r->checkpoint_keep;
     c->eval_every = r->eval_every, c->eval_split = r->eval_split, c->eval_images = r->eval_images;
-    c->check.kind = r->check_kind, c->check.seconds = r->check_seconds, c->check.floor = r->check_floor;
+    c->preview = or_null(r->data.preview), c->check.kind = r->check_kind, c->check.seconds = r->check_seconds, c->check.floor = r->check_floor;
     c->report_every_s = r->report_every, c->report_images = r->report_images, c->metrics_every = r->metrics_every, c->gradients_every = r->gradients_every;
 }
 

@@ -139,7 +139,7 @@ static Err open_data(Run *r) {
     if (!c->student.model)
         return err_set(E(2, 76),
                        "student.model is not set; give student.model=NAME, see retort info");
-    TRY(dataset_open(&c->data, "train", &r->train));
+    TRY(dataset_open_training(&c->data, &r->train));
     TRY(dataset_open(&c->data, c->eval_split, &r->val));
     if (r->train->n_classes != r->val->n_classes)
         return err_set(E(3, 37), "train and %s have different classes", c->eval_split);
