@@ -171,7 +171,7 @@ def check(told, pairs, classes, void, official=None):
         worst[k] = abs(theirs - v)
     print(f"{'class':24s}" + "".join(f"{key + ' here':>19s} {'told':>9s}" for key in by_class))
     for k, c in enumerate(told["classes"]):
-        if row[k] or column[k]:
+        if (row[k] or column[k]) and classes <= 40:
             told_text = lambda v: f"{v:9.6f}" if v is not None else "        -"
             print(f"{c['name']:24s}" + "".join(f"{v[k]:19.6f} {told_text(c[key])}" for key, v in by_class.items()))
         for key, v in by_class.items():
