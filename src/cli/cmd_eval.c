@@ -29,6 +29,22 @@ static Err write_files(const EvalResult *r, const Config *c, Predictor *p, Datas
     return c->eval_out.html ? eval_page(c->eval_out.html, r, p, d) : OK;
 }
 
+/* What is to be written can be: said before hours of evaluation, not after. */
+static Err check_files(const Config *c) {
+    const char *const files[] = {c->json, c->eval_out.csv, c->eval_out.html};
+    Err rc = OK;
+    for (int i = 0; i < 3 && !rc; i++) {
+        if (!files[i]) continue;
+        char *dir = xstrdup(files[i]), *slash = strrchr(dir, '/');
+        if (slash) slash[slash == dir] = 0;
+        if (sys_is_dir(files[i])) rc = err_set(E(EXIT_OUTPUT, 9), "%s: is a folder; name a file in it", files[i]);
+        else rc = sys_mkdirs(slash ? dir : ".");
+        if (!rc) rc = sys_probe_writable(slash ? dir : ".");
+        free(dir);
+    }
+    return rc;
+}
+
 /* The convention asked for, or that of the data set, or none. */
 static Err protocol_of(const Config *c, const Dataset *d, const ProtocolDef **out) {
     const ProtocolDef *p = c->eval_out.protocol;
@@ -50,6 +66,7 @@ static Err eval_on(OpenModel *m, Dataset *d, const char *what) {
                        "%s has %d classes, data set %s has %d; use the data set it was trained for",
                        what, m->options.classes, d->def->name, d->n_classes);
     TRY(protocol_of(c, d, &r.protocol));
+    TRY(check_files(c));
     TRY(predictor_open(m->net, &m->nodes, &p));
     predictor_options(p, &c->infer);
     d->cache_left = 0; /* each image is read once */

@@ -165,6 +165,7 @@ static Err predict_all(const OpenModel *m, const CliArgs *args) {
     Inputs jobs = {0};
     Context c = {.config = m->config, .classes = m->options.classes};
     Dataset *d = open_some_split(&m->config->data);
+    if (m->n_class_names == c.classes) c.names = m->class_names;
     if (d && d->n_classes == c.classes) c.names = d->class_names;
     Err rc = OK;
     for (int i = 1; i < args->n_word && !rc; i++) rc = inputs_add(&jobs, args->word[i]);

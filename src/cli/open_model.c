@@ -7,6 +7,7 @@
 #include "base/parallel.h"
 #include "base/str.h"
 #include "base/sys.h"
+#include "io/yaml.h"
 #include "models/match.h"
 #include "train/trainer.h"
 
@@ -100,13 +101,26 @@ static Err open_named(OpenModel *m, const char *name, unsigned flags, int h, int
     return open_net(m, m->config, weights, h, w);
 }
 
+/* A list of names as checkpoints hold it, JSON; anything else is no list. */
+static void read_names(OpenModel *m, const char *text) {
+    YNode *list;
+    Arena *a = m->config->arena;
+    char *own = arena_strdup(a, text);
+    if (yaml_parse(own, strlen(own), "class_names", a, &list) || list->kind != Y_LIST) return;
+    const char **names = arena_alloc(a, (size_t)(list->n + 1) * sizeof *names);
+    for (int i = 0; i < list->n; i++) names[i] = list->item[i]->kind == Y_SCALAR ? list->item[i]->text : "?";
+    m->class_names = names, m->n_class_names = list->n;
+}
+
 /* The configuration that a run wrote into its file, with the command's options on top. */
-static Err read_config(const char *command, const char *file, const CliArgs *args, Config **out) {
+static Err read_config(OpenModel *m, const char *command, const char *file, const CliArgs *args, Config **out) {
     SafeFile meta;
     TRY(weights_read_meta(file, &meta));
     const char *text = st_meta(&meta, "config");
     Err rc = text ? config_read_over(command, text, file, args->opt, args->n_opt, out)
                   : config_read(command, NULL, args->opt, args->n_opt, out);
+    const char *names = st_meta(&meta, "class_names");
+    if (!rc && names) read_names(m, names);
     st_close(&meta);
     return rc;
 }
@@ -117,7 +131,7 @@ static Err open_any(OpenModel *m, const char *command, const char *what, const C
     if ((!name || onnx) && !sys_exists(what)) return model_unknown(what);
     if (dir) TRY(run_weights(what, &file));
     Err rc = name ? config_read(command, NULL, args->opt, args->n_opt, &m->config)
-                  : read_config(command, dir ? file : what, args, &m->config);
+                  : read_config(m, command, dir ? file : what, args, &m->config);
     if (rc) goto done;
     if (m->config->threads) parallel_set_threads((int)m->config->threads);
     m->options = m->config->student;

@@ -11,6 +11,7 @@ typedef struct OpenModel {
     ModelOptions options;
     Net         *net;
     ModelNodes   nodes;
+    const char *const *class_names; int n_class_names;           /* as the file tells them; NULL: it does not */
     char        *source;             /* file of the weights, or what made them; caller's close frees */
 } OpenModel;
 /* MODEL is

@@ -285,14 +285,23 @@ static Err check_weights(const Run *r) {
     return OK;
 }
 
+/* By eval.mode and its company, as `retort eval` would. */
+static Err evaluate_student(Run *r, Confusion *out) {
+    Predictor *p;
+    Evaluation e = {.confusion = out};
+    TRY(predictor_open(job_student(r->job), job_nodes(r->job), &p));
+    predictor_options(p, &r->c->infer);
+    Err rc = evaluate_with(p, r->val, r->c->eval_images, &e);
+    predictor_close(p);
+    return rc;
+}
+
 static Err evaluate_both(Run *r, Confusion *raw, Confusion *ema) {
-    const Config *c = r->c;
-    Net *n = job_student(r->job);
-    TRY(evaluate(n, job_nodes(r->job), r->val, c->eval_images, raw));
+    TRY(evaluate_student(r, raw));
     double first = miou_of(raw), second = NAN;
     if (ema) {
         swap_ema(r);
-        Err rc = evaluate(n, job_nodes(r->job), r->val, c->eval_images, ema);
+        Err rc = evaluate_student(r, ema);
         second = miou_of(ema);
         if (!rc && second > first) keep_best(r, second);
         swap_ema(r);
