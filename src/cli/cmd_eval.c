@@ -38,8 +38,8 @@ static Err check_files(const Config *c) {
         char *dir = xstrdup(files[i]), *slash = strrchr(dir, '/');
         if (slash) slash[slash == dir] = 0;
         if (sys_is_dir(files[i])) rc = err_set(E(EXIT_OUTPUT, 9), "%s: is a folder; name a file in it", files[i]);
-        else rc = sys_mkdirs(slash ? dir : ".");
-        if (!rc) rc = sys_probe_writable(slash ? dir : ".");
+        else if (slash && !sys_exists(dir)) rc = err_set(E(EXIT_OUTPUT, 9), "%s: its folder does not exist; make it, or name another", files[i]);
+        else rc = sys_probe_writable(slash ? dir : ".");
         free(dir);
     }
     return rc;

@@ -133,6 +133,15 @@ static void class_bars(Str *out, const EvalResult *r) {
     free(row);
 }
 
+static void confusion(Str *out, const EvalResult *r) {
+    const int n = r->d->n_classes;
+    double *count = xcalloc((size_t)n * (size_t)n, sizeof *count);
+    for (int64_t i = 0; i < (int64_t)n * n; i++) count[i] = (double)r->e->confusion->count[i];
+    str_add(out, "<div style=height:16px></div>");
+    chart_confusion(out, "Confusion", r->d->class_names, count, n);
+    free(count);
+}
+
 /* How right a network is that is so sure; where it lies on the diagonal it knows. */
 static void calibration_chart(Str *out, const EvalResult *r) {
     for (int i = 0; i < r->e->n_metrics; i++) {
@@ -261,6 +270,7 @@ Err eval_page(const char *path, const EvalResult *r, Predictor *p, Dataset *d) {
     class_bars(&out, r);
     calibration_chart(&out, r);
     str_add(&out, "</div>\n");
+    confusion(&out, r);
     Err rc = worst_images(&out, r, p, d);
     if (rc) str_free(&out);
     return rc ? rc : page_close(&out, path);
