@@ -152,7 +152,7 @@ TEST(a_configuration_is_refused_with_its_line) {
 }
 TEST(every_command_explains_itself) {
     static const char *const commands[] = {"train", "eval", "predict", "maps",  "report",
-                                           "info",  "loss", "run",     "bench", "stop", "demo"};
+                                           "info",  "loss", "run",     "bench", "stop", "study", "demo"};
     char usage[64];
     EXPECT_RUNS("--help");
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {

@@ -4,7 +4,7 @@
 
 #include "base/sys.h"
 #include "io/image.h"
-#include "report/report.h"
+#include "report/study.h"
 #include "tempdir.h"
 
 Err cmd_demo(int argc, char **argv); /* cli/ has no header for its commands but commands.def */
@@ -420,96 +420,88 @@ TEST(runs_of_one_arm_share_a_colour) {
     for (int i = 0; i < 3; i++) series_free(&s[i]);
 }
 
-/* One run directory per value, with that mIoU as its last evaluation; NaN: none. */
-enum { SEEDS = 2 };
+/* ---- studies --------------------------------------------------------------------------------- */
+enum { SEEDS = 3 };
 typedef struct Arms {
-    const char *dirs[3][SEEDS];
-    ReportArm arm[3];
-    ReportArms all;
+    StudyArm arm[4];
+    Study s;
 } Arms;
 
-static void write_arms(Arms *a, const double miou[3][SEEDS]) {
-    static char dir[3][SEEDS][600];
-    static int sets;
-    static const char *const names[3] = {"teacher", "<alone>", "rdd"};
-    for (int i = 0; i < 3; i++) {
-        for (int k = 0; k < SEEDS; k++) {
-            char line[200];
-            snprintf(dir[i][k], sizeof dir[i][k], "%s/%d-%d-%d", fresh_dir(), sets, i, k);
-            a->dirs[i][k] = dir[i][k];
-            if (isnan(miou[i][k])) continue;
-            EXPECT_OK(sys_mkdirs(dir[i][k]));
-            snprintf(line, sizeof line,
-                     "{\"step\": 1, \"eval\": {\"miou\": 0.9}}\n{\"step\": 2, \"eval\": "
-                     "{\"miou\": %g}}\n",
-                     miou[i][k]);
-            put(dir[i][k], "metrics.jsonl", line);
-        }
-        a->arm[i] = (ReportArm){names[i], "a & b", a->dirs[i], SEEDS};
-    }
-    sets++;
-    a->all = (ReportArms){.title = "demo",
-                          .intro = "<intro>",
-                          .arm = a->arm,
-                          .n = 3,
-                          .base = 1,
-                          .detail = a->dirs[2][0]};
+/* A teacher and three arms; images: the interval of every difference over images. */
+static void make_study(Arms *a, const double score[4][SEEDS], Interval images) {
+    static const char *const names[4] = {"teacher", "<alone>", "kd", "rdd"};
+    static const char *const dirs[SEEDS] = {"nowhere", "nowhere", "nowhere"};
+    for (int i = 0; i < 4; i++)
+        a->arm[i] = (StudyArm){.name = names[i], .note = "a & b", .dirs = dirs, .n = SEEDS, .score = score[i],
+                               .images = images, .gain_images = images, .step_s = NAN, .then_step = NAN};
+    a->s = (Study){.title = "demo", .intro = "<intro>", .arm = a->arm, .n = 4, .base = 1, .n_seeds = SEEDS, .steps = 10, .runs = 10,
+                   .runs_done = 10, .complete = true, .split = "test", .val_split = "val", .n_images = 9, .n_units = 9, .draws = 2000, .unit = "images"};
+    study_compare(&a->s);
+}
+static const double scores[4][SEEDS] = {{0.8, NAN, NAN}, {0.40, 0.41, 0.42}, {0.45, 0.47, 0.46}, {0.43, 0.37, 0.41}};
+static const Interval wide = {-0.1, 0.1}, above = {0.01, 0.1};
+
+/* Differences of kd: 0.05, 0.06, 0.04. Student's t by hand: mean 0.05, sd 0.01, t(0.975, 2) = 4.30265. */
+TEST(arms_are_compared_seed_by_seed) {
+    Arms a;
+    make_study(&a, scores, above);
+    const StudyArm *kd = &a.arm[2];
+    EXPECT_INT(a.arm[0].level.n, 1);
+    EXPECT(isnan(a.arm[0].level.sd) && a.arm[1].gain.n == 0);
+    EXPECT_NEAR(a.arm[1].level.mean, 0.41, 1e-12);
+    EXPECT_NEAR(a.arm[1].level.sd, 0.01, 1e-12);
+    EXPECT_NEAR(kd->gain.mean, 0.05, 1e-12);
+    EXPECT_NEAR(kd->gain.sd, 0.01, 1e-12);
+    EXPECT_NEAR(kd->gain.ci.lo, 0.05 - 4.302652729749462 * 0.01 / sqrt(3), 1e-9);
+    EXPECT_NEAR(kd->gain_all.hi, 0.05 + 6.205346816570705 * 0.01 / sqrt(3), 1e-9);     /* t(1 - 0.05 / 4, 2) */
+    EXPECT_NEAR(kd->detectable, 3.2640435496995717 * 0.01, 1e-9);
 }
 
-TEST(arms_are_compared_seed_by_seed_at_the_end) {
+TEST(shown_needs_both_intervals) {
     Arms a;
-    ArmScore s[3];
-    write_arms(&a, (const double[3][SEEDS]){{0.8, NAN}, {0.4, 0.5}, {0.45, 0.52}});
-    report_arm_scores(&a.all, s);
-    EXPECT_INT(s[0].n, 1);
-    EXPECT_NEAR(s[1].mean, 0.45, 1e-12); /* the last evaluation, though 0.9 was better */
-    EXPECT_NEAR(s[1].lo, 0.4, 0);
-    EXPECT_NEAR(s[1].hi, 0.5, 0);
-    EXPECT_INT(s[2].pairs, 2);
-    EXPECT_NEAR(s[2].gain, 0.035, 1e-12);
-    EXPECT_NEAR(s[2].gain_lo, 0.02, 1e-12);
-    EXPECT_NEAR(s[2].gain_hi, 0.05, 1e-12);
+    make_study(&a, scores, above);
+    EXPECT_INT(study_shown(&a.arm[2]), 1);
+    EXPECT_INT(study_shown(&a.arm[3]), 0);                       /* seeds disagree */
+    make_study(&a, scores, wide);
+    EXPECT_INT(study_shown(&a.arm[2]), 0);                       /* other images might */
+    make_study(&a, scores, (Interval){-0.1, -0.01});
+    EXPECT_INT(study_shown(&a.arm[2]), 0);                       /* they contradict each other */
+    make_study(&a, scores, (Interval){NAN, NAN});
+    EXPECT_INT(study_shown(&a.arm[2]), 0);
 }
 
-TEST(arms_page_has_mean_spread_and_difference) {
-    Arms a;
-    char *path = path_join(fresh_dir(), "report.html");
-    write_arms(&a, (const double[3][SEEDS]){{0.8, NAN}, {0.4, 0.5}, {0.45, 0.52}});
-    EXPECT_OK(report_write_arms(path, &a.all));
-    char *page = page_of(fresh_dir());
-    EXPECT_HAS(page, "45.00 %");
-    EXPECT_HAS(page, "40.00 .. 50.00");
-    EXPECT_HAS(page, "+3.50 <small>(+2.00 .. +5.00)</small>");
-    EXPECT_HAS(page, "&lt;alone&gt;");
-    EXPECT_HAS(page, "&lt;intro&gt;");
-    EXPECT_HAS(page, "a &amp; b");
-    expect_self_contained(page);
-    free(page);
-    free(path);
-}
-
-static void expect_verdict(const double miou[3][SEEDS], const char *want) {
-    Arms a;
-    ArmScore s[3];
+static void expect_study_verdict(const Study *s, const char *want) {
     Str text = {0};
-    write_arms(&a, miou);
-    report_arm_scores(&a.all, s);
-    report_verdict(&text, &a.all, s);
-    EXPECT_HAS(text.s ? text.s : "", want);
+    study_verdict(&text, s);
+    EXPECT_STR(text.s, want);
     str_free(&text);
 }
 
-TEST(verdict_claims_only_what_exceeds_the_spread) {
-    expect_verdict((const double[3][SEEDS]){{0.8, NAN}, {0.40, 0.41}, {0.45, 0.46}},
-                   "ahead with every seed");
-    expect_verdict((const double[3][SEEDS]){{0.8, NAN}, {0.45, 0.46}, {0.40, 0.41}},
-                   "behind with every seed");
-    expect_verdict((const double[3][SEEDS]){{0.8, NAN}, {0.40, 0.50}, {0.45, 0.52}},
-                   "no difference is shown");
-    expect_verdict((const double[3][SEEDS]){{0.8, NAN}, {0.40, 0.41}, {0.39, 0.60}},
-                   "no difference is shown");
-    expect_verdict((const double[3][SEEDS]){{0.8, NAN}, {0.40, NAN}, {0.60, NAN}},
-                   "its spread is unknown");
+TEST(verdict_is_one_sentence_that_claims_only_what_is_shown) {
+    Arms a;
+    make_study(&a, scores, above);
+    expect_study_verdict(&a.s, "In points of mIoU on test against <alone>, with 95 % intervals over 3 seeds: shown to be ahead: kd (+5.00, +2.52 to "
+                               "+7.48); not shown to differ: rdd (-0.67, -9.39 to +8.06).");
+    a.s.complete = false, a.s.runs_done = 4;
+    expect_study_verdict(&a.s, "Nothing can be said yet: 4 of 10 runs are done, and the test split has not been read.");
+    make_study(&a, (const double[4][SEEDS]){{0.8, NAN, NAN}, {0.5, NAN, NAN}, {0.7, NAN, NAN}, {0.4, NAN, NAN}}, above);
+    expect_study_verdict(&a.s, "In points of mIoU on test against <alone>, with 95 % intervals over 3 seeds: not shown to differ: kd (one seed has no "
+                               "spread), rdd (one seed has no spread).");
+}
+
+TEST(study_page_has_means_intervals_and_its_limits) {
+    Arms a;
+    make_study(&a, scores, above);
+    a.s.remark = (const char *const[]){"<remark>"}, a.s.n_remarks = 1;
+    EXPECT_OK(study_write(fresh_dir(), &a.s));
+    char *page = text_of(fresh_dir(), "study.html"), *json = text_of(fresh_dir(), "study.json");
+    const char *const has[] = {"<td>41.00<td>1.00<td>38.52 .. 43.48", "<td>+5.00<td>1.00<td>+2.52 .. +7.48", "<td>ahead", "<td>not shown", "<td>3.26",
+                               "&lt;alone&gt;", "&lt;intro&gt;", "&lt;remark&gt;", "a &amp; b", "Bonferroni", "2000 draws of 9 images"};
+    for (size_t i = 0; i < sizeof has / sizeof *has; i++) EXPECT_HAS(page, has[i]);
+    EXPECT_HAS(json, "\"shown\": \"ahead\"");
+    EXPECT_HAS(json, "\"miou\": [0.45, 0.47, 0.46]");
+    expect_self_contained(page);
+    free(page), free(json);
 }
 
 /* ---- the demo ----------------------------------------------------------------------------------
@@ -525,8 +517,8 @@ static Err run_demo(const char *steps) {
 TEST(demo_runs_end_to_end_and_once) {
     EXPECT_OK(run_demo("4"));
     const char *dir = temp_path("demo");
-    char *page = page_of(dir), *metrics = text_of(dir, "rdd-1/metrics.jsonl");
-    const char *const has[] = {"student alone", "student + KD",     "student + RDD",
+    char *page = text_of(dir, "study.html"), *metrics = text_of(dir, "rdd/seed-1/metrics.jsonl");
+    const char *const has[] = {"<td>alone",     "<td>kd",           "<td>rdd",
                                "TFE weight",    "TSE mask",         "pedestrian",
                                "TFE | TSE",     "0.33 M parameters"};
     for (size_t i = 0; i < sizeof has / sizeof *has; i++) EXPECT_HAS(page, has[i]);
@@ -534,7 +526,7 @@ TEST(demo_runs_end_to_end_and_once) {
     EXPECT(strlen(page) < 2000000);
     expect_self_contained(page);
     EXPECT_OK(run_demo("4")); /* finished runs are found, not trained again */
-    char *again = text_of(dir, "rdd-1/metrics.jsonl");
+    char *again = text_of(dir, "rdd/seed-1/metrics.jsonl");
     EXPECT_STR(again, metrics);
     EXPECT_INT(err_exit_code(run_demo("5")),
                EXIT_CHECKPOINT); /* other settings need another folder */
@@ -556,5 +548,6 @@ TEST_MAIN(T(base64_matches_rfc4648), T(thinned_series_keeps_mean_and_bound),
           T(report_of_a_live_run_reloads_and_tells_what_is_left),
           T(pictures_are_embedded_with_their_legend), T(big_pictures_are_shrunk),
           T(dots_show_every_run_and_the_mean), T(runs_of_one_arm_share_a_colour),
-          T(arms_are_compared_seed_by_seed_at_the_end), T(arms_page_has_mean_spread_and_difference),
-          T(verdict_claims_only_what_exceeds_the_spread), T(demo_runs_end_to_end_and_once))
+          T(arms_are_compared_seed_by_seed), T(shown_needs_both_intervals),
+          T(verdict_is_one_sentence_that_claims_only_what_is_shown), T(study_page_has_means_intervals_and_its_limits),
+          T(demo_runs_end_to_end_and_once))

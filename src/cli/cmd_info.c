@@ -1,5 +1,6 @@
 /* cmd_info.c - `retort info`: what is inside a run, a file of tensors, or a network. */
 #include <inttypes.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@
 
 static const char usage[] =
     "info [RUN | FILE | NAME] [size=HxW] [classes=N] [aux=true] [width=W] [--plan] [mode=train] [batch=N]\n\n"
-    "RUN: how a run stands, running or not. FILE: the tensors and notes in a safetensors file. NAME: the layers of a network, their\n"
+    "RUN: how a run or a study stands, running or not. FILE: the tensors and notes in a safetensors file. NAME: the layers of a network, their\n"
     "outputs, parameters and multiply-adds. Nothing: the networks there are.\n"
     "--plan: the arena of memory of one image of inference, its peak, and the tensors that make it; with mode=train of a\n"
     "step of training (forward and backward, cross-entropy) on batch=4 images.";
@@ -91,11 +92,38 @@ static Err print_run(const char *dir, const Live *l) {
     return OK;
 }
 
+/* ---- a study -------------------------------------------------------------------------------------- */
+static Err info_study(const char *dir, const char *path) {
+    LockHolder h;
+    Bytes b;
+    TRY(lock_look(dir, &h));
+    TRY(sys_read_file(path, (size_t)1 << 28, EXIT_OUTPUT, &b));
+    json_t *o = json_loadb((const char *)b.data, b.bytes, 0, NULL);
+    const char *verdict = json_string_value(json_object_get(o, "verdict"));
+    const bool complete = json_is_true(json_object_get(o, "complete"));
+    char *text = h.held ? xprintf("running, process %d on %s", h.pid, h.host) : xstrdup(complete ? "done" : "not running; the same command goes on");
+    print_fact("study", dir, PATH_SHOWN);
+    print_fact("state", text, PATH_SHOWN);
+    print_label("runs");
+    printf("%lld of %lld\n", (long long)json_integer_value(json_object_get(o, "runs_done")), (long long)json_integer_value(json_object_get(o, "runs")));
+    print_fact("verdict", verdict ? verdict : "none", PATH_SHOWN);
+    json_decref(o);
+    free(text), free(b.data);
+    return OK;
+}
+
 static Err info_run(const char *dir) {
     Live l;
     TRY(live_open(dir, &l));
     Err rc = *l.data->config ? print_run(dir, &l) : err_set(E(EXIT_USAGE, 76), "%s: holds no config.yaml, so it is no run directory; name a run, a file or a network", dir);
     live_close(&l);
+    return rc;
+}
+
+static Err info_dir(const char *dir) {
+    char *study = path_join(dir, "study.json");
+    Err rc = sys_exists(study) ? info_study(dir, study) : info_run(dir);
+    free(study);
     return rc;
 }
 
@@ -226,7 +254,7 @@ Err cmd_info(int argc, char **argv) {
     if (args.n_opt && !name) rc = err_set(E(EXIT_USAGE, 76), "info: %s is for a network by NAME; leave it out", args.opt[0]);
     else if (!what) list_networks();
     else if (name) rc = info_network(what, &args);
-    else rc = sys_is_dir(what) ? info_run(what) : info_file(what);
+    else rc = sys_is_dir(what) ? info_dir(what) : info_file(what);
     cli_args_close(&args);
     return rc;
 }

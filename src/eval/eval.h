@@ -5,6 +5,7 @@
 #ifndef RETORT_EVAL_H
 #define RETORT_EVAL_H
 #include "backend/plan.h"
+#include "base/stats.h"
 #include "base/str.h"
 #include "data/data.h"
 #include "models/model.h"
@@ -62,12 +63,22 @@ void scores_free(Scores *s);
 /* [{"name", "iou", "accuracy", "pixels"}, ...], as in eval --json */
 void scores_json_classes(Str *s, const Scores *sc, const Dataset *d);
 void confusion_json(Str *s, const Confusion *m);     /* [[...], ...]: rows labels, columns predictions */
-/* 95 % interval of mIoU, by drawing images anew (bootstrap). counts: n x 3 x K, per image and class
+/* 95 % interval of mIoU, by drawing images anew (bootstrap). counts: n x K x 3, per image and class
  * the pixels that are right, labelled and predicted so. NaN for n = 0. */
 void scores_interval(const int64_t *counts, int n, int n_classes, uint64_t seed, double out[2]);
 /* One image's share of such counts, from its own confusion matrix; and the mIoU of such a share. */
 void confusion_counts(const Confusion *m, int64_t *counts);
 double counts_miou(const int64_t *counts, int n_classes);
+
+/* ---- bootstrap.c ------------------------------------------------------------------------------- */
+/* Matched arms on units drawn anew. counts[arm * n_seeds + seed]: n_units x K x 3. Both results have
+ * n_arms 95 % intervals: of the arm's mean over seeds, and of its difference to the base arm's. */
+enum { BOOTSTRAP_DRAWS = 2000 };
+typedef struct Bootstrap {
+    int n_units, n_classes, n_arms, n_seeds, base;
+    const int64_t *const *counts;
+} Bootstrap;
+void bootstrap_arms(const Bootstrap *b, uint64_t seed, Interval *mean, Interval *gain);
 
 /* ---- metrics.def: one file each, for what a confusion matrix does not tell --------------------- */
 typedef struct EvalImage {
@@ -98,7 +109,7 @@ void calibration_bins(const int64_t *sum, double *confidence, double *accuracy, 
 /* ---- evaluate.c -------------------------------------------------------------------------------- */
 typedef struct Evaluation {
     Confusion *confusion;
-    int64_t   *counts;               /* [images x 3 x K] as of scores_interval; NULL: not kept */
+    int64_t   *counts;               /* [images x K x 3] as of scores_interval; NULL: not kept */
     const MetricDef *metric[METRICS_MAX];
     int64_t   *sum[METRICS_MAX];
     int        n_metrics;

@@ -32,11 +32,6 @@ double counts_miou(const int64_t *sum, int n_classes) {
     return seen ? total / seen : NAN;
 }
 
-static int ascending(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 void scores_interval(const int64_t *counts, int n, int n_classes, uint64_t seed, double out[2]) {
     const int width = 3 * n_classes;
     double miou[DRAWS];
@@ -53,6 +48,6 @@ void scores_interval(const int64_t *counts, int n, int n_classes, uint64_t seed,
     }
     free(sum);
     if (n <= 0) return;
-    qsort(miou, DRAWS, sizeof *miou, ascending);
+    qsort(miou, DRAWS, sizeof *miou, stats_ascending);
     out[0] = miou[DRAWS * 25 / 1000], out[1] = miou[DRAWS * 975 / 1000 - 1];
 }

@@ -81,22 +81,4 @@ const Series *run_data_series(const RunData *r, const char *name);           /* 
 
 /* html.c */
 Err  report_write(const char *run_dir);                      /* run_dir/report.html */
-
-/* arms.c: matched arms, which differ in one thing and by their seeds. */
-typedef struct ReportArm { const char *name, *note; const char *const *dirs; int n; } ReportArm;   /* one run per seed */
-typedef struct ReportArms {
-    const char *title, *intro;       /* intro: what was done, in sentences */
-    const ReportArm *arm; int n;     /* at most ARMS_MAX */
-    int         base;                /* the arm others are compared with, seed by seed; those before it only shown */
-    const char *detail;              /* a run of the last arm, shown in detail; NULL: none */
-} ReportArms;
-enum { ARMS_MAX = 16 };
-typedef struct ArmScore {            /* of last evaluations; 0..1; NaN where there is none */
-    int    n; double mean, lo, hi;                   /* over the arm's runs */
-    int    pairs; double gain, gain_lo, gain_hi;     /* differences to the base arm's run of the same seed */
-} ArmScore;
-void report_arm_scores(const ReportArms *a, ArmScore *out);  /* out[a->n] */
-/* What the scores say and what they do not: one line per arm after the base, each ending in \n. */
-void report_verdict(Str *out, const ReportArms *a, const ArmScore *score);
-Err  report_write_arms(const char *path, const ReportArms *a);
 #endif

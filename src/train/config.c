@@ -256,27 +256,32 @@ static Err assign(Walk *w, const char *path, YNode *y) {
     return OK;
 }
 
+/* What a file may hold beside options: whom it inherits, and a study's arms. */
+static bool is_part(const char *key) {
+    return !strcmp(key, "base") || !strcmp(key, "arms") || !strcmp(key, "study");
+}
+
 static Err walk_root(Config *c, const YNode *root) {
     Walk w = {.c = c};
     if (root->kind != Y_MAP)
         return err_set(E(2, 76), "%s: a configuration is a map of options", root->where);
     for (int i = 0; i < root->n; i++)
-        if (strcmp(root->key[i], "base")) TRY(assign(&w, root->key[i], root->item[i]));
+        if (!is_part(root->key[i])) TRY(assign(&w, root->key[i], root->item[i]));
     return OK;
 }
 
 /* A base file: beside the file that names it, or from where the program was started. */
-static const char *base_path(Config *c, const char *file, const char *base) {
+static const char *base_path(Arena *a, const char *file, const char *base) {
     const char *slash = strrchr(file, '/');
     if (*base == '/' || !slash) return base;
-    const char *beside = arena_printf(c->arena, "%.*s/%s", (int)(slash - file), file, base);
+    const char *beside = arena_printf(a, "%.*s/%s", (int)(slash - file), file, base);
     return sys_exists(beside) || !sys_exists(base) ? beside : base;
 }
 
-static Err read_tree(Config *c, const char *file, YNode **out) {
+static Err read_tree(Arena *a, const char *file, YNode **out) {
     Bytes b;
     TRY(sys_read_file(file, CONFIG_BYTES_MAX, EXIT_USAGE, &b));
-    Err rc = yaml_parse((const char *)b.data, b.bytes, arena_strdup(c->arena, file), c->arena, out);
+    Err rc = yaml_parse((const char *)b.data, b.bytes, arena_strdup(a, file), a, out);
     free(b.data);
     return rc;
 }
@@ -291,7 +296,7 @@ static Err read_files(Config *c, const char *file) {
             rc = err_set(E(2, 76), "%s: more than %d base files", file, BASE_DEPTH_MAX);
             break;
         }
-        if ((rc = read_tree(c, file, &tree[n]))) break;
+        if ((rc = read_tree(c->arena, file, &tree[n]))) break;
         if (n) c->origin->base[n - 1] = file;
         char *r = realpath(file, NULL);
         real[n] = r ? r : xstrdup(file);
@@ -301,13 +306,44 @@ static Err read_files(Config *c, const char *file) {
         const YNode *base = yaml_get(tree[n++], "base");
         if (base && base->kind != Y_SCALAR)
             rc = err_set(E(2, 76), "%s: base is the path of one file", base->where);
-        file = base && !rc ? base_path(c, file, base->text) : NULL;
+        file = base && !rc ? base_path(c->arena, file, base->text) : NULL;
     }
     c->origin->n_base = n > 1 ? n - 1 : 0;
     for (int i = n - 1; i >= 0 && !rc; i--) rc = walk_root(c, tree[i]);
     for (int i = 0; i < n; i++) free(real[i]);
     return rc;
 }
+
+Err config_part(const char *file, const char *key, Arena *a, YNode **out) {
+    *out = NULL;
+    for (int depth = 0; file && !*out && depth < BASE_DEPTH_MAX; depth++) {
+        YNode *root;
+        TRY(read_tree(a, file, &root));
+        *out = yaml_get(root, key);
+        const YNode *base = yaml_get(root, "base");
+        file = base && base->kind == Y_SCALAR ? base_path(a, file, base->text) : NULL;
+    }
+    return OK;
+}
+
+/* Groups are gone into, down to what one option takes. */
+static Err map_args(const YNode *y, const char *path, Arena *a, ArgList *out) {
+    const int row = config_row_find(path);
+    const bool whole = !strcmp(path, "distill.losses") || !strcmp(path, "distill.task") ||
+                       (row >= 0 && config_rows[row].type == OPT_FLOW);
+    if (y->kind != Y_MAP || whole) {
+        if (out->n == ARG_LIST_MAX) return err_set(E(2, 76), "%s: more than %d options", y->where, ARG_LIST_MAX);
+        char *text = yaml_flow(y);
+        out->v[out->n++] = arena_printf(a, "%s=%s", path, text);
+        free(text);
+        return OK;
+    }
+    for (int i = 0; i < y->n; i++)
+        TRY(map_args(y->item[i], *path ? arena_printf(a, "%s.%s", path, y->key[i]) : y->key[i], a, out));
+    return OK;
+}
+
+Err config_map_args(const YNode *map, Arena *a, ArgList *out) { return map_args(map, "", a, out); }
 
 static bool is_switch(const char *name) {
     const char *full = config_alias(name) ? config_alias(name) : name;

@@ -61,6 +61,14 @@ Err  config_read_over(const char *command, const char *text, const char *name, c
  * unless x is a switch, so use this before config_read where a command has words of its own. */
 void config_split_args(int argc, char **argv, char **pos, int *n_pos, char **args, int *n_args);
 void config_close(Config *c);
+/* For studies: the part `key` ("arms") of a file, or of what it inherits; *out NULL: none. Lives in a. */
+struct YNode;
+Err  config_part(const char *file, const char *key, Arena *a, struct YNode **out);
+/* Options as they would be typed; a map of them as key=value, added to out. */
+enum { ARG_LIST_MAX = 64 };
+typedef struct ArgList { char *v[ARG_LIST_MAX]; int n; } ArgList;
+Err  config_map_args(const struct YNode *map, Arena *a, ArgList *out);
+char *config_changes(const Config *was, const Config *is);       /* "a: 1 -> 2, ..." of what may change a result; "": none; caller frees */
 Err  config_write(const Config *c, const char *path);            /* resolved, each value with its origin as a comment */
 /* text: what the run began with, from its checkpoint at path. E5xxx listing old -> new of what may not change. */
 Err  config_check_resume(const Config *c, const char *text, const char *path);

@@ -181,21 +181,27 @@ static void list_changes(Str *out, const Settings *was, const Settings *is) {
             str_addf(out, "%s%s: absent -> %s", out->n ? ", " : "", is->v[i].key, is->v[i].value);
 }
 
+char *config_changes(const Config *was, const Config *is) {
+    Settings a = settings_of(was), b = settings_of(is);
+    Str s = {0};
+    str_add(&s, "");
+    list_changes(&s, &a, &b);
+    settings_free(&a), settings_free(&b);
+    return s.s;
+}
+
 Err config_check_resume(const Config *c, const char *text, const char *path) {
     Config *old;
     if (config_read_text(text, path, &old))
         return err_wrap(E(5, 15), "the run was started by another version");
-    Settings was = settings_of(old), is = settings_of(c);
-    Str s = {0};
-    list_changes(&s, &was, &is);
-    settings_free(&was), settings_free(&is);
+    char *changes = config_changes(old, c);
     config_close(old);
-    Err rc = s.n ? err_set(E(5, 0),
-                           "%s: changed options would change the result: %s; give the old values, "
-                           "or another out=",
-                           path, s.s)
-                 : OK;
-    str_free(&s);
+    Err rc = *changes ? err_set(E(5, 0),
+                                "%s: changed options would change the result: %s; give the old values, "
+                                "or another out=",
+                                path, changes)
+                      : OK;
+    free(changes);
     return rc;
 }
 

@@ -1,0 +1,201 @@
+/* test_study.c - `retort study`: killed and resumed it ends with the same report; what may change, what
+ * may not, and what is wrong with what was asked for. Tiny, on drawn pictures. */
+#include "cli/study_priv.h"
+#include "data/data_priv.h"
+#include "tiny_runs.h"
+
+static const char study_text[] =
+    "data: {kind: scenes, crop: 32x32, scenes: {size: 32x48, train: 8, val: 3, test: 5}}\n" STUDENT
+    "train: {steps: 6, batch: 2, lr: 0.02, threads: 1}\ncheckpoint: {every: 2}\neval: {every: 2}\n"
+    "report: {images: 1, metrics: 1}\n"
+    "arms:\n  base: {}\n  kd: {teacher: {model: study}, distill: {losses: [kd]}}\n"
+    "study: {seeds: 2, teacher: {student: {width: 0.15}, train: {steps: 3}}}\n";
+
+/* `retort COMMAND ARGS` in DIR; what it says is appended to DIR.said. */
+static pid_t start_in(const char *dir, const char *command) {
+    char said[RUN_PATH], *line = xprintf("exec '%s/retort' %s", BUILD_DIR, command);
+    snprintf(said, sizeof said, "%s.said", dir);
+    CHECK(!sys_mkdirs(dir));
+    fflush(stdout);
+    pid_t pid = fork();
+    if (!pid) {
+        int fd = open(said, O_WRONLY | O_CREAT | O_APPEND, 0666);
+        dup2(fd, 1), dup2(fd, 2);
+        setenv("OMP_NUM_THREADS", "1", 1);
+        if (chdir(dir)) _exit(126);
+        execl("/bin/sh", "sh", "-c", line, (char *)NULL);
+        _exit(127);
+    }
+    free(line);
+    return pid;
+}
+static int whole_in(const char *dir, const char *command) { return run_wait(start_in(dir, command)); }
+static const char *study_dir(const char *name) {
+    const char *dir = place(name);
+    char file[64];
+    CHECK(!sys_mkdirs(dir));
+    snprintf(file, sizeof file, "%s/s.yaml", name);
+    put(file, study_text);
+    return dir;
+}
+
+/* ---- comparing ------------------------------------------------------------------------------ */
+/* The page without what a clock decides: between its marks, and the last line. */
+static char *timeless_page(const char *dir) {
+    static const char open_mark[] = "<!--clock-->", close_mark[] = "<!--/clock-->";
+    char *text = run_text(dir, "/study/study.html"), *from, *to;
+    while ((from = strstr(text, open_mark)) && (to = strstr(from, close_mark)))
+        memmove(from, to + sizeof close_mark - 1, strlen(to + sizeof close_mark - 1) + 1);
+    if ((from = strstr(text, "<footer>"))) *from = 0;
+    return text;
+}
+static char *timeless_json(const char *dir) {
+    char *text = run_text(dir, "/study/study.json");
+    json_t *o = json_loads(text, 0, NULL);
+    free(text);
+    json_object_del(o, "time");
+    char *clean = json_dumps(o, JSON_INDENT(1));
+    json_decref(o);
+    return clean ? clean : xstrdup("");
+}
+static void expect_same_text(const char *what, char *a, char *b) { /* takes both */
+    size_t i = 0;
+    while (a[i] && a[i] == b[i]) i++;
+    if (!*a || a[i] != b[i]) FAIL("%s: \"%.60s\" and \"%.60s\"", what, a + i, b + i);
+    free(a), free(b);
+}
+static void expect_same_study(const char *reference, const char *other) {
+    static const char *const runs[] = {"teacher", "base/seed-1", "base/seed-2", "kd/seed-1", "kd/seed-2"};
+    expect_same_text("study.json", timeless_json(reference), timeless_json(other));
+    expect_same_text("study.html", timeless_page(reference), timeless_page(other));
+    for (int i = 0; i < 5; i++) {
+        char a[RUN_PATH], b[RUN_PATH], why[256];
+        snprintf(a, sizeof a, "%s/study/%s", reference, runs[i]);
+        snprintf(b, sizeof b, "%s/study/%s", other, runs[i]);
+        expect_same(a, b);
+        if (!runs_same_tensors(a, b, "counts.test.safetensors", why)) FAIL("%s: %s", runs[i], why);
+    }
+}
+
+/* ---- killed --------------------------------------------------------------------------------- */
+static void kill_when(const char *dir, const char *file, const char *what) {
+    pid_t pid = start_in(dir, "study s.yaml out=study");
+    if (!run_await(pid, dir, file, what)) FAIL("%s never said \"%s\"", file, what);
+    kill(pid, SIGKILL);
+    EXPECT_INT(run_wait(pid), 128 + SIGKILL);
+}
+TEST(a_study_killed_twice_ends_with_the_same_report) {
+    const char *reference = study_dir("reference"), *killed = study_dir("killed");
+    EXPECT_INT(whole_in(reference, "study s.yaml out=study"), 0);
+    kill_when(killed, "/study/kd/seed-1/metrics.jsonl", "\"step\": 3,");
+    EXPECT(!run_says(killed, "/study/log.txt", "seed 2"));           /* seed by seed */
+    kill_when(killed, "/study/log.txt", "kd/seed-1: reading test");
+    EXPECT_INT(whole_in(killed, "study s.yaml out=study"), 0);
+    expect_same_study(reference, killed);
+    EXPECT(run_says(killed, "/study/study.json", "\"complete\": true"));
+    EXPECT_INT(whole_in(killed, "info study"), 0);
+    EXPECT(run_says(killed, ".said", "runs            5 of 5\n"));
+    EXPECT(run_says(killed, ".said", "not shown to differ: kd"));
+}
+TEST(a_study_stops_when_asked_and_goes_on) {
+    const char *dir = study_dir("study");
+    pid_t pid = start_in(dir, "study s.yaml out=study seeds=1 train.steps=100000 eval.every=0");
+    EXPECT(run_await(pid, dir, "/study/base/seed-1/metrics.jsonl", "\"step\": 3,"));
+    EXPECT_INT(whole_in(dir, "stop study"), 0);
+    EXPECT_INT(run_wait(pid), 128 + SIGUSR1);
+    EXPECT(run_says(dir, ".said", "stopped on request"));
+    EXPECT(run_says(dir, "/study/study.json", "Nothing can be said yet: 1 of 3 runs are done"));
+}
+
+/* ---- what may change ------------------------------------------------------------------------- */
+TEST(seeds_may_be_raised_and_arms_may_not_change) {
+    const char *dir = study_dir("study");
+    EXPECT_INT(whole_in(dir, "study s.yaml out=study seeds=1"), 0);
+    char *before = run_text(dir, "/study/base/seed-1/metrics.jsonl");
+    EXPECT_INT(whole_in(dir, "study s.yaml out=study seeds=1 train.lr=0.01"), 5);
+    EXPECT(run_says(dir, ".said", "train.lr: 0.02 -> 0.01"));
+    EXPECT(run_says(dir, ".said", "to start the study anew, remove study or give another out=DIR"));
+    EXPECT_INT(whole_in(dir, "study s.yaml out=study seeds=2"), 0);
+    char *after = run_text(dir, "/study/base/seed-1/metrics.jsonl");
+    EXPECT_STR(after, before);
+    EXPECT(run_says(dir, "/study/study.html", "The test split was read 2 times, with 3, 5 runs"));
+    free(before), free(after);
+}
+
+TEST(time_chooses_equal_steps_and_a_resume_keeps_them) {
+    const char *dir = study_dir("study");
+    EXPECT_INT(whole_in(dir, "study s.yaml out=study seeds=1 time=0.001s"), 2);
+    EXPECT(run_says(dir, ".said", "time=0.001 s is not enough"));
+    EXPECT_INT(whole_in(dir, "study s.yaml out=study seeds=1 time=12s eval.every=100000 checkpoint.every=1h"), 0);
+    EXPECT(run_says(dir, "/study/log.txt", "a step takes: teacher "));
+    char *state = run_text(dir, "/study/study.state.json"), *a = run_text(dir, "/study/base.yaml"), *b = run_text(dir, "/study/kd.yaml");
+    json_t *o = json_loads(state, 0, NULL);
+    char steps[64];
+    snprintf(steps, sizeof steps, "  steps: %lld ", (long long)number_of(o, "steps"));
+    EXPECT(number_of(o, "steps") >= 1 && number_of(o, "time") == 12);
+    EXPECT_HAS(a, steps);
+    EXPECT_HAS(b, steps);
+    EXPECT_INT(whole_in(dir, "study s.yaml out=study seeds=1 time=12s eval.every=100000 checkpoint.every=1h"), 0);
+    EXPECT(run_says(dir, "/study/log.txt", "as chosen when the study began"));
+    EXPECT_INT(whole_in(dir, "study s.yaml out=study seeds=1 time=40s eval.every=100000 checkpoint.every=1h"), 5);
+    EXPECT_INT(whole_in(dir, "study s.yaml out=study seeds=1"), 5);
+    json_decref(o);
+    free(state), free(a), free(b);
+}
+
+/* ---- what is asked for ------------------------------------------------------------------------ */
+TEST(wrong_arms_are_told) {
+    static const struct { const char *args, *want; } rows[] = {
+        {"arms=base,kdd", "kdd is neither a file nor an arm of CONFIG.yaml; did you mean kd?"},
+        {"arms='{a/b: {}}'", "\"a/b\" cannot name an arm"},
+        {"arms='{teacher: {}}'", "\"teacher\" cannot name an arm"},
+        {"arms='{a: 3}'", "arm a is a group of options"},
+        {"arms='{a: {}, b: {train: {steps: 7}}}'", "arm b takes 7 steps and a 6"},
+        {"arms='{a: {}, b: {train: {stepss: 7}}}'", "did you mean train.steps?"},
+        {"against=x", "against=x: is no arm"},
+        {"split=nowhere", "nowhere"},
+        {"arms='{a: {teacher: {model: study}}}' seeds=0", "seeds"}};
+    const char *dir = study_dir("study");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char *command = xprintf("study s.yaml out=study%zu %s", i, rows[i].args);
+        EXPECT_INT(whole_in(dir, command), i == 7 ? 3 : 2);
+        if (!run_says(dir, ".said", rows[i].want)) FAIL("%s: not said: %s", command, rows[i].want);
+        free(command);
+    }
+}
+
+/* ---- units ----------------------------------------------------------------------------------- */
+static void units_of(const char *kind, const char *const *names, int n_images, const char *group, int *unit, int *n, const char **what) {
+    const DatasetDef def = {.name = kind};
+    Dataset d = {.def = &def, .n = n_images, .names = (const char **)(uintptr_t)names};
+    Arena *a = arena_open();         /* lives until the test's process ends */
+    *n = -1;
+    EXPECT_OK(study_units(a, &d, group, unit, n, what));
+}
+TEST(images_of_a_sequence_are_drawn_together) {
+    const char *names[40], *what;
+    int unit[40], n;
+    char text[40][32];
+    for (int i = 0; i < 40; i++) {
+        snprintf(text[i], sizeof text[i], "%s_%06d", i < 25 ? "0001TP" : "Seq05VD", 30 * i);
+        names[i] = text[i];
+    }
+    units_of("camvid", names, 40, "none", unit, &n, &what);
+    EXPECT_INT(n, 40);
+    EXPECT_STR(what, "images");
+    units_of("voc", names, 40, "auto", unit, &n, &what);
+    EXPECT_INT(n, 40);
+    units_of("camvid", names, 40, "auto", unit, &n, &what);          /* two sequences: blocks of ten neighbours */
+    EXPECT_INT(n, 5);
+    EXPECT_HAS(what, "blocks of 10 neighbouring images (there are 2 groups alone)");
+    EXPECT(unit[0] == 0 && unit[9] == 0 && unit[10] == 1 && unit[24] == 2 && unit[25] == 3 && unit[34] == 3 && unit[39] == 4);
+    for (int i = 0; i < 40; i++) snprintf(text[i], sizeof text[i], "drive%d-%d", i / 3, i % 3);
+    units_of("folder", names, 40, "^(drive[0-9]+)-", unit, &n, &what);
+    EXPECT_INT(n, 14);
+    EXPECT_STR(what, "groups of images");
+    EXPECT(unit[2] == 0 && unit[3] == 1 && unit[39] == 13);
+}
+
+TEST_MAIN(T(a_study_killed_twice_ends_with_the_same_report), T(a_study_stops_when_asked_and_goes_on),
+          T(seeds_may_be_raised_and_arms_may_not_change), T(time_chooses_equal_steps_and_a_resume_keeps_them), T(wrong_arms_are_told),
+          T(images_of_a_sequence_are_drawn_together))
