@@ -7,7 +7,7 @@
 static const char study_text[] =
     "data: {kind: scenes, crop: 32x32, scenes: {size: 32x48, train: 8, val: 3, test: 5}}\n" STUDENT
     "train: {steps: 6, batch: 2, lr: 0.02, threads: 1}\ncheckpoint: {every: 2}\neval: {every: 2}\n"
-    "report: {images: 1, metrics: 1}\n"
+    "report: {images: 1, metrics: 1}\ncheck: off\n"
     "arms:\n  base: {}\n  kd: {teacher: {model: study}, distill: {losses: [kd]}}\n"
     "study: {seeds: 2, teacher: {student: {width: 0.15}, train: {steps: 3}}}\n";
 

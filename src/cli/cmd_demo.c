@@ -29,7 +29,7 @@ static const char *const teacher[] = {"student.width=1"};
 static const char *const common[] = {
     "student.model=pspnet_mobilenetv2", "student.output_stride=8", "student.aux=true", "student.dropout=false", "data=scenes", "data.mirror=0.5",
     "train.optimizer.kind=adamw", "train.optimizer.weight_decay=0.01", "train.lr=0.01", "train.lr_warmup=20", "train.schedule.kind=poly",
-    "checkpoint.every=20s", "report.images=5"};
+    "checkpoint.every=20s", "report.images=5", "check=off"};
 static const char *const kd[] = {"teacher.model=study", "distill.losses=[{kd: {weight: 1, tau: 1}}]"};
 static const char *const rdd[] = {"teacher.model=study", "distill.losses=[{kd: {weight: 1, tau: 1}}]", "distill.task={kind: rdd, warmup: 0.1}"};
 static const char *const width[] = {"student.width=0.25"};

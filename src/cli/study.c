@@ -6,10 +6,13 @@
 
 #include "base/log.h"
 #include "base/str.h"
+#include "cli/check.h"
 #include "cli/finish.h"
 #include "train/trainer.h"
 
 static Err renew_page(const char *run_dir, void *arg) { return report_write(run_dir); }
+
+static Err look_first(const Config *c, void *arg) { return c->check.kind == CHECK_OFF ? OK : check_training(c, true); }
 
 static Err pending(void) {
     const int sig = sys_signal_pending();
@@ -27,7 +30,7 @@ static Err train_one(StudyJob *j, int arm, int seed) {
     if (!study_run_done(dir, c)) {
         const double start = sys_now();
         log_info("%s: %s, seed %d of %d", j->spec->command, a->name, seed, a->seeds);
-        rc = train_run_with(c, &(TrainHooks){.report = renew_page});
+        rc = train_run_with(c, &(TrainHooks){.report = renew_page, .check = seed == 1 ? look_first : NULL});
         log_attach(j->log);
         if (!rc) log_info("%s: %s, seed %d took %.1f s", j->spec->command, a->name, seed, sys_now() - start);
         if (!rc) rc = study_report(j, false);

@@ -1,9 +1,9 @@
 /* study_speed.c - `time=9h`: the number of steps, the same for all arms, that fits.
  *
  * Each arm takes a few steps on real batches, loader and optimiser included; the median counts, of
- * RDD the second stage, where most steps are. To that come opening, evaluations by eval.every, the
- * last one, and the reading of the split at the end, by the time of one image. Nothing that is
- * trained here is kept. A twentieth is left for checkpoints, reports and what was not seen. */
+ * RDD the second stage, where most steps are. To that come opening, each arm's check, evaluations by
+ * eval.every, the last one, and the reading of the split at the end, by the time of one image. Nothing
+ * that is trained here is kept. A twentieth is left for checkpoints, reports and what was not seen. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,7 +86,8 @@ static Err probe_with(const Config *c, Dataset *train, Dataset *val, Speed *out)
         o.crop_h = s.h, o.crop_w = s.w;
         sample_free(&s);
     }
-    Err rc = job_open(c, (int)c->batch, o.crop_h, o.crop_w, train, &j);
+    Choices *choices = c->tune ? choices_of_machine() : NULL;        /* measured now, not in the first run */
+    Err rc = job_open(c, (int)c->batch, o.crop_h, o.crop_w, train, choices, &j);
     if (!rc) rc = optimizer_open(c, job_student(j), &opt);
     if (!rc) rc = loader_open(train, &o, (int)c->batch, (uint64_t)c->seed, 0, &l);
     out->open_s = sys_now() - start;
@@ -95,6 +96,7 @@ static Err probe_with(const Config *c, Dataset *train, Dataset *val, Speed *out)
     if (!rc) rc = time_images(j, val, &out->image_s);
     optimizer_close(opt);
     job_close(j);
+    choices_close(choices);
     return rc;
 }
 
@@ -125,6 +127,7 @@ static double study_seconds(const StudyJob *j, const Speed *speed, int64_t steps
     double sum = 0;
     for (int i = 0; i < j->n; i++) {
         const Config *c = j->arm[i].config;
+        sum += c->check.kind == CHECK_OFF ? 0 : c->check.seconds;
         sum += j->arm[i].seeds * run_seconds(c, &speed[i], j->spec->has_teacher && i == 0 ? c->steps : steps);
     }
     return sum;

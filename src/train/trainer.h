@@ -14,7 +14,6 @@ Err job_open(const Config *c, int batch, int h, int w, Dataset *d, Choices *choi
 void job_close(Job *j);
 const ModelNodes *job_nodes(const Job *j); /* of the student */
 Net *job_student(Job *j);
-const ModelNodes *job_nodes(const Job *j); /* the student's */
 Net *job_teacher(Job *j); /* NULL when there is none */
 Plan *job_student_plan(Job *j);
 Plan *job_teacher_plan(Job *j); /* NULL when there is none or nothing reads it */
