@@ -56,6 +56,17 @@ static Err protocol_of(const Config *c, const Dataset *d, const ProtocolDef **ou
                    (*out)->name, (*out)->classes, d->def->name, d->n_classes);
 }
 
+/* As many classes need not be the same ones. */
+static void compare_names(const OpenModel *m, const Dataset *d, const char *what) {
+    if (m->n_class_names != d->n_classes) return;
+    for (int k = 0; k < d->n_classes; k++) {
+        if (!strcmp(m->class_names[k], d->class_names[k])) continue;
+        log_warn("class %d is \"%s\" to %s and \"%s\" to data set %s: are these the same classes in the same order?",
+                 k, m->class_names[k], what, d->class_names[k], d->def->name);
+        return;
+    }
+}
+
 static Err eval_on(OpenModel *m, Dataset *d, const char *what) {
     const Config *c = m->config;
     Predictor *p = NULL;
@@ -67,6 +78,7 @@ static Err eval_on(OpenModel *m, Dataset *d, const char *what) {
                        what, m->options.classes, d->def->name, d->n_classes);
     TRY(protocol_of(c, d, &r.protocol));
     TRY(check_files(c));
+    compare_names(m, d, what);
     TRY(predictor_open(m->net, &m->nodes, &p));
     predictor_options(p, &c->infer);
     d->cache_left = 0; /* each image is read once */

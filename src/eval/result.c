@@ -12,7 +12,8 @@ void result_make(EvalResult *r, int worst, uint64_t seed) {
     for (int i = 0; i < e->n_metrics; i++)
         r->n_extra += e->metric[i]->scores(e->sum[i], n, r->extra + r->n_extra);
     r->n_official = r->protocol->numbers(e->confusion, &r->s, r->official);
-    scores_interval(e->counts, images, n, seed, r->interval);
+    r->interval[0] = r->interval[1] = NAN;
+    if (images > 1) scores_interval(e->counts, images, n, seed, r->interval);        /* one tells nothing of others */
     r->worst = xcalloc((size_t)worst + 1, sizeof *r->worst);
     r->n_worst = evaluation_worst(e, worst, r->worst);
 }

@@ -14,16 +14,18 @@ static Err resolve_scales(Config *c) {
     YNode *list;
     const char *text = c->origin->raw.infer.scales;
     TRY(yaml_parse(text, strlen(text), "eval.scales", c->arena, &list));
-    bool good = list->kind == Y_LIST && list->n >= 1 && list->n <= SCALES_MAX;
-    for (int i = 0; good && i < list->n; i++) {
+    YNode *one[] = {list}, **item = list->kind == Y_SCALAR ? one : list->item;
+    const int n = list->kind == Y_SCALAR ? 1 : list->n;
+    bool good = list->kind != Y_MAP && n >= 1 && n <= SCALES_MAX;
+    for (int i = 0; good && i < n; i++) {
         double v;
-        good = list->item[i]->kind == Y_SCALAR && parse_f64(list->item[i]->text, &v) && v >= 0.05 && v <= 8;
+        good = item[i]->kind == Y_SCALAR && parse_f64(item[i]->text, &v) && v >= 0.05 && v <= 8;
         c->infer.scale[i] = good ? v : 0;
     }
     if (!good)
         return err_set(E(2, 76), "%s: eval.scales=%s is no list of 1 to %d numbers from 0.05 to 8, as in [0.75, 1, 1.25]",
                        where_of(c, "eval.scales"), text, SCALES_MAX);
-    c->infer.n_scales = list->n == 1 && c->infer.scale[0] == 1 ? 0 : list->n;
+    c->infer.n_scales = n == 1 && c->infer.scale[0] == 1 ? 0 : n;
     return OK;
 }
 
@@ -67,6 +69,10 @@ static Err resolve_metrics(Config *c) {
     if (list->kind == Y_MAP)
         return err_set(E(2, 76), "%s: metrics=%s is no list, as in [boundary, calibration]", where_of(c, "metrics"), text);
     for (int i = 0; i < count; i++) {
+        if (item[i]->text && !strcmp(item[i]->text, "all")) {
+            for (int k = 0; k < n; k++) c->eval_out.metric[k] = metric_at(k);
+            return c->eval_out.n_metrics = n, OK;
+        }
         const MetricDef *m = metric_find(item[i]->text ? item[i]->text : "");
         if (!m) return unknown(c, "metrics", item[i]->text ? item[i]->text : "list", names, n);
         bool twice = false;

@@ -31,6 +31,8 @@ static const struct { const char *alias, *name; } aliases[] = {
     {"output_stride", "student.output_stride"}, {"stem", "student.stem"}, {"aux", "student.aux"}, {"norm", "student.norm"},
     {"dropout", "student.dropout"}, {"batch", "train.batch"}, {"steps", "train.steps"},
     {"threads", "train.threads"}, {"partial", "student.partial"}, {"precision", "train.precision"}, {"crop", "data.crop"},
+    {"mode", "eval.mode"}, {"window", "eval.window"}, {"stride", "eval.stride"}, {"scales", "eval.scales"}, {"mirror", "eval.mirror"},
+    {"average", "eval.average"}, {"blend", "eval.blend"},
 };
 static const struct { const char *name; unsigned bit; } commands[] = {
     {"train", IN_TRAIN}, {"eval", IN_EVAL}, {"predict", IN_PREDICT}, {"info", IN_INFO}, {"run", IN_RUN},
