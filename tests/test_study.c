@@ -2,6 +2,7 @@
  * may not, and what is wrong with what was asked for. Tiny, on drawn pictures. */
 #include "cli/study_priv.h"
 #include "data/data_priv.h"
+#include "io/yaml.h"
 #include "tiny_runs.h"
 
 static const char study_text[] =
@@ -164,6 +165,33 @@ TEST(wrong_arms_are_told) {
     }
 }
 
+/* An arm of the shipped studies is the recipe of its name, but for how often it is evaluated. */
+static void expect_recipe(const char *folder, const char *arm, const char *recipe, Arena *a) {
+    YNode *arms, *own;
+    ArgList args = {.n = 0};
+    Config *is = NULL, *was = NULL;
+    char *study = xprintf(SOURCE_DIR "/recipes/%s/study.yaml", folder), *file = xprintf(SOURCE_DIR "/recipes/%s/%s.yaml", folder, recipe);
+    EXPECT_OK(config_part(study, "arms", a, &arms));
+    own = yaml_get(arms, arm);
+    EXPECT(own && own->kind == Y_MAP);
+    EXPECT_OK(config_map_args(own, a, &args));
+    EXPECT_OK(config_read("train", study, args.v, args.n, &is));
+    EXPECT_OK(config_read("train", file, NULL, 0, &was));
+    char *changes = config_changes(was, is);
+    if (!str_starts(changes, "eval.every: ") || strchr(changes, ',')) FAIL("%s, %s: %s", study, arm, changes);
+    config_close(is), config_close(was);
+    free(study), free(file), free(changes);
+}
+TEST(shipped_studies_compare_shipped_recipes) {
+    static const char *const arms[][2] = {{"base", "student"}, {"kd", "kd"}, {"rdd", "rdd"}, {"ohem", "ohem"}, {"random", "random"}};
+    Arena *a = arena_open();
+    for (int i = 0; i < 5; i++) {
+        expect_recipe("camvid", arms[i][0], arms[i][1], a);
+        expect_recipe("camvid-short", arms[i][0], arms[i][1], a);
+    }
+    arena_close(a);
+}
+
 /* ---- units ----------------------------------------------------------------------------------- */
 static void units_of(const char *kind, const char *const *names, int n_images, const char *group, int *unit, int *n, const char **what) {
     const DatasetDef def = {.name = kind};
@@ -197,5 +225,5 @@ TEST(images_of_a_sequence_are_drawn_together) {
 }
 
 TEST_MAIN(T(a_study_killed_twice_ends_with_the_same_report), T(a_study_stops_when_asked_and_goes_on),
-          T(seeds_may_be_raised_and_arms_may_not_change), T(time_chooses_equal_steps_and_a_resume_keeps_them), T(wrong_arms_are_told),
+          T(seeds_may_be_raised_and_arms_may_not_change), T(time_chooses_equal_steps_and_a_resume_keeps_them), T(wrong_arms_are_told), T(shipped_studies_compare_shipped_recipes),
           T(images_of_a_sequence_are_drawn_together))

@@ -51,8 +51,12 @@ static void table_open(Str *out, const char *caption, const char *head) {
 }
 
 static void level_table(Str *out, const Study *s) {
-    table_open(out, s->complete ? "Arms, on the split read once at the end" : "Arms so far, last evaluation while training",
+    char *caption = xprintf(s->complete ? "Arms, on %s, read once at the end" : "Arms so far, last evaluation on %s", s->complete ? s->split : s->val_split);
+    Str safe = {0};
+    str_escape_html(&safe, caption);
+    table_open(out, safe.s,
                "<th>arm<th>mIoU %, mean<th>standard deviation<th>95 % over seeds<th>95 % over images<th>runs<th class=note>what it is");
+    free(caption), str_free(&safe);
     for (int i = 0; i < s->n; i++) {
         const StudyArm *a = &s->arm[i];
         row_name(out, a->name);
@@ -71,7 +75,7 @@ static void gain_table(Str *out, const Study *s) {
     if (study_comparisons(s) < 1) return;
     table_open(out, "Differences, in points, seed by seed",
                "<th>arm<th>difference<th>standard deviation<th>95 % over seeds<th>all together<th>95 % over images<th>shown"
-               "<th>could be shown from<th class=note>configuration against the first");
+               "<th>could be shown from");
     for (int i = s->base + 1; i < s->n; i++) {
         const StudyArm *a = &s->arm[i];
         const int shown = study_shown(a);
@@ -83,14 +87,26 @@ static void gain_table(Str *out, const Study *s) {
         cell_interval(out, a->gain_images, true);
         str_add(out, shown > 0 ? "<td>ahead" : shown < 0 ? "<td>behind" : "<td>not shown");
         cell_percent(out, a->detectable);
-        str_add(out, "<td class=note>");
-        str_escape_html(out, a->changes ? a->changes : "");
         str_add(out, "</tr>\n");
     }
     str_addf(out, "</table></div>\n<p class=dim>Over seeds: Student's t of the paired differences. Over images: %d draws of %d %s with "
                   "replacement, the same for all runs. Could be shown from: the smallest true difference that a paired t test at 5 %% "
                   "on %d seeds finds four times in five, given this standard deviation.</p>\n",
              s->draws, s->n_units, s->unit ? s->unit : "images", s->n_seeds);
+}
+
+/* By the resolved configurations, whatever was typed. */
+static void changes_list(Str *out, const Study *s) {
+    if (study_comparisons(s) < 1) return;
+    str_add(out, "<details><summary>What differs between the configurations</summary><ul>");
+    for (int i = s->base + 1; i < s->n; i++) {
+        str_add(out, "<li><b>");
+        str_escape_html(out, s->arm[i].name);
+        str_add(out, "</b> ");
+        str_escape_html(out, s->arm[i].changes ? s->arm[i].changes : "");
+        str_add(out, "</li>\n");
+    }
+    str_add(out, "</ul></details>\n");
 }
 
 /* Between the marks stands what a clock decides: two studies with the same results may differ here. */
@@ -227,6 +243,7 @@ Err study_page(const char *path, const Study *s) {
     study_text(&out, s);
     level_table(&out, s);
     gain_table(&out, s);
+    changes_list(&out, s);
     str_add(&out, "<div class=grid><div>");
     arms_dots(&out, s);
     arms_curves(&out, a, s);
