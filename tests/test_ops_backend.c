@@ -275,9 +275,56 @@ TEST(products_equal_the_reference) {
     compare("product by the other turned", each, NULL, SHAPE(2, 3, 9, 10));
     compare("turned product", turned, NULL, SHAPE(2, 3, 9, 10));
 }
+/* ---- NaN -------------------------------------------------------------------------------------------------- */
+
+static Node hard_sigmoid(Net *n, Node x, Node y, const void *arg) {
+    return net_add(n, &op_unary, "gate", &(UnaryAttr){UNARY_HARD_SIGMOID, 0.2f, 0.5f}, sizeof(UnaryAttr), &x, 1, NULL, 0);
+}
+static Node hard_swish(Net *n, Node x, Node y, const void *arg) {
+    return net_add(n, &op_unary, "gate", &(UnaryAttr){UNARY_HARD_SWISH, 0, 0}, sizeof(UnaryAttr), &x, 1, NULL, 0);
+}
+static void expect_same_nan(const char *name, const Result *got, const Result *want) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < want->n_out; i++) {
+        n += isnan(want->out[i]) != 0;
+        if (!isnan(got->out[i]) == !isnan(want->out[i])) continue;
+        FAIL("%s: result %lld is %g, not %g", name, (long long)i, (double)got->out[i], (double)want->out[i]);
+        return;
+    }
+    if (n < 1 || n >= want->n_out) FAIL("%s: %lld of %lld results are NaN", name, (long long)n, (long long)want->n_out);
+}
+/* Some values of x are NaN: what depends on them is NaN, as in PyTorch, so that the training sees it. */
+static void compare_nan(const char *name, Build *build, const void *arg, unsigned mode) {
+    const Shape s = SHAPE(2, 16, 9, 13);
+    Case c = make(build, arg, s, mode);
+    Arena *a = arena_open();
+    Result want, got;
+    for (int64_t i = 40; i < 9 * 13; i += 77) c.data[0][i] = NAN;
+    EXPECT_OK(net_finish(c.net));
+    EXPECT_OK(run(&c, BACKEND_REF, DT_F32, a, &want));
+    for (int level = CPU_PLAIN; level <= (int)cpu_best(); level++)
+        for (int half = 0; half <= (int)backend_has(DT_BF16); half++) {
+            cpu_force((CpuLevel)level);
+            EXPECT_OK(run(&c, BACKEND_CPU, half ? DT_BF16 : DT_F32, a, &got));
+            expect_same_nan(arena_printf(a, "%s at %s%s", name, cpu_level_name((CpuLevel)level), half ? " in bfloat16" : ""), &got, &want);
+        }
+    arena_close(a);
+    net_close(c.net);
+}
+TEST(nan_stays_nan) {
+    static const PoolAttr pool = {.k = 3, .stride = 2, .pad = 1};
+    static const struct { const char *name; Build *build; const void *arg; } ops[] = {
+        {"bn", bn, NULL}, {"bn_relu", bn_relu, NULL}, {"bn_relu6", bn_relu6, NULL}, {"bn_add_relu", bn_add_relu, NULL}, {"relu", relu, NULL},
+        {"relu6", relu6, NULL}, {"max_pool", max_pool, &pool}, {"hard_sigmoid", hard_sigmoid, NULL}, {"hard_swish", hard_swish, NULL}};
+    for (int i = 0; i < (int)(sizeof ops / sizeof *ops); i++) {
+        compare_nan(ops[i].name, ops[i].build, ops[i].arg, TRAINING);
+        compare_nan(ops[i].name, ops[i].build, ops[i].arg, 0);
+        compare_nan(ops[i].name, ops[i].build, ops[i].arg, INFERENCE);
+    }
+}
 TEST_MAIN(T(conv2d_equals_the_reference), T(widely_dilated_conv2d_equals_the_reference), T(grouped_conv2d_equals_the_reference),
           T(each_way_of_conv2d_equals_the_reference), T(each_way_of_widely_dilated_conv2d_equals_the_reference),
           T(each_way_of_grouped_conv2d_equals_the_reference), T(batch_norm_equals_the_reference),
           T(elementwise_ops_equal_the_reference), T(pools_equal_the_reference), T(resize_equals_the_reference),
           T(folded_blocks_equal_the_reference), T(prelu_and_what_stands_before_it_equal_the_reference),
-          T(other_windows_and_resizes_equal_the_reference), T(products_equal_the_reference))
+          T(other_windows_and_resizes_equal_the_reference), T(products_equal_the_reference), T(nan_stays_nan))

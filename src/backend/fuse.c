@@ -3,6 +3,7 @@
  *   inference: dropout -> nothing; conv2d + batch_norm [+ add] [+ relu] -> conv2d with bn, residual, act
  *              batch_norm [+ add] + prelu, add + prelu -> prelu with bn, residual
  *   training:  batch_norm [+ add] [+ relu] -> batch_norm with residual, act
+ * NaN passes a ReLU everywhere but in the first of these: oneDNN's, behind a convolution, makes it 0.
  * A node is absorbed only when its value has exactly one consumer and is no output. The fused node
  * stands at the place of the last absorbed one, so sources still come before their consumers. */
 #include "backend/plan_priv.h"

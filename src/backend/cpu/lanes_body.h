@@ -2,7 +2,7 @@
  * lanes_bf16_simd.c, each compiled once per instruction set (base/cpu.h), after they defined Elem, load,
  * store and LANES (the name of the table). Arithmetic is float32 for both. Written so that the compiler
  * fills the lanes: the loop over `inner` has a constant count for the blocked layouts. */
-#include <float.h>
+#include <math.h>
 
 /* Call BODY with a constant inner where there is one. */
 #define BY_INNER(inner, body) \
@@ -11,7 +11,7 @@ enum { BLOCK = 64 };       /* rows summed in float before they go to double */
 
 INLINE float act_of(float v, Act act) {
     if (act == ACT_NONE) return v;
-    v = v > 0.0f ? v : 0.0f;
+    v = v < 0.0f ? 0.0f : v;                                 /* keeps NaN, as PyTorch does */
     return act == ACT_RELU6 && v > 6.0f ? 6.0f : v;
 }
 INLINE float gate(float dy, float v, Act act) {      /* v: before or after the activation, both serve */
@@ -256,24 +256,26 @@ static void SIMD(drop)(void *dst, const void *x, const uint8_t *mask, float scal
     for (int64_t i = 0; i < n; i++) store(to + i, mask[i] ? load(from + i) * scale : 0.0f);
 }
 
-/* ---- max pooling: ties go to the first position, as in PyTorch ---------------------------------------- */
+/* ---- max pooling: ties go to the first position, NaN is larger than any number, as in PyTorch ------------ */
 
 /* Lanes c0 .. c0 + w - 1 of one output: w is the constant 16 but at the end of channels last. */
 INLINE void pool_lanes(const PoolRow *p, int64_t oy, int64_t ox, int inner, int c0, int w) {
     int64_t to = (oy * p->out_w + ox) * inner + c0;
     int64_t y0 = oy * p->stride - p->pad, x0 = ox * p->stride - p->pad;
+    const int ky0 = y0 < 0 ? (int)-y0 : 0, kx0 = x0 < 0 ? (int)-x0 : 0;
     float best[16];
     int32_t arg[16];
-    for (int c = 0; c < 16; c++) best[c] = -FLT_MAX, arg[c] = 0;
-    for (int ky = y0 < 0 ? (int)-y0 : 0; ky < p->k && y0 + ky < p->in_h; ky++)
-        for (int kx = x0 < 0 ? (int)-x0 : 0; kx < p->k && x0 + kx < p->in_w; kx++) {
+    for (int c = 0; c < 16; c++) best[c] = -INFINITY, arg[c] = ky0 * p->k + kx0;
+    for (int ky = ky0; ky < p->k && y0 + ky < p->in_h; ky++)
+        for (int kx = kx0; kx < p->k && x0 + kx < p->in_w; kx++) {
             const Elem *src = (const Elem *)p->src + ((y0 + ky) * p->in_w + x0 + kx) * inner + c0;
             int32_t at = ky * p->k + kx;
 #pragma omp simd
             for (int c = 0; c < w; c++) {
                 float v = load(src + c);
-                arg[c] = v > best[c] ? at : arg[c];
-                best[c] = v > best[c] ? v : best[c];
+                const bool more = v > best[c] || v != v;
+                arg[c] = more ? at : arg[c];
+                best[c] = more ? v : best[c];
             }
         }
 #pragma omp simd

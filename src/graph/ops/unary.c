@@ -17,6 +17,8 @@ static double normal_cdf(double x) { return 0.5 * erfc(-x * M_SQRT1_2); }
 static double normal_pdf(double x) { return 0.3989422804014327 * exp(-0.5 * x * x); }
 static double softplus(double x) { return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)); }
 static double tanh_inner(double x) { return 0.7978845608028654 * (x + 0.044715 * x * x * x); }
+static double held(double x) { return x < 0 ? 0 : x > 1 ? 1 : x; }             /* fmin and fmax would lose NaN */
+static float held_float(float x) { return x < 0 ? 0 : x > 1 ? 1 : x; }
 static double elu(double x, double a) { return x < 0 ? a * expm1(x) : x; }
 static double delu(double x, double a) { return x < 0 ? a * exp(x) : 1; }
 
@@ -29,8 +31,8 @@ F(leaky_relu, x < 0 ? p.a * x : x, x < 0 ? p.a : 1)
 F(elu, elu(x, p.a), delu(x, p.a))
 F(selu, p.b * elu(x, p.a), p.b * delu(x, p.a))
 F(sigmoid, sigmoid(x), sigmoid(x) * (1 - sigmoid(x)))
-F(hard_sigmoid, fmin(fmax(p.a * x + p.b, 0), 1), p.a * x + p.b > 0 && p.a * x + p.b < 1 ? p.a : 0)
-F(hard_swish, x * fmin(fmax(x / 6 + 0.5, 0), 1), x <= -3 ? 0 : x >= 3 ? 1 : x / 3 + 0.5)
+F(hard_sigmoid, held(p.a * x + p.b), p.a * x + p.b > 0 && p.a * x + p.b < 1 ? p.a : 0)
+F(hard_swish, x * held(x / 6 + 0.5), x <= -3 ? 0 : x >= 3 ? 1 : x / 3 + 0.5)
 F(silu, x * sigmoid(p.a * x), sigmoid(p.a * x) * (1 + p.a * x * (1 - sigmoid(p.a * x))))
 F(tanh, tanh(x), 1 - tanh(x) * tanh(x))
 F(erf, erf(x), 1.1283791670955126 * exp(-x * x))
@@ -101,8 +103,8 @@ static void fast_piece(void *arg, int64_t i) {
     case UNARY_CLIP: EACH(x[k] < a ? a : x[k] > b ? b : x[k]);
     case UNARY_LEAKY_RELU: EACH(x[k] < 0 ? a * x[k] : x[k]);
     case UNARY_SIGMOID: EACH(1 / (1 + expf(-x[k])));
-    case UNARY_HARD_SIGMOID: EACH(fminf(fmaxf(a * x[k] + b, 0), 1));
-    case UNARY_HARD_SWISH: EACH(x[k] * fminf(fmaxf(x[k] / 6 + 0.5f, 0), 1));
+    case UNARY_HARD_SIGMOID: EACH(held_float(a * x[k] + b));
+    case UNARY_HARD_SWISH: EACH(x[k] * held_float(x[k] / 6 + 0.5f));
     case UNARY_SILU: EACH(x[k] / (1 + expf(-a * x[k])));
     case UNARY_TANH: EACH(tanhf(x[k]));
     case UNARY_ERF: EACH(erff(x[k]));
