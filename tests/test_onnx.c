@@ -192,14 +192,47 @@ TEST(what_only_turns_logits_into_something_else_is_left_out) {
     EXPECT(net_node(n, at.logits)->op == &op_unary && ((const UnaryAttr *)net_node(n, at.logits)->attr)->kind == UNARY_LOG);
     net_close(n);
 }
-TEST(of_a_class_map_the_tensor_to_tap_is_named) {
+static bool is_log(const Net *n, Node x) {
+    return net_node(n, x)->op == &op_unary && ((const UnaryAttr *)net_node(n, x)->attr)->kind == UNARY_LOG;
+}
+TEST(of_a_class_map_what_its_argmax_reads_is_taken) {
     Net *n;
     ModelNodes at;
-    EXPECT_ERR(open_ended("ArgMax", true, NULL, &n, &at), E(4, 60));
-    EXPECT_HAS(err_text(), "ArgMax");
-    EXPECT_OK(open_ended("ArgMax", true, &(ModelOptions){.tap = {"logits"}}, &n, &at));
+    for (int said = 0; said < 2; said++)
+        for (int resized = 0; resized < 2; resized++) {
+            EXPECT_OK(open_ended("ArgMax", resized, &(ModelOptions){.output = said ? OUTPUT_CLASSMAP : OUTPUT_LOGITS}, &n, &at));
+            EXPECT(net_node(n, at.logits)->op == &op_conv2d);
+            net_close(n);
+        }
+    EXPECT_OK(open_ended("ArgMax", true, &(ModelOptions){.output = OUTPUT_CLASSMAP, .tap = {"end"}}, &n, &at));
     EXPECT(net_node(n, at.logits)->op == &op_conv2d);
     net_close(n);
+    EXPECT_ERR(open_ended("Softmax", false, &(ModelOptions){.output = OUTPUT_CLASSMAP}, &n, &at), E(4, 60));
+    EXPECT_HAS(err_text(), "output end is no argmax, resized or not; name the logits instead");
+}
+/* A softmax at the end is cut off; what nobody can see to be probabilities is by the user's word. */
+TEST(of_probabilities_the_logarithm_is_taken) {
+    Net *n;
+    ModelNodes at;
+    const ModelOptions said = {.output = OUTPUT_PROBABILITIES}, tapped = {.output = OUTPUT_PROBABILITIES, .tap = {"end"}};
+    EXPECT_OK(open_ended("Softmax", false, &said, &n, &at));
+    EXPECT(net_node(n, at.logits)->op == &op_conv2d);
+    net_close(n);
+    EXPECT_OK(open_ended("Abs", false, &said, &n, &at));
+    EXPECT(is_log(n, at.logits));
+    net_close(n);
+    EXPECT_OK(open_ended("Abs", false, &tapped, &n, &at));
+    EXPECT(is_log(n, at.logits));
+    net_close(n);
+    EXPECT_OK(open_ended("Softmax", true, &said, &n, &at));
+    EXPECT(is_log(n, at.logits) && shape_equal(net_shape(n, at.logits), SHAPE(1, 4, 32, 32)));
+    net_close(n);
+}
+TEST(of_another_output_the_tensor_to_tap_is_named) {
+    Net *n;
+    ModelNodes at;
+    EXPECT_ERR(open_ended("Flatten", false, NULL, &n, &at), E(4, 60));
+    EXPECT_HAS(err_text(), "the tensor to tap instead may be logits");
     EXPECT_ERR(open_ended("ArgMax", true, &(ModelOptions){.tap = {"logit"}}, &n, &at), E(2, 76));
     EXPECT_HAS(err_text(), "holds no value logit; did you mean logits");
 }
@@ -464,6 +497,6 @@ TEST(changed_bytes_do_no_harm) {
 }
 TEST_MAIN(T(espnet_is_read), T(a_written_file_is_a_network), T(a_file_that_normalises_gets_plain_pixels), T(bytes_with_channels_last_are_an_image),
           T(a_file_of_one_size_refuses_others_or_resizes), T(what_only_turns_logits_into_something_else_is_left_out),
-          T(of_a_class_map_the_tensor_to_tap_is_named), T(classes_come_in_the_order_that_is_asked_for), T(nodes_that_cannot_be_are_named),
+          T(of_a_class_map_what_its_argmax_reads_is_taken), T(of_probabilities_the_logarithm_is_taken), T(of_another_output_the_tensor_to_tap_is_named), T(classes_come_in_the_order_that_is_asked_for), T(nodes_that_cannot_be_are_named),
           T(tensors_that_cannot_be_are_named), T(files_that_cannot_be_are_refused), T(growth_is_stopped_before_memory_is),
           T(data_files_stay_beside_the_model), T(every_truncation_is_an_error_or_a_whole_network), T(changed_bytes_do_no_harm))

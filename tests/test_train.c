@@ -269,6 +269,60 @@ TEST(an_onnx_file_teaches_in_the_order_that_is_asked_for) {
     }
     free(first);
 }
+/* A softmax that is tapped: refused as logits; as probabilities it gives logits of the same softmax. */
+TEST(a_teacher_of_probabilities_is_recognised) {
+    static const float stage[] = {1, 0};
+    double p[11] = {0};
+    for (int said = 0; said < 2; said++) {
+        Work w;
+        StepResult x;
+        Batch b = noise(2);
+        EXPECT_OK(work_open(&w, config(SCENES STUDENT "teacher.model=" SOURCE_DIR "/tests/golden/onnx/mobile.dy.onnx train.batch=2 teacher.input=resize "
+                                       "teacher.taps.logits=softmax distill.losses=[kd] %s", said ? "teacher.output=probabilities" : "")));
+        const Err rc = job_step(w.job, &b, 1, stage, false, &x);
+        EXPECT_INT(rc, said ? OK : E(4, 60));
+        if (!said) EXPECT_HAS(err_text(), "give teacher.output=probabilities");
+        const Node logits = net_find(job_teacher(w.job), "logits");
+        const Shape s = plan_shape(job_teacher_plan(w.job), logits);
+        const float *v = plan_value(job_teacher_plan(w.job), logits);
+        const int64_t P = s.d[2] * s.d[3];
+        double sum = 0;
+        for (int64_t k = 0; k < 11; k++) sum += exp((double)v[k * P]);
+        for (int64_t k = 0; k < 11; k++) {
+            if (said) EXPECT_NEAR(exp((double)v[k * P]) / sum, p[k], 1e-5);
+            else p[k] = (double)v[k * P];
+        }
+        batch_free(&b);
+        work_close(&w);
+    }
+}
+/* A plain file of 19 classes, of which the list takes 11. */
+TEST(a_weights_file_of_more_classes_teaches_those_of_the_list) {
+    const char *path = temp_path("teacher.safetensors");
+    const ModelOptions o = {.model = "deeplabv3_mobilenetv2", .width = 0.1, .classes = 19};
+    Net *n;
+    ModelNodes at;
+    Tensor t[512];
+    EXPECT_OK(model_open(&o, H, W, &n, &at));
+    net_init_formula(n, 5);
+    for (int i = 0; i < n->n_params; i++) {
+        NetParam *p = &n->params[i];
+        const bool count = p->kind == PARAM_COUNT;
+        t[i] = (Tensor){.name = p->name, .dtype = count ? DT_I64 : DT_F32, .shape = p->shape, .data = count ? (void *)&p->count : p->data};
+    }
+    EXPECT_OK(st_write(path, t, n->n_params, NULL, 0));
+    net_close(n);
+    static const char *const lists[] = {"[18,0,1,2,3,4,5,6,7,8,9]", "[19,0,1,2,3,4,5,6,7,8,9]"};
+    for (int i = 0; i < 2; i++) {
+        Work w;
+        const Err rc = work_open(&w, config(SCENES STUDENT "teacher.model=deeplabv3_mobilenetv2 teacher.width=0.1 teacher.weights=%s "
+                                            "teacher.classes=%s distill.losses=[kd]", path, lists[i]));
+        EXPECT_INT(rc, i ? E(2, 37) : OK);
+        if (i) EXPECT_HAS(err_text(), "asks for class 19, deeplabv3_mobilenetv2 has 0 to 18");
+        else EXPECT_INT(net_shape(job_teacher(w.job), net_find(job_teacher(w.job), "logits")).d[1], 11);
+        work_close(&w);
+    }
+}
 TEST(jobs_that_cannot_be_are_refused) {
     static const struct {
         const char *args;
@@ -283,6 +337,8 @@ TEST(jobs_that_cannot_be_are_refused) {
          "the data set has 11, the student 11, the teacher 19"},
         {SCENES STUDENT "student.norm=none", E(2, 76), "student.norm=none takes no pictures"},
         {SCENES STUDENT "distill.losses=[kd]", E(2, 0), "there is no teacher"},
+        {SCENES STUDENT TEACHER "teacher.classes=[0,1,2,3,4,5,6,7,8,9,10] distill.losses=[kd]", E(2, 76), "tells how many it has"},
+        {SCENES STUDENT TEACHER "teacher.output=classmap distill.losses=[kd]", E(2, 76), "gives logits, no class map"},
         {SCENES STUDENT "distill.task=rdd", E(2, 0), "there is no teacher"},
         {SCENES STUDENT TEACHER "teacher.aux=false distill.task=rdd", E(2, 0),
          "tfe=aux needs a teacher with an auxiliary head"},
@@ -758,7 +814,8 @@ TEST(a_checkpoint_of_any_run_can_teach) {
 TEST_MAIN(T(accumulation_gives_the_mean_gradient), T(gradients_apart_add_up_and_leave_no_trace), T(a_term_reports_what_it_cannot_compute),
           T(a_teacher_that_no_term_reads_is_not_run),
           T(a_student_is_resized_to_a_teacher_of_another_stride), T(the_teacher_sees_the_mirrored_image),
-          T(an_onnx_file_teaches_in_the_order_that_is_asked_for),
+          T(an_onnx_file_teaches_in_the_order_that_is_asked_for), T(a_teacher_of_probabilities_is_recognised),
+          T(a_weights_file_of_more_classes_teaches_those_of_the_list),
           T(jobs_that_cannot_be_are_refused), T(scores_follow_from_the_confusion_matrix),
           T(nothing_labelled_scores_nothing), T(predictions_are_the_best_class_of_upsampled_logits),
           T(a_distilling_net_is_evaluated_on_whole_images), T(a_run_leaves_what_is_promised),

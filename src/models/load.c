@@ -112,6 +112,36 @@ Err model_load_file(Net *n, const SafeFile *f, const char *where, uint64_t seed,
     match_close(&m);
     return rc;
 }
+static int classes_in(const Net *n, Node logits, const Match *m) {
+    Node c;
+    for (int at = 0; (c = model_classifier(n, logits, at)).id; at++)
+        for (int i = 0; i < net_node(n, c)->n_param; i++) {
+            const Tensor *t = m->of[net_node(n, c)->param[i]];
+            if (t && t->shape.rank >= 1) return (int)t->shape.d[0];
+        }
+    return 0;
+}
+Err model_count_classes(const ModelOptions *o, const char *weights, int *out) {
+    enum { SIDE = 65 };
+    ModelOptions any = *o;
+    Net *n;
+    ModelNodes at;
+    SafeFile f;
+    Match m;
+    any.classes = 1, any.class_map = NULL, any.frozen = true;
+    memset(any.tap, 0, sizeof any.tap);
+    TRY(model_open(&any, SIDE, SIDE, &n, &at));
+    Err rc = weights_read(weights, &f);
+    if (!rc) {
+        weights_unwrap(&f);
+        match_names(n, f.tensors, &m);
+        *out = classes_in(n, at.logits, &m);
+        if (*out < 1) rc = err_set(E(EXIT_MODEL, 61), "%s: holds no classifier of %s, so its classes cannot be counted; use the whole network's file", weights, o->model);
+        match_close(&m), st_close(&f);
+    }
+    net_close(n);
+    return rc;
+}
 Err model_load_weights(Net *n, const char *weights, uint64_t seed, unsigned flags) {
     int64_t formula;
     if (n->has_weights && (!weights || !*weights || !strcmp(weights, "none"))) return OK;

@@ -2,6 +2,7 @@
 #include "models/parts.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -123,7 +124,8 @@ Err model_unknown_tap(const Net *n, const char *tap) {
 }
 static Err apply_taps(const ModelOptions *o, Net *n, ModelNodes *at) {
     Node *own[] = {&at->logits, &at->aux, &at->features};
-    for (int i = 0; i < 3; i++) {
+    const bool taken = o->output && model_is_onnx(o->model);          /* onnx.c made logits of what logits and aux name */
+    for (int i = taken ? 2 : 0; i < 3; i++) {
         if (!o->tap[i]) continue;
         *own[i] = net_find(n, o->tap[i]);
         if (!own[i]->id) return model_unknown_tap(n, o->tap[i]);
@@ -145,9 +147,23 @@ static Err apply_class_map(const ModelOptions *o, Net *n, ModelNodes *at) {
     }
     return n->err ? err_set(n->err, "%s", n->err_msg) : OK;
 }
+Node model_log_of(Net *n, Node p) {
+    const UnaryAttr clip = {UNARY_CLIP, 1e-7f, INFINITY}, log_of = {UNARY_LOG, 0, 0};
+    p = net_add(n, &op_unary, "probabilities", &clip, sizeof clip, &p, 1, NULL, 0);
+    return net_add(n, &op_unary, "log_probabilities", &log_of, sizeof log_of, &p, 1, NULL, 0);
+}
+/* Of one of our own networks; onnx_ends.c knows more of a file's. */
+static Err apply_output(const ModelOptions *o, Net *n, ModelNodes *at) {
+    if (o->output == OUTPUT_LOGITS || model_is_onnx(o->model)) return OK;
+    if (o->output == OUTPUT_CLASSMAP) return err_set(E(EXIT_USAGE, 76), "%s gives logits, no class map; leave teacher.output out", o->model);
+    at->logits = model_log_of(n, at->logits);
+    if (at->aux.id) at->aux = model_log_of(n, at->aux);
+    return OK;
+}
 /* What the options ask for beyond the network as it is; names its taps. */
 static Err finish(const ModelOptions *o, Net *n, ModelNodes *at) {
     TRY(apply_taps(o, n, at));
+    TRY(apply_output(o, n, at));
     TRY(apply_class_map(o, n, at));
     nn_tap(n, at->logits, "logits");
     nn_tap(n, at->features, "features");

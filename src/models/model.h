@@ -5,6 +5,8 @@
 #include "nn/nn.h"
 
 struct SafeFile;
+/* What a network's output is: logits; probabilities, of which the logarithm is taken; a map of classes, whose argmax is undone. */
+typedef enum { OUTPUT_LOGITS, OUTPUT_PROBABILITIES, OUTPUT_CLASSMAP } ModelOutput;
 typedef struct ModelOptions {        /* the groups `student` and `teacher` of the configuration */
     const char *model;               /* "deeplabv3_resnet18" */
     int    classes;
@@ -21,6 +23,7 @@ typedef struct ModelOptions {        /* the groups `student` and `teacher` of th
     const char *tap[3];              /* names of values in place of the network's own logits, aux and features; NULL: its own */
     const int *class_map;            /* [n_class_map]: class k of logits and aux is the network's own class_map[k]; NULL: all */
     int    n_class_map;
+    ModelOutput output;
     bool   exact_size;               /* ONNX of one size: refuse images of another one; otherwise they are resized */
 } ModelOptions;
 typedef struct ModelNodes {
@@ -48,6 +51,8 @@ const char *model_head(int i, const char **title);
 const char *model_backbone(int i, const char **title);
 enum { LOAD_START = 1,               /* allows what a student starts from: a backbone alone, a classifier of other classes */
        LOAD_PARTIAL = 2 };           /* takes what fits; something must */
+/* The classes of a file of o->model's weights, by its classifier; E4061 where it has none. */
+Err model_count_classes(const ModelOptions *o, const char *weights, int *out);
 /* "none" (random), "formula:SEED", or a file of weights of any kind. Without flags every tensor must match;
  * what a flag lets be absent starts at random. On failure (E4061) nothing is written. */
 Err  model_load_weights(Net *n, const char *weights, uint64_t seed, unsigned flags);

@@ -68,16 +68,23 @@ static Err find_tap(const OnnxModel *m, const char *tap, int *out) {
     free(names);
     return err_set(E(EXIT_USAGE, 76), "taps: %s holds no value %s%s%s", m->name, tap, near ? "; did you mean " : "", near ? near : "");
 }
+/* A value that is tapped is taken as it is, unless the user says what it is. */
+static Err choose_output(const OnnxModel *m, ModelOutput said, int tap, int output, OnnxOutput *out) {
+    if (said) return onnx_said_output(m, tap ? tap : output, said, out);
+    if (tap) out->value = tap;
+    else onnx_logits_of(m, output, out);
+    return OK;
+}
 static Err build_graph(OnnxBuild *b, const ModelOptions *o, int h, int w, ModelNodes *out) {
     const OnnxModel *m = b->m;
     int tap[3];
     OnnxOutput logits = {0}, aux = {0};
     if (!m->n_output) return err_set(E(EXIT_MODEL, 60), "%s: has no output", m->name);
     for (int i = 0; i < 3; i++) TRY(find_tap(m, o->tap[i], &tap[i]));
-    logits.value = tap[0] ? tap[0] : onnx_logits_of(m, m->output[0], &logits.probabilities);
-    if (m->n_output > 1 && !tap[1]) aux.value = onnx_logits_of(m, m->output[1], &aux.probabilities);
+    TRY(choose_output(m, o->output, tap[0], m->output[0], &logits));
+    if (m->n_output > 1 || tap[1]) TRY(choose_output(m, o->output, tap[1], tap[1] ? 0 : m->output[1], &aux));
     TRY(onnx_add_image(b, o, h, w, out));
-    TRY(build_nodes(b, (int[]){logits.value, tap[1] ? tap[1] : aux.value, tap[2]}, 3));
+    TRY(build_nodes(b, (int[]){logits.value, aux.value, tap[2]}, 3));
     return onnx_add_outputs(b, &logits, &aux, out);
 }
 static OnnxBuild build_open(const OnnxModel *m, Net *n, int64_t batch) {

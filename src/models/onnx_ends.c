@@ -2,10 +2,9 @@
  *
  * Networks are shipped with more around them than a student learns from: pixels as bytes and channels last,
  * the normalisation, a softmax, an argmax, a resize behind one of them. What does not change the logits is
- * left out; probabilities that were resized become logits again by their logarithm; of a class map nothing
- * can be learnt, so the tensor before it is named. */
+ * left out; probabilities that were resized become logits again by their logarithm; of a class map what its
+ * argmax reads is taken, however the map was resized. */
 #include <inttypes.h>
-#include <math.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -124,19 +123,35 @@ int onnx_find_value(const OnnxModel *m, const char *name) {
         if (!strcmp(m->value[i].name, name)) return i;
     return 0;
 }
-/* Up through one-input operators of a list. */
+/* Up through operators of a list, by their first inputs. */
 static int before(const OnnxModel *m, int v, const char *const *ops) {
     const OnnxNode *n;
     while ((n = maker(m, v)) && is_one_of(n, ops) && n->n_in && n->in[0]) v = n->in[0];
     return v;
 }
-int onnx_logits_of(const OnnxModel *m, int v, bool *probabilities) {
+static bool is_made_by(const OnnxModel *m, int v, const char *op) {
+    const OnnxNode *n = maker(m, v);
+    return n && is_one_of(n, (const char *const[]){op, NULL}) && n->n_in && n->in[0];
+}
+/* The argmax that the map of classes v is made by, or 0. */
+static int argmax_of(const OnnxModel *m, int v) {
+    static const char *const MAP[] = {"Resize", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Identity", NULL};
+    v = before(m, v, MAP);
+    return is_made_by(m, v, "ArgMax") ? v : 0;
+}
+void onnx_logits_of(const OnnxModel *m, int v, OnnxOutput *out) {
     static const char *const LAST[] = {"Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "Cast", "Squeeze", "Identity", NULL};
     static const char *const KEEP[] = {"Resize", "Cast", "Identity", NULL};
-    v = before(m, v, LAST);
-    const OnnxNode *n = maker(m, before(m, v, KEEP));
-    *probabilities = n && !*n->domain && !strcmp(n->op, "Softmax");
-    return v;
+    const int argmax = argmax_of(m, v);
+    out->value = before(m, argmax ? argmax : v, LAST);
+    out->probabilities = is_made_by(m, before(m, out->value, KEEP), "Softmax");
+}
+Err onnx_said_output(const OnnxModel *m, int v, ModelOutput said, OnnxOutput *out) {
+    if (said == OUTPUT_CLASSMAP && !argmax_of(m, v))
+        return bad(m, "output", m->value[v].name, "is no argmax, resized or not; name the logits instead: teacher.taps.logits=VALUE");
+    onnx_logits_of(m, v, out);
+    if (said == OUTPUT_PROBABILITIES && out->value == before(m, v, (const char *const[]){"Cast", "Identity", NULL})) out->probabilities = true;
+    return OK;
 }
 /* The last convolution's result that could be logits, for the advice. */
 static const char *likely_logits(const OnnxBuild *b) {
@@ -154,7 +169,7 @@ static Err output_node(const OnnxBuild *b, int v, Node *out) {
     if (s.rank == 4 && s.d[0] == b->batch && s.d[1] <= 256) return OK;
     const char *name = likely_logits(b), *what = out->id ? shape_text(s).s : "not built from the image";
     if (name)
-        return err_set(E(EXIT_MODEL, 60), "%s: output %s is %s, no logits of N x classes x h x w; the tensor to tap instead may be %s: give taps={logits: %s}",
+        return err_set(E(EXIT_MODEL, 60), "%s: output %s is %s, no logits of N x classes x h x w; the tensor to tap instead may be %s: give teacher.taps.logits=%s",
                        b->m->name, b->m->value[v].name, what, name, name);
     return err_set(E(EXIT_MODEL, 60), "%s: output %s is %s, no N x classes x h x w; export the network so that its first output are the logits",
                    b->m->name, b->m->value[v].name, what);
@@ -165,18 +180,12 @@ static Node features_of(const Net *n, Node x) {
         if (node->op == &op_conv2d) return (Node){node->src[0]};
     return x;
 }
-/* log(p), of p that may have become 0. */
-static Node as_logits(Net *n, Node p) {
-    const UnaryAttr clip = {UNARY_CLIP, 1e-7f, INFINITY}, log_of = {UNARY_LOG, 0, 0};
-    p = net_add(n, &op_unary, "probabilities", &clip, sizeof clip, &p, 1, NULL, 0);
-    return net_add(n, &op_unary, "log_probabilities", &log_of, sizeof log_of, &p, 1, NULL, 0);
-}
 Err onnx_add_outputs(OnnxBuild *b, const OnnxOutput *logits, const OnnxOutput *aux, ModelNodes *out) {
     TRY(output_node(b, logits->value, &out->logits));
     out->features = features_of(b->net, out->logits);
-    if (logits->probabilities) out->logits = as_logits(b->net, out->logits);
+    if (logits->probabilities) out->logits = model_log_of(b->net, out->logits);
     if (!aux->value) return OK;
     if (output_node(b, aux->value, &out->aux) || net_shape(b->net, out->aux).d[1] != net_shape(b->net, out->logits).d[1]) out->aux = NO_NODE;
-    else if (aux->probabilities) out->aux = as_logits(b->net, out->aux);
+    else if (aux->probabilities) out->aux = model_log_of(b->net, out->aux);
     return OK;
 }

@@ -30,6 +30,7 @@ typedef struct HeadDef {
 Node fcn_block(Net *n, Node x, const char *scope, int classes, Node *features);
 /* The inputs and the normalised image, N x 3 x H x W; sets out->image and out->rects. */
 Node model_image_input(Net *n, const NormDef *norm, int64_t batch, int h, int w, ModelNodes *out);
+Node model_log_of(Net *n, Node p);                       /* logits of probabilities, which may be 0 */
 Node conv_bn_relu(Net *n, Node x, const char *conv, const char *bn, Conv c);
 Node classifier(Net *n, Node x, const char *name, int classes);          /* 1x1 with bias */
 #endif

@@ -21,7 +21,7 @@ typedef struct ModelRaw {
     int64_t classes, output_stride;
     double  width;
     bool    aux, dropout, partial;
-    int     bn, stem, input;
+    int     bn, stem, input, output;
 } ModelRaw;
 typedef struct ConfigRaw {           /* what options.def describes; types are those of OptType */
     const char *out; int64_t seed;

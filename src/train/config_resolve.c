@@ -120,7 +120,7 @@ static const char *resolve_norm(const ModelRaw *r, const char *usual) {
 static void resolve_model(const ModelRaw *r, const char *usual_norm, ModelOptions *o) {
     *o = (ModelOptions){.model = or_null(r->model), .classes = (int)r->classes, .width = r->width,
                         .output_stride = (int)r->output_stride, .plain_stem = r->stem == 1, .aux = r->aux, .partial = r->partial, .norm = resolve_norm(r, usual_norm),
-                        .exact_size = r->input == 0, .tap = {or_null(r->tap[0]), or_null(r->tap[1]), or_null(r->tap[2])}, .bn_frozen = r->bn == 1, .dropout_off = !r->dropout};
+                        .exact_size = r->input == 0, .output = (ModelOutput)r->output, .tap = {or_null(r->tap[0]), or_null(r->tap[1]), or_null(r->tap[2])}, .bn_frozen = r->bn == 1, .dropout_off = !r->dropout};
 }
 
 /* teacher.classes: "same", a number, or a list of its classes in the order of the data set's. */

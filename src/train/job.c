@@ -39,7 +39,7 @@ struct Job {
     int32_t *mirrored_rects;
     float *flipped;
     Digest teacher_digest;
-    bool has_digest;
+    bool has_digest, looked; /* looked: at the teacher's first output */
 };
 
 /* ---- classes -------------------------------------------------------------------------------- */
@@ -450,10 +450,36 @@ static void read_stats(const Job *j, StepResult *out) {
     if (saved && m->kept) out->n_kept = m->kept(saved, out->kept_class, CLASSES_MAX);
 }
 
+/* Is v, N x K x h x w, what a softmax gives at every pixel? */
+static bool are_probabilities(const float *v, Shape s) {
+    const int64_t K = s.d[1], P = s.d[2] * s.d[3];
+    for (int64_t i = 0; i < s.d[0] * P; i++) {
+        const float *x = v + i / P * K * P + i % P;
+        double sum = 0;
+        for (int64_t k = 0; k < K; k++) {
+            if (!(x[k * P] >= 0 && x[k * P] <= 1)) return false;
+            sum += (double)x[k * P];
+        }
+        if (fabs(sum - 1) > 1e-3) return false;
+    }
+    return K > 1;
+}
+
+/* Losses read logits; a softmax of probabilities would teach almost nothing, and nobody would notice. */
+static Err look_at_teacher(Job *j) {
+    const Node x = j->tn.logits;
+    const bool run = !j->looked && j->n_taught && j->taught[0].from.id == x.id;
+    j->looked = true;
+    if (run && are_probabilities(plan_value(j->tplan, x), plan_shape(j->tplan, x)))
+        return err_set(E(EXIT_MODEL, 60), "%s: its output are probabilities, no logits; give teacher.output=probabilities", j->teacher->name);
+    return OK;
+}
+
 /* Kernels cannot fail: what a term met that its formula does not allow is told here, after the run;
  * then side networks take what they need of it. */
 static Err after_run(Job *j, const OpRun *run, bool accumulate) {
     const Config *c = j->c;
+    TRY(look_at_teacher(j));
     for (int i = 0; i <= c->n_losses; i++) {
         const KdMethod *m = i ? c->losses[i - 1].method : c->task.method;
         const void *saved = plan_saved(j->splan, j->term[i]);

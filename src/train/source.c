@@ -43,7 +43,7 @@ static Err describe(const char *path, Arena *a, ModelOptions *o, bool *found) {
         o->model = arena_strdup(a, c->student.model ? c->student.model : "");
         o->norm = c->student.norm ? arena_strdup(a, c->student.norm) : NULL;
         memcpy(o->tap, own.tap, sizeof o->tap);
-        o->class_map = own.class_map, o->n_class_map = own.n_class_map, o->exact_size = own.exact_size;
+        o->class_map = own.class_map, o->n_class_map = own.n_class_map, o->exact_size = own.exact_size, o->output = own.output;
         o->classes = (int)n;
         o->frozen = own.frozen, o->dropout_off = own.dropout_off || o->dropout_off;
         config_close(c);
@@ -66,5 +66,7 @@ Err model_source(const char *model, const char *weights, Arena *a, ModelOptions 
     free(path);
     if (!rc && !found)
         rc = err_set(E(4, 0), "%s: the file does not say which network it belongs to; give model=NAME classes=N weights=%s", model, model);
+    if (!rc && !given && model && o->class_map && !o->classes && *out_weights && sys_exists(*out_weights))
+        rc = model_count_classes(o, *out_weights, &o->classes);
     return rc;
 }
