@@ -424,7 +424,7 @@ TEST(a_teacher_has_its_own_classes_and_taps) {
 }
 TEST(later_features_say_so) {
     static const char *const cases[][2] = {
-        {"teacher.output=probs", "comes with a later version; here it can only be logits"},
+        {"checkpoint.require_exact=true", "comes with a later version; here it can only be false"},
         {"train.memory=lean", "here it can only be normal"},
         {"extend=stretch", "extend=stretch comes with a later version"},
         {"exact=shards", "comes with a later version"},
@@ -435,8 +435,8 @@ TEST(later_features_say_so) {
     Config *c = NULL;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         expect_refused(read_args(cases[i][0], &c), c, cases[i][0], cases[i][1]);
-    expect_refused(read_text("\nteacher:\n  output: {a: 1}\n", &c), c, "output",
-                   "c.yaml:3: teacher.output={a: 1} comes with");
+    expect_refused(read_text("\ncheckpoint:\n  require_exact: {a: 1}\n", &c), c, "require_exact",
+                   "c.yaml:3: checkpoint.require_exact={a: 1} comes with");
     EXPECT_OK(
         read_args("teacher.output=logits train.precision=f32 train.memory=normal extend=none", &c));
     config_close(c);
