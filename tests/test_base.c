@@ -5,6 +5,7 @@
 #include "base/option.h"
 #include "base/parallel.h"
 #include "base/rng.h"
+#include "base/spark.h"
 #include "base/str.h"
 #include "tensor/tensor.h"
 #include "test.h"
@@ -340,7 +341,33 @@ TEST(tensor_list_finds_by_name) {
     tensor_list_close(l);
 }
 
-TEST_MAIN(T(err_escapes_hostile_bytes), T(err_exit_codes), T(err_long_text_is_cut), T(utf8_rejects_overlong_and_surrogates),
+TEST(spark_goes_from_lowest_to_highest) {
+    const double v[] = {0, 1, NAN, 7, 8, INFINITY};
+    Str s = {0};
+    spark_text(&s, v, 6);
+    EXPECT_STR(s.s, "\xe2\x96\x81\xe2\x96\x82 \xe2\x96\x88\xe2\x96\x88 ");
+    str_free(&s);
+    spark_text(&s, (double[]){3, 3}, 2);     /* no range */
+    EXPECT_STR(s.s, "\xe2\x96\x81\xe2\x96\x81");
+    str_free(&s);
+    spark_text(&s, (double[]){-1e308, 1e308}, 2);
+    EXPECT_STR(s.s, "\xe2\x96\x81\xe2\x96\x88");
+    str_free(&s);
+}
+
+TEST(spark_keeps_the_mean_of_any_number) {
+    Spark s = {0};
+    for (int i = 0; i < 100000; i++) spark_add(&s, i), spark_add(&s, NAN);
+    double sum = 0;
+    EXPECT(s.n >= SPARK_WIDTH / 2 && s.n <= SPARK_WIDTH);
+    for (int i = 0; i < s.n; i++) {
+        EXPECT(i == 0 || s.mean[i] > s.mean[i - 1]);
+        sum += s.mean[i] * (double)s.per;
+    }
+    EXPECT_NEAR(sum + s.sum, 99999.0 * 100000 / 2, 1);
+}
+
+TEST_MAIN(T(spark_goes_from_lowest_to_highest), T(spark_keeps_the_mean_of_any_number), T(err_escapes_hostile_bytes), T(err_exit_codes), T(err_long_text_is_cut), T(utf8_rejects_overlong_and_surrogates),
           T(html_and_json_cannot_be_broken_out_of), T(numbers_ignore_the_locale), T(json_numbers_round_trip),
           T(parsing_takes_whole_strings_only), T(nearest_name_is_suggested), T(path_pieces),
           T(arena_hands_out_zeroed_aligned_memory), T(arena_reuses_chunks_after_reset), T(block_too_big_is_an_error_with_purpose),

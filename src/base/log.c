@@ -91,10 +91,21 @@ void log_error_line(Err code, const char *text) {
     str_free(&line);
 }
 
+/* Bytes of text that fit into a line of the terminal; a longer one would wrap and stay. */
+static size_t fitting(const char *text) {
+    const int columns = sys_columns(STDERR_FILENO);
+    const char *p = text;
+    uint32_t code;
+    for (int at = 1, n; *p && (columns <= 0 || at < columns); at++, p += n)
+        if (!(n = str_utf8_next(p, &code))) n = 1;
+    return (size_t)(p - text);
+}
+
 /* Show state.progress: in place on a terminal, as a line elsewhere. */
 static void show_progress(bool terminal) {
     Str s = {0};
-    str_addf(&s, terminal ? "\r\033[K%s" : "%s\n", state.progress);
+    if (terminal) str_addf(&s, "\r\033[K%.*s", (int)fitting(state.progress), state.progress);
+    else str_addf(&s, "%s\n", state.progress);
     put_stderr(s.s, s.n);
     str_free(&s);
     state.drawn = terminal, state.pending = false, state.shown_at = sys_now();

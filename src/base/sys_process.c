@@ -1,6 +1,9 @@
 /* sys_process.c - clocks, the machine, signals. */
 #include "base/sys.h"
 
+#include <langinfo.h>
+#include <locale.h>
+#include <sys/ioctl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -104,6 +107,18 @@ uint64_t sys_peak_rss(void) {
 }
 
 bool sys_isatty(int fd) { return isatty(fd) == 1; }
+
+int sys_columns(int fd) {
+    struct winsize w;
+    return !ioctl(fd, TIOCGWINSZ, &w) ? w.ws_col : 0;
+}
+
+bool sys_utf8(void) {
+    locale_t l = newlocale(LC_CTYPE_MASK, "", (locale_t)0);  /* the program's own locale stays as it is */
+    const bool yes = l && !strcmp(nl_langinfo_l(CODESET, l), "UTF-8");
+    if (l) freelocale(l);
+    return yes;
+}
 int  sys_pid(void) { return (int)getpid(); }
 
 /* Texts found once per process. */

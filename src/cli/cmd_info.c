@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "backend/plan.h"
+#include "base/spark.h"
 #include "base/str.h"
 #include "base/sys.h"
 #include "cli/live.h"
@@ -65,6 +66,20 @@ static void print_progress(const Live *l) {
     }
 }
 
+/* The loss so far, as a curve of one line. */
+static void print_curve(const RunData *r) {
+    const Series *loss = run_data_series(r, "loss.total");
+    Series thin;
+    Str s = {0};
+    if (!loss || !sys_utf8()) return;
+    series_thin(loss, 2 * SPARK_WIDTH, &thin);
+    spark_text(&s, thin.y, thin.n);
+    print_label("loss");
+    printf("%s %.4g\n", s.s ? s.s : "", loss->y[loss->n - 1]);
+    str_free(&s);
+    series_free(&thin);
+}
+
 static void print_evaluation(const RunData *r) {
     const Series *s = run_data_series(r, "eval.miou");
     if (!isfinite(r->miou)) return;
@@ -79,6 +94,7 @@ static Err print_run(const char *dir, const Live *l) {
     char *weights = NULL, *newest = checkpoint_newest(dir);
     print_fact("run", dir, PATH_SHOWN);
     print_progress(l);
+    print_curve(r);
     for (int i = 0; i < r->n_series; i++) {
         const Series *s = &r->series[i];
         if (str_starts(s->name, "eval.")) continue;
