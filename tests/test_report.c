@@ -5,6 +5,7 @@
 #include "base/sys.h"
 #include "io/image.h"
 #include "report/study.h"
+#include "report/tfevents.h"
 #include "tempdir.h"
 
 Err cmd_demo(int argc, char **argv); /* cli/ has no header for its commands but commands.def */
@@ -209,6 +210,164 @@ TEST(confusion_of_many_classes_is_bounded) {
     free(count);
 }
 
+static void write_run(const char *dir) {
+    put(dir, "config.yaml", "out: <run>&\n");
+    put(dir, "run.status.json",
+        "{\"state\": \"<done>\", \"step\": 30, \"steps\": 40, \"exit_code\": 0}");
+    put(dir, "metrics.jsonl",
+        "{\"step\": 10, \"lr\": 0.1, \"loss\": {\"total\": 2, \"<kd>\": 1}, \"stage\": \"tfe\", "
+        "\"kept\": {\"main\": 1}}\n"
+        "{\"step\": 20, \"lr\": 0.05, \"loss\": {\"total\": 1, \"<kd>\": null}, \"stage\": "
+        "\"tse\", \"kept\": {\"main\": 0.2}}\n"
+        "{\"step\": 20, \"eval\": {\"miou\": 0.5, \"pixel_accuracy\": 0.75, \"classes\": "
+        "[{\"name\": \"<road>\", \"iou\": 0.5, \"pixels\": 9}, {\"name\": \"sky\", \"iou\": null, "
+        "\"pixels\": 0}]}}\n"
+        "{\"step\": 30, \"lo");
+}
+
+/* ---- event files ----------------------------------------------------------------------------- */
+
+/* Bit by bit: the oracle of the table. */
+static uint32_t slow_crc32c(const uint8_t *p, size_t n) {
+    uint32_t c = ~0u;
+    for (size_t i = 0; i < n; i++) {
+        c ^= p[i];
+        for (int k = 0; k < 8; k++) c = c & 1 ? c >> 1 ^ 0x82f63b78u : c >> 1;
+    }
+    return ~c;
+}
+
+static uint64_t little(const uint8_t *p, int bytes) {
+    uint64_t v = 0;
+    for (int i = 0; i < bytes; i++) v |= (uint64_t)p[i] << (8 * i);
+    return v;
+}
+
+static bool checks(const uint8_t *p, size_t n, const uint8_t *stored) {
+    uint32_t c = slow_crc32c(p, n);
+    c = (c >> 15 | c << 17) + 0xa282ead8u;
+    return little(stored, 4) == c;
+}
+
+TEST(crc32c_matches_rfc3720) {
+    uint8_t zeros[32] = {0}, ones[32], up[32];
+    memset(ones, 255, sizeof ones);
+    for (int i = 0; i < 32; i++) up[i] = (uint8_t)i;
+    EXPECT(tfevents_crc32c(zeros, 32) == 0x8a9136aau);
+    EXPECT(tfevents_crc32c(ones, 32) == 0x62a8ab43u);
+    EXPECT(tfevents_crc32c(up, 32) == 0x46dd794eu);
+    EXPECT(tfevents_crc32c("123456789", 9) == 0xe3069283u);
+    EXPECT(tfevents_crc32c("", 0) == 0);
+}
+
+TEST(event_is_the_protocol_buffer_of_its_schema) {
+    Str summary = {0}, out = {0};
+    tfevents_add_scalar(&summary, "a", 1.5);
+    tfevents_summary(&out, 2.0, 300, &summary);
+    static const uint8_t want[] = {9,  0, 0, 0, 0, 0, 0, 0, 0x40,         /* wall_time 1: 2.0 */
+                                   16, 0xac, 2,                          /* step 2: 300 */
+                                   42, 10, 10, 8, 10, 1, 'a', 21, 0, 0, 0xc0, 0x3f};     /* summary 5 {value 1 {tag 1, simple_value 2}} */
+    EXPECT_INT((int)out.n, 12 + (int)sizeof want + 4);
+    EXPECT(out.n == 16 + sizeof want && !memcmp(out.s + 12, want, sizeof want));
+    str_free(&summary), str_free(&out);
+}
+
+/* The one event file of the run: how many records, all checksums right. */
+static int event_records(const char *dir, Str *all) {
+    char **names;
+    int n, files = 0, records = 0;
+    if (sys_list(dir, EXIT_OUTPUT, &names, &n)) FAIL("%s", err_text());
+    for (int i = 0; i < n; i++) {
+        if (!str_starts(names[i], "events.out.tfevents.")) continue;
+        char *path = path_join(dir, names[i]);
+        Bytes b;
+        files++;
+        if (sys_read_file(path, 1 << 24, EXIT_OUTPUT, &b)) FAIL("%s", err_text());
+        for (size_t at = 0; at < b.bytes; records++) {
+            const size_t bytes = (size_t)little(b.data + at, 8);
+            EXPECT(at + 16 + bytes <= b.bytes);
+            if (at + 16 + bytes > b.bytes) break;
+            EXPECT(checks(b.data + at, 8, b.data + at + 8) && checks(b.data + at + 12, bytes, b.data + at + 12 + bytes));
+            at += 16 + bytes;
+        }
+        for (size_t k = 0; k < b.bytes; k++)
+            if (b.data[k]) str_addn(all, (const char *)&b.data[k], 1);   /* so that strstr can look */
+        free(b.data), free(path);
+    }
+    EXPECT_INT(files, 1);
+    sys_free_names(names, n);
+    return records;
+}
+
+TEST(event_file_follows_the_metrics_and_is_made_anew) {
+    const char *dir = fresh_dir();
+    Tensorboard *t;
+    Str all = {0};
+    write_run(dir);                  /* three whole lines and a torn one */
+    EXPECT_OK(tensorboard_open(dir, &t));
+    EXPECT_INT(event_records(dir, &all), 2 + 3);
+    EXPECT_HAS(all.s, "loss/total");
+    EXPECT_HAS(all.s, "iou/<road>");
+    EXPECT(!strstr(all.s, "iou/sky")); /* null is no number */
+    char *text = text_of(dir, "metrics.jsonl"), *more = xprintf("%sss\": {\"total\": 1}}\n", text);
+    put(dir, "metrics.jsonl", more); /* the torn line is completed */
+    EXPECT_OK(tensorboard_follow(t));
+    EXPECT_INT(event_records(dir, &all), 2 + 4);
+    EXPECT_OK(tensorboard_follow(t));
+    EXPECT_INT(event_records(dir, &all), 2 + 4);
+    tensorboard_close(t);
+    put(dir, "metrics.jsonl", "{\"step\": 10, \"loss\": {\"total\": 2}}\n"); /* cut back by a resume */
+    EXPECT_OK(tensorboard_open(dir, &t));
+    tensorboard_close(t);
+    EXPECT_INT(event_records(dir, &all), 2 + 1);
+    str_free(&all);
+    free(text), free(more);
+}
+
+TEST(report_tells_a_killed_run_and_losses_that_are_not_finite) {
+    const char *dir = fresh_dir();
+    char *status = xprintf("{\"state\": \"running\", \"step\": 3, \"steps\": 9, \"host\": \"%s\"}", sys_hostname());
+    put(dir, "run.status.json", status);
+    put(dir, "metrics.jsonl", "{\"step\": 1, \"loss\": {\"total\": 2}}\n{\"step\": 2, \"loss\": {\"total\": null}}\n");
+    EXPECT_OK(report_write(dir));
+    char *page = page_of(dir);
+    EXPECT_HAS(page, "it was killed");
+    EXPECT_HAS(page, "loss.total is not finite at 1 of 2 recorded steps, first at step 2");
+    EXPECT(!strstr(page, "http-equiv=refresh"));
+    free(page), free(status);
+}
+
+TEST(report_shows_what_differs_from_the_base) {
+    const char *dir = fresh_dir();
+    put(dir, "config.yaml", "# base: recipes/a.yaml\nseed: 1   # default\ntrain:\n  steps: 300  # recipes/a.yaml:8; was 40000 (default)\n"
+                            "  lr: 0.05   # command line; was <0.02> (recipes/a.yaml:11)\ndistill:\n  losses:   # my.yaml:5; was [] (default)\n"
+                            "    - kd:\n        weight: 1  # default\n    - at:\n        weight: 2  # my.yaml:6\neval:\n  every: 1  # default\n");
+    EXPECT_OK(report_write(dir));
+    char *page = page_of(dir);
+    EXPECT_HAS(page, "Based on <b>recipes/a.yaml</b>. 2 values");
+    EXPECT_HAS(page, "<tr><td>train.lr<td>0.05<td>&lt;0.02&gt;<td class=dim>command line; before: recipes/a.yaml:11</tr>");
+    EXPECT_HAS(page, "<tr><td>distill.losses<td>[kd, at]<td>[]");
+    EXPECT(!strstr(page, "<td>train.steps")); /* that is the base's own */
+    free(page);
+}
+
+TEST(every_name_is_shown_as_text) {
+    static const char evil[] = "<script>alert(1)</script>\\n\\\"' onload='x";
+    const char *dir = fresh_dir();
+    char *metrics = xprintf("{\"step\": 1, \"loss\": {\"%s\": 1}, \"kept_class\": {\"%s\": 1}, \"gradients\": {\"norm\": {\"%s\": 1}}}\n"
+                            "{\"step\": 1, \"eval\": {\"miou\": 1, \"classes\": [{\"name\": \"%s\", \"iou\": 1, \"pixels\": 2}], \"confusion\": [[2]]}}\n",
+                            evil, evil, evil, evil);
+    put(dir, "metrics.jsonl", metrics);
+    put(dir, "config.yaml", "out: <script>alert(2)</script>'\"   # <script>; was <b> (<i>)\n");
+    put(dir, "run.status.json", "{\"state\": \"<script>\", \"time\": \"<script>'\"}");
+    EXPECT_OK(report_write(dir));
+    char *page = page_of(dir);
+    expect_self_contained(page);
+    EXPECT(!strstr(page, "' onload='x") && !strstr(page, "<b> (") && !strstr(page, "<i>)"));
+    EXPECT(count_of(page, "&lt;script&gt;alert(1)") >= 8); /* curve, label, bar, its title, matrix, ... */
+    free(page), free(metrics);
+}
+
 TEST(bars_say_absent_for_nan) {
     double v[2] = {0.5, NAN};
     BarRow row = {"road", v, NULL};
@@ -265,21 +424,6 @@ TEST(report_of_an_empty_run_is_written) {
     EXPECT_HAS(page, path_base(dir)); /* its name, though a slash ended the path */
     EXPECT_HAS(page, "nothing was recorded");
     free(page);
-}
-
-static void write_run(const char *dir) {
-    put(dir, "config.yaml", "out: <run>&\n");
-    put(dir, "run.status.json",
-        "{\"state\": \"<done>\", \"step\": 30, \"steps\": 40, \"exit_code\": 0}");
-    put(dir, "metrics.jsonl",
-        "{\"step\": 10, \"lr\": 0.1, \"loss\": {\"total\": 2, \"<kd>\": 1}, \"stage\": \"tfe\", "
-        "\"kept\": {\"main\": 1}}\n"
-        "{\"step\": 20, \"lr\": 0.05, \"loss\": {\"total\": 1, \"<kd>\": null}, \"stage\": "
-        "\"tse\", \"kept\": {\"main\": 0.2}}\n"
-        "{\"step\": 20, \"eval\": {\"miou\": 0.5, \"pixel_accuracy\": 0.75, \"classes\": "
-        "[{\"name\": \"<road>\", \"iou\": 0.5, \"pixels\": 9}, {\"name\": \"sky\", \"iou\": null, "
-        "\"pixels\": 0}]}}\n"
-        "{\"step\": 30, \"lo");
 }
 
 TEST(report_shows_the_run_and_escapes_it) {
@@ -540,7 +684,9 @@ TEST_MAIN(T(base64_matches_rfc4648), T(thinned_series_keeps_mean_and_bound),
           T(thinned_series_skips_gaps), T(chart_escapes_names_and_marks_the_switch),
           T(chart_of_nothing_says_so), T(chart_of_one_constant_point_is_finite),
           T(envelope_keeps_every_extreme), T(chart_is_logarithmic_only_where_it_can_be), T(direct_labels_do_not_overlap),
-          T(confusion_tells_shares_counts_and_the_worst), T(confusion_of_many_classes_is_bounded), T(bars_say_absent_for_nan), T(tfe_map_is_one_where_heads_agree),
+          T(confusion_tells_shares_counts_and_the_worst), T(confusion_of_many_classes_is_bounded), T(bars_say_absent_for_nan), T(crc32c_matches_rfc3720), T(event_is_the_protocol_buffer_of_its_schema),
+          T(event_file_follows_the_metrics_and_is_made_anew), T(report_tells_a_killed_run_and_losses_that_are_not_finite),
+          T(report_shows_what_differs_from_the_base), T(every_name_is_shown_as_text), T(tfe_map_is_one_where_heads_agree),
           T(tse_parts_tell_who_finds_it_hard), T(tse_keeps_a_share_of_easy_images),
           T(report_needs_a_folder), T(report_of_an_empty_run_is_written),
           T(report_shows_the_run_and_escapes_it), T(run_data_reads_numbers),

@@ -44,6 +44,7 @@ void durable_sweep(const char *dir);                          /* removes stale *
 typedef struct Appender Appender;
 Err  append_open(const char *path, Appender **out);
 Err  append_line(Appender *a, const char *line);              /* adds the newline; Err only reported once */
+Err  append_data(Appender *a, const void *data, size_t bytes);       /* bytes as they are */
 uint64_t append_bytes(const Appender *a);                     /* length of the file now */
 Err  append_sync(Appender *a);
 void append_close(Appender *a);
@@ -67,6 +68,8 @@ int      sys_cpus(void);                /* processors this process may use */
 uint64_t sys_mem_available(void);       /* bytes */
 uint64_t sys_peak_rss(void);            /* bytes */
 bool     sys_isatty(int fd);
+int      sys_columns(int fd);           /* of the terminal; 0: not known */
+bool     sys_utf8(void);                /* the user's locale shows UTF-8 */
 const char *sys_hostname(void);
 const char *sys_cpu_name(void);         /* as the system calls it: "Intel(R) Xeon(R) ..." */
 int      sys_pid(void);

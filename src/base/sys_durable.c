@@ -231,6 +231,13 @@ Err append_line(Appender *a, const char *line) {
     return err_wrap(E(EXIT_OUTPUT, 4), "lines are missing from here on");
 }
 
+Err append_data(Appender *a, const void *data, size_t bytes) {
+    const int error = write_fully(a->fd, data, bytes);
+    const off_t end = lseek(a->fd, 0, SEEK_END);
+    if (end >= 0) a->bytes = (uint64_t)end;
+    return error ? sys_output_error(a->path, error) : OK;
+}
+
 uint64_t append_bytes(const Appender *a) { return a->bytes; }
 
 Err append_sync(Appender *a) { return fsync(a->fd) ? sys_output_error(a->path, errno) : OK; }

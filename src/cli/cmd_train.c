@@ -20,18 +20,8 @@ static const char usage[] =
     "looks at is looked at before the first step; check=off leaves it out. --print-config\n"
     "shows the whole configuration and where each value came from.";
 
-static Err renew_page(const char *run_dir, void *arg) {
-    return report_write(run_dir);
-}
-
-static Err look_first(const Config *c, void *arg) {
+static Err look_first(const Config *c) {
     return c->check.kind == CHECK_OFF ? OK : check_training(c, true);
-}
-
-/* The run is complete and safe by now: a page that cannot be made is a warning. */
-static void last_page(const Config *c) {
-    if (finish_run(c)) log_warn("report: %s; the run itself is complete", err_text());
-    else log_info("%s/report.html", c->out);
 }
 
 static Err print_config(const Config *c) {
@@ -53,7 +43,7 @@ Err cmd_train(int argc, char **argv) {
                                         "[key=value ...], see recipes/");
     if (!rc) rc = config_read("train", file, args.opt, args.n_opt, &c);
     if (!rc && c->print_config) rc = print_config(c);
-    else if (!rc && !(rc = train_run_with(c, &(TrainHooks){.report = renew_page, .check = look_first}))) last_page(c);
+    else if (!rc) rc = finish_train(c, look_first);
     if (c) config_close(c);
     cli_args_close(&args);
     return rc;

@@ -1,6 +1,7 @@
 /* maps.c - pictures of what RDD sees: both networks on whole images, through report/maps.c. */
 #include "cli/maps.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,6 +54,19 @@ static Err view_run(MapNet m, const Sample *s, NetView *v) {
     return OK;
 }
 
+/* ---- a set of images ------------------------------------------------------------------------- */
+typedef struct MapImage {
+    float *logits;                  /* the teacher's, on its grid; NULL: no teacher */
+    Grid   teacher;
+} MapImage;
+struct Maps {
+    char    *dir;
+    Dataset *d;                     /* borrowed */
+    int      n;
+    TseRule  rule;
+    MapImage *image;                /* [n] */
+};
+
 /* ---- its pictures ---------------------------------------------------------------------------- */
 typedef struct {
     const char *dir, *name;
@@ -73,37 +87,42 @@ static Err picture_labels(const PictureOut *p, const char *kind, const uint8_t *
     return picture_write(p, kind);
 }
 
-static Err maps_of_image(const PictureOut *p, const Dataset *d, const Sample *s,
-                         const NetView *student, const NetView *teacher, TseRule rule) {
-    int64_t pixels = (int64_t)s->h * s->w;
-    uint8_t *part = xcalloc((size_t)pixels, 1);
-    float *weight = xcalloc((size_t)pixels, sizeof *weight);
-    Err rc = OK;
+/* What does not change while a student learns; keeps of the teacher what its masks need. */
+static Err still_of_image(MapImage *m, const PictureOut *p, const Dataset *d, const Sample *s, const NetView *teacher) {
+    const int64_t pixels = (int64_t)s->h * s->w;
     memcpy(p->rgb, s->rgb, (size_t)(3 * pixels));
-    if ((rc = picture_write(p, "image"))) goto done;
-    if ((rc = picture_labels(p, "label", s->label, d))) goto done;
-    if (student->plan) {
-        map_classes(part, student->main, s->h, s->w);
-        if ((rc = picture_labels(p, "student", part, d))) goto done;
-    }
-    if (teacher->plan) {
-        map_classes(part, teacher->main, s->h, s->w);
-        if ((rc = picture_labels(p, "teacher", part, d))) goto done;
-    }
-    if (teacher->plan && teacher->aux.logits && teacher->aux.h == teacher->main.h && teacher->aux.w == teacher->main.w) {
-        map_tfe(weight, teacher->main, teacher->aux, s->h, s->w);
+    TRY(picture_write(p, "image"));
+    TRY(picture_labels(p, "label", s->label, d));
+    if (!teacher->plan) return OK;
+    const Grid *g = &teacher->main, *aux = &teacher->aux;
+    const size_t n = (size_t)g->k * (size_t)g->h * (size_t)g->w;
+    float *logits = xcalloc(n, sizeof *logits), *weight = xcalloc((size_t)pixels, sizeof *weight);
+    uint8_t *label = xcalloc((size_t)pixels, 1);
+    memcpy(logits, g->logits, n * sizeof *logits);
+    m->logits = logits, m->teacher = (Grid){g->k, g->h, g->w, logits};
+    map_classes(label, *g, s->h, s->w);
+    Err rc = picture_labels(p, "teacher", label, d);
+    if (!rc && aux->logits && aux->h == g->h && aux->w == g->w) {
+        map_tfe(weight, *g, *aux, s->h, s->w);
         overlay_heat(p->rgb, weight, 0, 1, pixels);
-        if ((rc = picture_write(p, "tfe"))) goto done;
+        rc = picture_write(p, "tfe");
     }
-    if (teacher->plan && student->plan && teacher->main.k == student->main.k) {
-        map_tse(part, student->main, teacher->main, s->label, s->h, s->w, rule.fraction,
-                rule.theta);
-        overlay_parts(p->rgb, part, pixels);
+    free(label), free(weight);
+    return rc;
+}
+
+static Err moving_of_image(const MapImage *m, const PictureOut *p, const Dataset *d, const Sample *s, const NetView *student,
+                           TseRule rule) {
+    if (!student->plan) return OK;
+    uint8_t *part = xcalloc((size_t)s->h * (size_t)s->w, 1);
+    map_classes(part, student->main, s->h, s->w);
+    Err rc = picture_labels(p, "student", part, d);
+    if (!rc && m->teacher.logits && m->teacher.k == student->main.k) {
+        map_tse(part, student->main, m->teacher, s->label, s->h, s->w, rule.fraction, rule.theta);
+        overlay_parts(p->rgb, part, (int64_t)s->h * s->w);
         rc = picture_write(p, "tse");
     }
-done:
     free(part);
-    free(weight);
     return rc;
 }
 
@@ -131,28 +150,75 @@ static Err classes_write(const char *dir, const Dataset *d) {
     return rc;
 }
 
-Err maps_write(const char *dir, Dataset *d, int n, MapNet student, MapNet teacher, TseRule rule) {
-    NetView vs = {0}, vt = {0};
-    Err rc = sys_mkdirs(dir);
-    if (!rc) rc = classes_write(dir, d);
-    if (n > d->n) n = d->n;
+/* Both kinds of pictures of image i, into dir; m keeps what the next time needs. */
+static Err image_pictures(Maps *m, int i, const char *dir, bool still, MapNet net, NetView *view) {
+    const int at = (int)((int64_t)i * m->d->n / m->n);   /* spread over the split: neighbours look alike */
+    Sample s = {0};
+    TRY(dataset_read(m->d, at, &s));
+    char *name = picture_name(m->d->names[at]);
+    PictureOut p = {dir, name, s.h, s.w, xcalloc((size_t)s.h * (size_t)s.w, 3)};
+    Err rc = view_run(net, &s, view);
+    if (!rc) rc = still ? still_of_image(&m->image[i], &p, m->d, &s, view)
+                        : moving_of_image(&m->image[i], &p, m->d, &s, view, m->rule);
+    free(name);
+    free(p.rgb);
+    sample_free(&s);
+    return rc;
+}
+
+static Err all_pictures(Maps *m, int n, const char *dir, bool still, MapNet net) {
+    NetView view = {0};
     Progress progress = progress_start("images", n, "drawing maps");
+    Err rc = sys_mkdirs(dir);
     for (int i = 0; i < n && !rc; i++) {
-        int at = (int)((int64_t)i * d->n / n); /* spread over the split: neighbours look alike */
-        Sample s = {0};
-        if ((rc = dataset_read(d, at, &s))) break;
-        char *name = picture_name(d->names[at]);
-        PictureOut p = {dir, name, s.h, s.w, xcalloc((size_t)s.h * (size_t)s.w, 3)};
-        rc = view_run(student, &s, &vs);
-        if (!rc) rc = view_run(teacher, &s, &vt);
-        if (!rc) rc = maps_of_image(&p, d, &s, &vs, &vt, rule);
-        free(name);
-        free(p.rgb);
-        sample_free(&s);
+        rc = image_pictures(m, i, dir, still, net, &view);
         progress_to(&progress, i + 1);
     }
     progress_end(&progress);
-    plan_close(vs.plan);
-    plan_close(vt.plan);
+    plan_close(view.plan);
+    return rc;
+}
+
+Err maps_open(const char *dir, Dataset *d, int n, MapNet teacher, TseRule rule, Maps **out) {
+    Maps *m = xcalloc(1, sizeof *m);
+    *m = (Maps){.dir = xstrdup(dir), .d = d, .n = n < d->n ? n : d->n, .rule = rule};
+    m->image = xcalloc((size_t)m->n + 1, sizeof *m->image);
+    Err rc = all_pictures(m, m->n, dir, true, teacher);
+    if (!rc) rc = classes_write(dir, d);
+    if (rc) maps_close(m);
+    else *out = m;
+    return rc;
+}
+
+void maps_close(Maps *m) {
+    if (!m) return;
+    for (int i = 0; i < m->n; i++) free(m->image[i].logits);
+    free(m->image);
+    free(m->dir);
+    free(m);
+}
+
+Err maps_student(Maps *m, MapNet student) { return all_pictures(m, m->n, m->dir, false, student); }
+
+/* Of about HISTORY evaluations, spread over the run, pictures are kept; which ones depends on nothing
+ * but the steps, so that a resumed run keeps the same. */
+static bool history_due(const char *dir, int64_t step, int64_t steps) {
+    enum { HISTORY = 8 };
+    char **names;
+    int n;
+    int64_t last = -1, at;
+    if (!sys_is_dir(dir) || sys_list(dir, EXIT_OUTPUT, &names, &n)) return true;
+    for (int i = 0; i < n; i++)
+        if (str_starts(names[i], "step-") && parse_i64(names[i] + 5, &at) && at < step && at > last) last = at;
+    sys_free_names(names, n);
+    return last < 0 || step == steps || (double)step * HISTORY / (double)steps >= floor((double)last * HISTORY / (double)steps) + 1;
+}
+
+Err maps_remember(Maps *m, MapNet student, int64_t step, int64_t steps) {
+    enum { IMAGES = 3 };
+    if (!history_due(m->dir, step, steps)) return OK;
+    char *dir = maps_step_dir(m->dir, step);
+    Err rc = all_pictures(m, m->n < IMAGES ? m->n : IMAGES, dir, false, student);
+    free(dir);
     return rc;
 }

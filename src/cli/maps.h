@@ -11,7 +11,13 @@ typedef struct MapNet {
 typedef struct TseRule {
     double fraction, theta;
 } TseRule;
-/* Writes DIR/NAME.{image,label,teacher,student,tfe,tse}.png of n images spread over the split;
- * those that cannot be made (no teacher, no auxiliary head) are left out. */
-Err maps_write(const char *dir, Dataset *d, int n, MapNet student, MapNet teacher, TseRule rule);
+/* Pictures of n images spread over the split. What does not change while a student learns is made once:
+ * DIR/NAME.{image,label,teacher,tfe}.png; of the teacher, which may be closed then, its logits are kept.
+ * Those that cannot be made (no teacher, no auxiliary head) are left out. Borrows d. */
+typedef struct Maps Maps;
+Err  maps_open(const char *dir, Dataset *d, int n, MapNet teacher, TseRule rule, Maps **out);
+Err  maps_student(Maps *m, MapNet student);          /* DIR/NAME.{student,tse}.png as they are now */
+/* The same of the first images in DIR/step-N, at some of the steps of a run of `steps`. */
+Err  maps_remember(Maps *m, MapNet student, int64_t step, int64_t steps);
+void maps_close(Maps *m);                            /* NULL is fine */
 #endif

@@ -132,6 +132,9 @@ static void run_chart(Str *out, const RunData *r, const ChartRow *row) {
         c.n_series++;
     }
     if (isfinite(r->switch_step)) c.mark_x = r->switch_step, c.mark = "TFE | TSE";
+    char title[128];
+    if (c.n_series == 1 && str_ends(row->prefix, "."))       /* one curve has no label: the title tells its name */
+        snprintf(title, sizeof title, "%s: %s", row->title, found[0].name), c.title = title;
     if (c.n_series) chart_lines(out, &c);
 }
 
@@ -185,6 +188,7 @@ static void run_pictures(Str *out, const RunData *r) {
                             {r->dir, "teacher", "teacher"}, {r->dir, "student", "student"},
                             {r->dir, "tfe", "TFE weight"},  {r->dir, "tse", "TSE mask"}};
     pictures_add(out, r, panels, sizeof panels / sizeof *panels);
+    pictures_history(out, r);
 }
 
 Err report_write(const char *run_dir) {

@@ -61,7 +61,7 @@ static const char STYLE[] =
     ".r{display:grid;grid-template-columns:minmax(84px,24%) 1fr;gap:12px;align-items:center;padding:3px 0;break-inside:avoid}"
     ".nm{overflow:hidden;text-overflow:ellipsis;white-space:nowrap}.nm i{display:inline-block;width:10px;height:10px;border-radius:3px;margin-right:8px}"
     ".r .g{display:grid;grid-template-columns:1fr 46px;gap:2px 8px;align-items:center}.tr{background:var(--line);border-radius:3px;height:11px}"
-    ".tr b{display:block;height:100%;min-width:1px;border-radius:3px;background:currentColor}.v{text-align:right;font-variant-numeric:tabular-nums}"
+    ".tr b{display:block;height:100%;border-radius:3px;background:currentColor}.v{text-align:right;font-variant-numeric:tabular-nums}"
     ".dots{position:relative;height:24px;border-bottom:1px solid var(--line);margin:0 18px 0 6px}.dots b{position:absolute}"
     ".dot{top:7px;width:11px;height:11px;margin-left:-6px;border-radius:6px;background:currentColor;border:1.5px solid var(--card)}.mean{top:2px;bottom:2px;border-left:2.5px solid}"
     ".axis{height:0;border:0;margin-bottom:22px}.axis .x{font-weight:400;font-size:11.5px;color:var(--dim);margin-top:0}"

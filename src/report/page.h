@@ -19,4 +19,5 @@ char *run_setting(const RunData *r, const char *name);       /* a value of confi
 /* pictures.c: for each image one row of panels, read from maps/ of run directories. */
 typedef struct Panel { const char *dir, *kind, *title; } Panel;     /* dir/maps/STEM.kind.png */
 void pictures_add(Str *out, const RunData *r, const Panel *panels, int n);  /* the images of r */
+void pictures_history(Str *out, const RunData *r);           /* some of them as they were at evaluations */
 #endif

@@ -2,6 +2,8 @@
  *
  * Pictures are shrunk by a whole factor to SIDE_MAX pixels, which bounds the page: photographs by
  * averaging, label maps and masks by picking, since mixed colours would name other classes. */
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +12,8 @@
 #include "report/page.h"
 
 enum { SIDE_MAX = 400, FILE_MAX = 64 << 20 };
+
+char *maps_step_dir(const char *maps, int64_t step) { return xprintf("%s/step-%09lld", maps, (long long)step); }
 
 static Image shrink(const Image *src, int factor, bool average) {
     Image d = {.h = src->h / factor, .w = src->w / factor, .channels = 3};
@@ -47,8 +51,9 @@ static Err fit(Bytes *b, const char *path, bool average) {
     return rc;
 }
 
-static void picture(Str *out, const Panel *p, const char *stem) {
-    char *path = xprintf("%s/maps/%s.%s.png", p->dir, stem, p->kind);
+/* below: "maps/", or "" when the panel's folder is where pictures lie. */
+static void picture(Str *out, const Panel *p, const char *below, const char *stem) {
+    char *path = xprintf("%s/%s%s.%s.png", p->dir, below, stem, p->kind);
     bool average = !strcmp(p->kind, "image") || !strcmp(p->kind, "tfe");
     Bytes b = {0};
     if (!sys_exists(path)) goto done; /* a run without a teacher has fewer panels */
@@ -118,6 +123,67 @@ static bool has_kind(const RunData *r, const char *suffix) {
     return false;
 }
 
+/* ---- over time ------------------------------------------------------------------------------- */
+enum { STEPS_SHOWN = 6, HISTORY_IMAGES = 3 };
+
+/* Steps that have pictures, ascending, thinned to STEPS_SHOWN with the first and the last among them;
+ * those after the run's own step are of a session that was cut back. */
+static int remembered_steps(const RunData *r, int64_t *out) {
+    char *maps = path_join(r->dir, "maps"), **names = NULL;
+    int n = 0, found = 0, cap = 0;
+    int64_t *step = NULL, at;
+    if (!sys_is_dir(maps) || sys_list(maps, EXIT_OUTPUT, &names, &n)) n = 0;
+    for (int i = 0; i < n; i++) {
+        if (!str_starts(names[i], "step-") || !parse_i64(names[i] + 5, &at) || (isfinite(r->step) && at > r->step)) continue;
+        GROW(step, found, cap);
+        step[found++] = at;          /* names have leading zeros: sorted by bytes is sorted by step */
+    }
+    const int shown = found < STEPS_SHOWN ? found : STEPS_SHOWN;
+    for (int i = 0; i < shown; i++) out[i] = step[shown > 1 ? (int64_t)i * (found - 1) / (shown - 1) : 0];
+    sys_free_names(names, n);
+    free(step), free(maps);
+    return shown;
+}
+
+static void history_row(Str *out, const RunData *r, const char *stem, const char *kind, const char *what, const int64_t *step, int n) {
+    char title[STEPS_SHOWN][48];
+    char *maps = path_join(r->dir, "maps"), *now = xprintf("%s.%s.png", stem, kind), *path = path_join(maps, now);
+    const bool any = sys_exists(path);       /* no teacher, no mask */
+    free(now), free(path);
+    if (any) str_add(out, "<div class=row>");
+    for (int i = 0; i < n && any; i++) {
+        char *dir = maps_step_dir(maps, step[i]);
+        snprintf(title[i], sizeof title[i], "%s, step %lld", what, (long long)step[i]);
+        picture(out, &(Panel){dir, kind, title[i]}, "", stem);
+        free(dir);
+    }
+    if (any) str_add(out, "</div>\n");
+    free(maps);
+}
+
+void pictures_history(Str *out, const RunData *r) {
+    static const char suffix[] = ".image.png";
+    int64_t step[STEPS_SHOWN];
+    const int n = remembered_steps(r, step);
+    if (n < 2) return;
+    str_add(out, "<h2>Over time</h2>\n");
+    for (int i = 0, shown = 0; i < r->n_pictures && shown < HISTORY_IMAGES; i++) {
+        char *maps = path_join(r->dir, "maps"), *first = maps_step_dir(maps, step[0]);
+        const size_t end = strlen(r->pictures[i]), cut = str_ends(r->pictures[i], suffix) ? strlen(suffix) : end;
+        char *stem = xprintf("%.*s", (int)(end - cut), r->pictures[i]);
+        char *path = xprintf("%s/%s.student.png", first, stem);
+        if (cut < end && sys_exists(path)) {
+            str_add(out, "<h3>");
+            str_escape_html(out, stem);
+            str_add(out, "</h3>");
+            history_row(out, r, stem, "student", "student", step, n);
+            history_row(out, r, stem, "tse", "TSE mask", step, n);
+            shown++;
+        }
+        free(maps), free(first), free(stem), free(path);
+    }
+}
+
 void pictures_add(Str *out, const RunData *r, const Panel *panels, int n) {
     static const char suffix[] = ".image.png";
     if (!has_kind(r, suffix)) return;
@@ -127,7 +193,7 @@ void pictures_add(Str *out, const RunData *r, const Panel *panels, int n) {
         char *stem = xstrdup(r->pictures[i]);
         stem[strlen(stem) - strlen(suffix)] = 0;
         str_add(out, "<div class=row>");
-        for (int k = 0; k < n; k++) picture(out, &panels[k], stem);
+        for (int k = 0; k < n; k++) picture(out, &panels[k], "maps/", stem);
         str_add(out, "</div>\n");
         free(stem);
         shown++;

@@ -81,4 +81,13 @@ const Series *run_data_series(const RunData *r, const char *name);           /* 
 
 /* html.c */
 Err  report_write(const char *run_dir);                      /* run_dir/report.html */
+
+/* tensorboard.c: RUN/events.out.tfevents.*, of all that metrics.jsonl holds, then of what comes. */
+typedef struct Tensorboard Tensorboard;
+Err  tensorboard_open(const char *run_dir, Tensorboard **out);       /* takes the place of an earlier file */
+Err  tensorboard_follow(Tensorboard *t);                     /* lines since the last call */
+void tensorboard_close(Tensorboard *t);                      /* NULL is fine */
+
+/* pictures.c: maps/ as it was at a step; caller frees. */
+char *maps_step_dir(const char *maps, int64_t step);
 #endif

@@ -44,7 +44,7 @@ typedef struct Config {
     } eval_out;
     const char *preview;                             /* data.preview: file of a contact sheet, or NULL */
     struct { int kind; double seconds, floor; } check;       /* seconds 0: no limit */
-    double   report_every_s; int64_t report_images, metrics_every, gradients_every;
+    double   report_every_s; int64_t report_images, metrics_every, gradients_every; bool report_tensorboard;
     /* options of single commands */
     const char *weights, *json, *trace, *split, *mode, *size, *taps, *loss, *grads; bool plan, print_config, deterministic; int64_t images, runs;
     struct { int output, input, opset, batch, calibrate; bool check, int8; const char *python; } export;   /* batch 0: free */

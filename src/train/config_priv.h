@@ -39,7 +39,7 @@ typedef struct ConfigRaw {           /* what options.def describes; types are th
     struct { int mode, window[2], stride[2]; const char *scales; bool mirror; int average, blend; } infer;      /* of eval */
     struct { const char *write; bool legend; } predict;
     struct { const char *csv, *html, *metrics, *protocol; int64_t worst; } eval_out;
-    int64_t checkpoint_keep, eval_images, report_images, metrics_every, gradients_every, images, runs;
+    int64_t checkpoint_keep, eval_images, report_images, metrics_every, gradients_every, images, runs; bool tensorboard;
     const char *weights, *split, *json, *trace, *mode, *size, *taps, *loss, *grads;
     bool plan, probs, deterministic, print_config;
     int output, input, opset, export_batch, calibrate; bool check, int8; const char *python;     /* of export */

@@ -231,7 +231,7 @@ static void resolve_training(Config *c) {
     c->checkpoint_every = r->checkpoint_every, c->checkpoint_keep = r->checkpoint_keep;
     c->eval_every = r->eval_every, c->eval_split = r->eval_split, c->eval_images = r->eval_images;
     c->preview = or_null(r->data.preview), c->check.kind = r->check_kind, c->check.seconds = r->check_seconds, c->check.floor = r->check_floor;
-    c->report_every_s = r->report_every, c->report_images = r->report_images, c->metrics_every = r->metrics_every, c->gradients_every = r->gradients_every;
+    c->report_every_s = r->report_every, c->report_images = r->report_images, c->report_tensorboard = r->tensorboard, c->metrics_every = r->metrics_every, c->gradients_every = r->gradients_every;
 }
 
 /* auto is settled here and written so into the run: a resumed run computes as it began. Commands that do

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/parallel.h"
+#include "base/spark.h"
 #include "distill/parts.h"
 #include "train/trainer_priv.h"
 
@@ -41,6 +42,9 @@ typedef struct Run {
     int misses;                               /* checkpoints in a row that could not be written */
     double saved_at, status_at, evaluated_at; /* sys_now() of the last */
     double session_start, session_aside;      /* aside: seconds of evaluations and checkpoints */
+    Spark curve;                              /* the loss of this session */
+    bool draws;                               /* stderr is a terminal that can show it */
+    double reported_at, report_s;             /* the last page; what it took */
     double conflict_s;                        /* spent on show_conflict, this session */
     double stall_s;                           /* waited for the loader, this session */
     int64_t session_step;
@@ -126,7 +130,23 @@ static void write_status(Run *r, const char *state, int exit_code) {
 }
 
 static void report(Run *r) {
+    const double start = sys_now();
     if (r->hooks && r->hooks->report && r->hooks->report(r->c->out, r->hooks->arg))
+        log_warn("report: %s", err_text());
+    r->reported_at = sys_now(), r->report_s = r->reported_at - start;
+}
+
+/* The page of a long run takes seconds: it may have a fiftieth of the time. */
+static void report_now_and_then(Run *r) {
+    enum { SHARE = 50 };
+    if (sys_now() - r->status_at < r->c->report_every_s) return;
+    write_status(r, "running", 0);
+    if (sys_now() - r->reported_at >= SHARE * r->report_s) report(r);
+}
+
+static void show_evaluation(Run *r) {
+    const TrainView v = {r->s.step, r->val, job_student(r->job), job_nodes(r->job)};
+    if (r->hooks && r->hooks->evaluated && r->hooks->evaluated(&v, r->hooks->arg))
         log_warn("report: %s", err_text());
 }
 
@@ -328,6 +348,7 @@ static Err run_evaluation(Run *r) {
                  " images, %.1f s), best %.2f %% at step %" PRId64,
                  r->s.step, 100 * r->s.last, c->eval_split, raw->images, seconds, 100 * r->s.best,
                  r->s.best_step);
+        show_evaluation(r);
         r->evaluated_at = sys_now();
         write_status(r, "running", 0);
     }
@@ -490,12 +511,14 @@ static void show_progress(const Run *r) {
         str_addf(&s, ", %s %.4g", c->losses[i].label, r->last.terms[i]);
     double spent = sys_now() - r->session_start - r->session_aside, eta = eta_seconds(r);
     double rate = (double)((r->s.step - r->session_step) * c->batch * c->accumulate) / spent;
+    Str curve = {0};
+    if (r->draws) spark_text(&curve, r->curve.mean, r->curve.n), str_add(&curve, " ");
     log_progress(
         "step %" PRId64 "/%" PRId64
-        "  loss %.5g (task %.4g%s)  %.1f images/s, %.0f %% waiting for data  %s left",
-        r->s.step, c->steps, r->last.total, r->last.task, s.n ? s.s : "", rate,
+        "  loss %s%.5g (task %.4g%s)  %.1f images/s, %.0f %% waiting for data  %s left",
+        r->s.step, c->steps, curve.n ? curve.s : "", r->last.total, r->last.task, s.n ? s.s : "", rate,
         100 * r->stall_s / spent, duration_text(eta).s);
-    str_free(&s);
+    str_free(&s), str_free(&curve);
 }
 
 static void log_metrics(Run *r, const float stage[2], double lr) {
@@ -528,6 +551,7 @@ static Err one_step(Run *r) {
     r->s.step++;
     r->last = sum, r->has_last = true;
     watch_stage(r);
+    spark_add(&r->curve, sum.total);
     if (r->s.step % c->metrics_every == 0 || r->s.step == c->steps || r->s.step == 1)
         log_metrics(r, stage, lr);
     show_progress(r);
@@ -571,7 +595,7 @@ static Err step_edge(Run *r) {
         if (rc >= 128 && rc < 1000) return stop_for_signal(r, rc - 128);
         TRY(rc);
     }
-    if (sys_now() - r->status_at >= r->c->report_every_s) write_status(r, "running", 0), report(r);
+    report_now_and_then(r);
     return OK;
 }
 
@@ -579,7 +603,9 @@ static Err loop(Run *r) {
     const Config *c = r->c;
     r->session_start = r->saved_at = r->evaluated_at = r->line_at = sys_now();
     r->session_step = r->line_step = r->s.step;
+    r->draws = sys_isatty(2) && sys_utf8();
     write_status(r, "running", 0);
+    report(r);
     TRY(step_edge(r));
     while (r->s.step < c->steps) {
         TRY(one_step(r));
@@ -655,6 +681,7 @@ Err train_run_with(const Config *c, const TrainHooks *hooks) {
             log_progress_end();
             if (rc >= 1000) log_failure(&r, rc, text);
             write_status(&r, rc >= 128 && rc < 1000 ? "stopped" : "failed", err_exit_code(rc));
+            if (r.metrics) report(&r); /* what there is, up to the last line */
             err_set(rc, "%s", text);
             free(text);
         }

@@ -50,8 +50,15 @@ void job_update(Job *j);
 /* What terms remember is as it was before the first step; of a dry run. */
 void job_forget(Job *j);
 
+typedef struct TrainView { /* what an evaluation was of; borrowed for the call */
+    int64_t step;
+    Dataset *val;
+    Net *student;
+    const ModelNodes *nodes;
+} TrainView;
 typedef struct TrainHooks {
     Err (*report)(const char *run_dir, void *arg); /* at report.every and at the end; failures only warn */
+    Err (*evaluated)(const TrainView *v, void *arg); /* after each evaluation; failures only warn */
     Err (*check)(const Config *c, void *arg);      /* before a run's first step; a failure ends it */
     void *arg;
 } TrainHooks;
