@@ -430,7 +430,6 @@ TEST(later_features_say_so) {
         {"exact=shards", "comes with a later version"},
         {"checkpoint.partial_load=true", "comes with a later version"},
         {"checkpoint.on_nan=rewind", "comes with a later version"},
-        {"report.tensorboard=true", "comes with a later version"},
     };
     Config *c = NULL;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
