@@ -171,15 +171,17 @@ Augment *augment_open(const DataOptions *o, int h, int w) {
     *a = (Augment){.o = o, .h = h, .w = w};
     a->taps = xcalloc((size_t)(h + w), sizeof *a->taps);
     a->rows = xcalloc((size_t)w * 6, sizeof *a->rows);
+    a->copy = xcalloc((size_t)w + 2, 3);
     if (o->blur <= 0) return a;
-    a->padded = xcalloc((size_t)(w + 2 * BLUR_REACH_MAX), 3);
+    a->padded = xcalloc((size_t)(w + 2 * BLUR_REACH_MAX), 3 * sizeof *a->padded);
+    a->across = xcalloc((size_t)w, 3 * sizeof *a->across);
     a->blurred = xcalloc((size_t)h * (size_t)w, 3 * sizeof *a->blurred);
     return a;
 }
 
 void augment_close(Augment *a) {
     if (!a) return;
-    free(a->taps), free(a->rows), free(a->padded), free(a->blurred);
+    free(a->taps), free(a->rows), free(a->copy), free(a->padded), free(a->blurred), free(a->across);
     free(a);
 }
 

@@ -18,9 +18,9 @@
 #include "base/cpu.h"
 
 static const PixelLoops loops[CPU_LEVELS] = {
-    [CPU_PLAIN] = {pixels_places_plain, pixels_colours_plain, pixels_blur_row_plain, pixels_blur_rows_plain},
-    [CPU_AVX2] = {pixels_places_avx2, pixels_colours_avx2, pixels_blur_row_avx2, pixels_blur_rows_avx2},
-    [CPU_AVX512] = {pixels_places_avx512, pixels_colours_avx512, pixels_blur_row_avx512, pixels_blur_rows_avx512},
+    [CPU_PLAIN] = {pixels_places_plain, pixels_sums_plain, pixels_colours_plain, pixels_blur_plain},
+    [CPU_AVX2] = {pixels_places_avx2, pixels_sums_avx2, pixels_colours_avx2, pixels_blur_avx2},
+    [CPU_AVX512] = {pixels_places_avx512, pixels_sums_avx512, pixels_colours_avx512, pixels_blur_avx512},
 };
 const PixelLoops *pixel_loops(void) { return &loops[cpu_level()]; }
 
@@ -51,15 +51,12 @@ static void hue_and_saturation(double turns, double s, double m[3][3]) {
 
 static void mean_of(const Part *p, double mean[3]) {
     int64_t sum[3] = {0};
-    for (int y = 0; y < p->h; y++) {
-        const uint8_t *px = p->px + (size_t)y * p->stride;
-        for (int x = 0; x < 3 * p->w; x += 3)
-            for (int c = 0; c < 3; c++) sum[c] += px[x + c];
-    }
+    for (int y = 0; y < p->h; y++) pixel_loops()->sums(sum, p->px + (size_t)y * p->stride, p->w);
     for (int c = 0; c < 3; c++) mean[c] = (double)sum[c] / ((double)p->h * p->w);
 }
 
-static void jitter(const DataOptions *o, const Rng *r, const Part *p) {
+static void jitter(Augment *a, const Rng *r, const Part *p) {
+    const DataOptions *o = a->o;
     const double b = 1 + uniform(r, DRAW_BRIGHTNESS, -o->brightness, o->brightness),
                  c = 1 + uniform(r, DRAW_CONTRAST, -o->contrast, o->contrast),
                  s = 1 + uniform(r, DRAW_SATURATION, -o->saturation, o->saturation),
@@ -74,43 +71,56 @@ static void jitter(const DataOptions *o, const Rng *r, const Part *p) {
         for (int j = 0; j < 3; j++) map.m[i][j] = (int32_t)lrint(c * b * m[i][j] * one);
         map.t[i] = (int32_t)lrint((add + 0.5) * one);
     }
-    for (int y = 0; y < p->h; y++) pixel_loops()->colours(p->px + (size_t)y * p->stride, &map, p->w);
+    for (int y = 0; y < p->h; y++) {
+        uint8_t *row = p->px + (size_t)y * p->stride;
+        memcpy(a->copy + 2, row, (size_t)p->w * 3);
+        pixel_loops()->colours(row, a->copy + 2, &map, p->w);
+    }
 }
 
 /* ---- blur --------------------------------------------------------------------------------------- */
-/* Weights of sum 2^BLUR_BITS; the middle one takes what rounding leaves. Returns the reach. */
-static int gaussian(double sigma, int32_t *weight) {
+/* Weights of sum 2^BLUR_BITS, but one for a single weight, which would not fit; the middle one takes what rounding
+ * leaves. Returns the reach. */
+static int gaussian(double sigma, uint16_t *weight) {
     const int reach = (int)fmin(BLUR_REACH_MAX, ceil(3 * sigma));
     double sum = 0;
-    int32_t given = 0;
+    long given = 0;
     for (int k = -reach; k <= reach; k++) sum += exp(-k * k / (2 * sigma * sigma));
-    for (int k = -reach; k <= reach; k++)
-        given += weight[k + reach] = (int32_t)lrint(exp(-k * k / (2 * sigma * sigma)) / sum * (1 << BLUR_BITS));
-    weight[reach] += (1 << BLUR_BITS) - given;
+    for (int k = -reach; k <= reach; k++) {
+        const long w = lrint(exp(-k * k / (2 * sigma * sigma)) / sum * (1 << BLUR_BITS));
+        if (k) given += w, weight[k + reach] = (uint16_t)w;
+    }
+    weight[reach] = (uint16_t)fmin(UINT16_MAX, (1 << BLUR_BITS) - given);
     return reach;
 }
 
-static void pad_row(uint8_t *dst, const uint8_t *src, int w, int reach) {
-    for (int k = 0; k < reach; k++) memcpy(dst + 3 * k, src, 3), memcpy(dst + 3 * (reach + w + k), src + 3 * (w - 1), 3);
-    memcpy(dst + 3 * reach, src, (size_t)w * 3);
+static void pad_row(uint16_t *dst, const uint8_t *src, int w, int reach) {
+    for (int i = 0; i < 3 * w; i++) dst[3 * reach + i] = (uint16_t)(src[i] << 8);
+    for (int i = 0; i < 3 * reach; i++) {
+        dst[i] = (uint16_t)(src[i % 3] << 8);
+        dst[3 * (reach + w) + i] = (uint16_t)(src[3 * (w - 1) + i % 3] << 8);
+    }
 }
 
 static void blur(Augment *a, double sigma, const Part *p) {
     const PixelLoops *f = pixel_loops();
-    const size_t n = (size_t)p->w * 3;
-    int32_t weight[2 * BLUR_REACH_MAX + 1];
-    const uint16_t *rows[2 * BLUR_REACH_MAX + 1];
+    const int n = p->w * 3;
+    uint16_t weight[2 * BLUR_REACH_MAX + 1];
+    const uint16_t *src[2 * BLUR_REACH_MAX + 1];
     const int reach = gaussian(sigma, weight);
+    for (int k = 0; k <= 2 * reach; k++) src[k] = a->padded + 3 * k;
     for (int y = 0; y < p->h; y++) {
         pad_row(a->padded, p->px + (size_t)y * p->stride, p->w, reach);
-        f->blur_row(a->blurred + (size_t)y * n, a->padded, weight, reach, p->w);
+        f->blur(a->blurred + (size_t)y * (size_t)n, src, weight, reach, n);
     }
     for (int y = 0; y < p->h; y++) {
+        uint8_t *row = p->px + (size_t)y * p->stride;
         for (int k = 0; k <= 2 * reach; k++) {
             const int at = y + k - reach, in = at < 0 ? 0 : at >= p->h ? p->h - 1 : at;
-            rows[k] = a->blurred + (size_t)in * n;
+            src[k] = a->blurred + (size_t)in * (size_t)n;
         }
-        f->blur_rows(p->px + (size_t)y * p->stride, rows, weight, reach, (int)n);
+        f->blur(a->across, src, weight, reach, n);
+        for (int i = 0; i < n; i++) row[i] = (uint8_t)((a->across[i] + 128) >> 8);
     }
 }
 
@@ -136,7 +146,7 @@ void augment_colours(Augment *a, const Rng *r, const int32_t rect[4], uint8_t *i
     const DataOptions *o = a->o;
     const size_t stride = (size_t)a->w * 3;
     const Part p = {image + (size_t)rect[1] * stride + (size_t)rect[0] * 3, stride, rect[3], rect[2]};
-    if (o->brightness > 0 || o->contrast > 0 || o->saturation > 0 || o->hue > 0) jitter(o, r, &p);
+    if (o->brightness > 0 || o->contrast > 0 || o->saturation > 0 || o->hue > 0) jitter(a, r, &p);
     if ((double)rng_uniform(r, DRAW_BLUR) < o->blur)
         blur(a, fmax(0.05, uniform(r, DRAW_SIGMA, o->blur_sigma[0], o->blur_sigma[1])), &p);
     if ((double)rng_uniform(r, DRAW_CUTOUT) < o->cutout) cut_out(a, r, rect, image, label);

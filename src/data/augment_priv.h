@@ -18,8 +18,10 @@ struct Augment {
     int h, w;                        /* of the crop */
     struct Tap *taps;                /* [w + h] */
     int32_t  *rows;                  /* two rows, 11 fractional bits */
-    uint8_t  *padded;                /* of the blur: one row with its borders */
-    uint16_t *blurred;               /* h x w x 3, 8 fractional bits */
+    uint8_t  *copy;                  /* one row with two bytes on either side */
+    uint16_t *padded;                /* of the blur, as all below in 256ths: one row with its borders */
+    uint16_t *blurred;               /* h x w x 3, along rows */
+    uint16_t *across;                /* one row, finished */
 };
 const PixelLoops *pixel_loops(void); /* of this processor */
 /* Colours, blur and cut-out of the part inside rect; image and label point to the whole slot. */
