@@ -102,6 +102,9 @@ TEST(a_study_stops_when_asked_and_goes_on) {
     const char *dir = study_dir("study");
     pid_t pid = start_in(dir, "study s.yaml out=study seeds=1 train.steps=100000 eval.every=0");
     EXPECT(run_await(pid, dir, "/study/base/seed-1/metrics.jsonl", "\"step\": 3,"));
+    EXPECT_INT(whole_in(dir, "info study"), 0);
+    EXPECT(run_says(dir, ".said", "run now         study/base/seed-1\n"));
+    EXPECT(run_says(dir, ".said", " of 100000\n"));
     EXPECT_INT(whole_in(dir, "stop study"), 0);
     EXPECT_INT(run_wait(pid), 128 + SIGUSR1);
     EXPECT(run_says(dir, ".said", "stopped on request"));

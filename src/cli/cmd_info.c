@@ -109,6 +109,23 @@ static Err print_run(const char *dir, const Live *l) {
 }
 
 /* ---- a study -------------------------------------------------------------------------------------- */
+/* The run that somebody is at, of the runs that study.json names. They are looked for below dir, wherever it was started. */
+static void print_run_now(const char *dir, const json_t *study) {
+    size_t i, k;
+    const json_t *arm, *run;
+    json_array_foreach(json_object_get(study, "arms"), i, arm)
+        json_array_foreach(json_object_get(arm, "runs"), k, run) {
+            const char *name = json_string_value(json_object_get(arm, "name")), *base = path_base(json_string_value(run) ? json_string_value(run) : "");
+            char *path = !name ? xstrdup(dir) : strcmp(name, "teacher") ? xprintf("%s/%s/%s", dir, name, base) : xprintf("%s/teacher", dir);
+            Live l;
+            if (sys_is_dir(path) && !live_open(path, &l)) {
+                if (l.holder.held) print_fact("run now", path, PATH_SHOWN), print_progress(&l);
+                live_close(&l);
+            }
+            free(path);
+        }
+}
+
 static Err info_study(const char *dir, const char *path) {
     LockHolder h;
     Bytes b;
@@ -123,6 +140,7 @@ static Err info_study(const char *dir, const char *path) {
     print_label("runs");
     printf("%lld of %lld\n", (long long)json_integer_value(json_object_get(o, "runs_done")), (long long)json_integer_value(json_object_get(o, "runs")));
     print_fact("verdict", verdict ? verdict : "none", PATH_SHOWN);
+    if (h.held) print_run_now(dir, o);
     json_decref(o);
     free(text), free(b.data);
     return OK;

@@ -33,7 +33,7 @@ static void tell(const char *dir, const Live *l, bool waited) {
     else if (!strcmp(l->state, "killed"))
         log_info("%s: %s; its own command goes on from the newest checkpoint", dir,
                  waited ? "was killed meanwhile" : "is not running, it was killed");
-    else log_info("%s: %s", dir, waited ? "has ended" : "is not running");
+    else log_info("%s: %s; retort info %s tells how far it came", dir, waited ? "has ended" : "is not running", dir);
 }
 
 static bool same_holder(const LockHolder *a, const LockHolder *b) {

@@ -41,6 +41,14 @@ static Err train_one(StudyJob *j, int arm, int seed) {
     return rc;
 }
 
+/* The page is there from the start, for `retort info` too. */
+static Err first_page(StudyJob *j) {
+    char *json = path_join(j->spec->out, "study.json");
+    Err rc = sys_exists(json) ? OK : study_report(j, false);
+    free(json);
+    return rc;
+}
+
 /* Seeds outside: whatever is done when a study is cut short is balanced. */
 static Err train_all(StudyJob *j) {
     const int first = j->spec->has_teacher;
@@ -72,6 +80,7 @@ static Err study(StudyJob *j) {
     if (!rc) log_attach(j->log);
     free(log);
     if (!rc) rc = study_plan(j);
+    if (!rc) rc = first_page(j);
     if (!rc) rc = train_all(j);
     if (!rc) rc = draw_all(j);
     if (!rc) rc = study_read_split(j);

@@ -279,7 +279,7 @@ static void arm_pace(Result *r, int i) {
     for (int k = 0; k < a->n; k++) {
         RunData *run = open_run(a->dirs[k]);
         pace[k] = run ? run_step_seconds(run, r->j->arm[i].config) : NAN;
-        if (run && !r->s.complete) r->score[i][k] = study_run_done(a->dirs[k], r->j->arm[i].config) || run->step == run->steps ? run->miou : NAN;
+        if (run && !r->s.complete) r->score[i][k] = !strcmp(run->state, "done") ? run->miou : NAN;
         run_data_close(run);
     }
     a->step_s = stats_median(pace, a->n);
