@@ -134,7 +134,65 @@ TEST(a_shared_arena_changes_nothing) {
     close_result(&r), close_case(&small), close_two(&big, &host, &(Result){0});
 }
 
-TEST_MAIN(T(resnet18_inference_equals_reference), T(resnet18_training_equals_reference), T(resnet18_eval_gradients_equal_reference),
+/* A lean plan computes some values twice, and everything else once: gradients, outputs and running statistics are
+ * those of the plan that keeps all, to the bit. */
+static void compare_lean(const char *model, int h, Dtype precision) {
+    Case c = open_case(model, 2, h, h + 8);
+    const Node outputs[] = {c.nodes.logits};
+    float *kept[2] = {0};
+    int64_t counts[2] = {0};
+    PlanStats stats[2];
+    for (int lean = 0; lean < 2; lean++) {
+        Plan *p;
+        net_init_formula(c.net, 1);
+        for (int i = 0; i < c.net->n_params; i++) c.net->params[i].count = 0;
+        EXPECT_OK(plan_make(c.net, &(PlanSpec){.training = true, .precision = precision, .loss = c.loss, .outputs = outputs, .n_outputs = 1,
+                                               .inputs = &c.nodes.image, .input_shapes = &c.shape, .n_inputs = 1, .lean = lean}, &p));
+        plan_bind(p, c.nodes.image, c.image);
+        for (int i = 0; i < 2; i++) plan_run(p, &(OpRun){.seed = 1, .training = true}, i > 0);     /* overwrites, then adds */
+        const int64_t n_logits = shape_count(plan_shape(p, c.nodes.logits)), n = c.net->n_values + c.net->n_trainable;
+        kept[lean] = xcalloc((size_t)(n + n_logits), sizeof(float));
+        memcpy(kept[lean], c.net->values, (size_t)c.net->n_values * 4);
+        memcpy(kept[lean] + c.net->n_values, c.net->grads, (size_t)c.net->n_trainable * 4);
+        memcpy(kept[lean] + n, plan_value(p, c.nodes.logits), (size_t)n_logits * 4);
+        for (int i = 0; i < c.net->n_params; i++) counts[lean] += c.net->params[i].count;
+        stats[lean] = plan_stats(p);
+        plan_close(p);
+        if (lean && memcmp(kept[0], kept[1], (size_t)(n + n_logits) * 4)) FAIL("%s: a lean plan gives other bits", model);
+    }
+    EXPECT_INT(counts[1], counts[0]);
+    EXPECT(stats[0].again_flops == 0 && stats[1].again_flops > 0);
+    EXPECT(stats[1].conv_flops <= 1.34 * stats[0].conv_flops);
+    if (stats[1].arena_bytes > stats[0].arena_bytes * 7 / 10)
+        FAIL("%s: %zu bytes lean, %zu otherwise", model, stats[1].arena_bytes, stats[0].arena_bytes);
+    free(kept[0]), free(kept[1]);
+    close_case(&c);
+}
+TEST(a_lean_plan_gives_the_same_bits) {
+    compare_lean("deeplabv3_resnet18", 97, DT_F32);
+    compare_lean("deeplabv3_mobilenetv2", 97, DT_F32);
+    compare_lean("pspnet_resnet50", 65, DT_F32);
+    compare_lean("deeplabv3_efficientnet_lite0", 65, DT_F32);
+}
+TEST(a_lean_plan_in_bfloat16_gives_the_same_bits) {
+    if (!backend_has(DT_BF16)) SKIP("this processor (%s) has no bfloat16", backend_isa());
+    compare_lean("deeplabv3_resnet18", 97, DT_BF16);
+    compare_lean("deeplabv3_mobilenetv2", 97, DT_BF16);
+}
+/* Its stats are those of the plan that runs; it takes no memory. */
+TEST(a_dry_plan_tells_the_same) {
+    Case c = open_case("deeplabv3_resnet18", 1, 65, 65);
+    Plan *p[2];
+    for (int dry = 0; dry < 2; dry++)
+        EXPECT_OK(plan_make(c.net, &(PlanSpec){.training = true, .loss = c.loss, .inputs = &c.nodes.image, .input_shapes = &c.shape, .n_inputs = 1, .dry = dry}, &p[dry]));
+    EXPECT_INT(plan_stats(p[1]).arena_bytes, plan_stats(p[0]).arena_bytes);
+    EXPECT_INT(plan_stats(p[1]).n_steps, plan_stats(p[0]).n_steps);
+    plan_close(p[0]), plan_close(p[1]);
+    close_case(&c);
+}
+
+TEST_MAIN(T(a_lean_plan_gives_the_same_bits), T(a_lean_plan_in_bfloat16_gives_the_same_bits), T(a_dry_plan_tells_the_same),
+          T(resnet18_inference_equals_reference), T(resnet18_training_equals_reference), T(resnet18_eval_gradients_equal_reference),
           T(resnet50_inference_equals_reference), T(mobilenet_inference_equals_reference), T(mobilenet_training_equals_reference),
           T(efficientnet_inference_equals_reference), T(lraspp_efficientnet_training_equals_reference),
           T(fused_training_equals_composed), T(accumulating_doubles_the_gradient), T(running_twice_gives_the_same_bits),

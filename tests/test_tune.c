@@ -136,6 +136,16 @@ TEST(a_resumed_run_computes_as_it_began_whatever_the_cache_says) {
     EXPECT_INT(run_whole(config, other, ""), 0); /* the other ways do give other bits */
     EXPECT(!runs_same(reference, other, why));
 }
+/* Memory may change under a run: the values are the same, and so are the choices. */
+TEST(a_run_goes_on_lean_with_the_same_bits) {
+    const char *config = put("c.yaml", all), *run = place("run");
+    use_cache(place("cache"));
+    const char *reference = reference_run(config);
+    stop_at(config, run, "\"step\": 3,");
+    EXPECT_INT(run_whole(config, run, "train.memory=lean"), 0);
+    expect_said(run, "train.memory=lean: a step's values take ");
+    expect_same(reference, run);
+}
 TEST(a_run_without_tuning_measures_and_keeps_nothing) {
     const char *config = put("c.yaml", plain), *dir = place("cache"), *a = place("a");
     char path[RUN_PATH];
@@ -161,4 +171,5 @@ TEST(two_runs_that_start_at_once_choose_alike) {
 
 TEST_MAIN(T(choices_are_lines_of_text), T(what_was_measured_is_found_again), T(a_damaged_cache_is_measured_again),
           T(a_cache_that_cannot_be_written_is_no_failure), T(a_resumed_run_computes_as_it_began_whatever_the_cache_says),
+          T(a_run_goes_on_lean_with_the_same_bits),
           T(a_run_without_tuning_measures_and_keeps_nothing), T(two_runs_that_start_at_once_choose_alike))

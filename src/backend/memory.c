@@ -125,6 +125,7 @@ Err plan_place_memory(Plan *p) {
     measure_peak(p);
     for (ValueId v = 1; v < p->n_values; v++)
         if (p->values[v].place == VALUE_OWN) p->values[v].offset = p->own_bytes, p->own_bytes += aligned(p->values[v].bytes);
+    if (p->spec.dry) return OK;
     TRY(block_alloc(&p->arena_block, p->arena_bytes + ALIGN, "activations"));
     TRY(block_alloc(&p->own_block, p->own_bytes + ALIGN, "parameter copies"));
     for (ValueId v = 1; v < p->n_values; v++) {

@@ -300,7 +300,13 @@ const void *plan_saved(const Plan *p, Node x) {
 /* ---- describing ----------------------------------------------------------------------------------- */
 
 PlanStats plan_stats(const Plan *p) {
-    return (PlanStats){p->arena_bytes, p->own_bytes, p->peak_bytes, p->n_steps, p->n_reorders};
+    PlanStats s = {.arena_bytes = p->arena_bytes, .param_bytes = p->own_bytes, .peak_bytes = p->peak_bytes, .n_steps = p->n_steps,
+                   .n_reorders = p->n_reorders};
+    for (int i = 0; i < p->n_steps; i++) {
+        if (p->steps[i].kind == STEP_CONV) s.conv_flops += p->steps[i].flops;
+        if (p->steps[i].again) s.again_flops += p->steps[i].flops;
+    }
+    return s;
 }
 
 void plan_profile(Plan *p, bool on) { p->profiling = on; }
@@ -316,7 +322,7 @@ int plan_step_times(const Plan *p, StepTime *out, int max) {
     int n = 0;
     for (int k = 0; k < p->n_param_steps + p->n_steps && n < max; k++) {
         const Step *s = k < p->n_param_steps ? &p->param_steps[k] : &p->steps[k - p->n_param_steps];
-        out[n++] = (StepTime){p->net->nodes[s->node].name, s->what, s->impl, s->kind, s->backward, s->weights,
+        out[n++] = (StepTime){p->net->nodes[s->node].name, s->what, s->impl, s->kind, s->backward, s->weights, s->again,
                               s->ms, s->flops, step_bytes(s)};
     }
     return n;

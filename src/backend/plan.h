@@ -22,7 +22,8 @@ typedef struct PlanSpec {
     const float *ranges;                    /* [n_nodes] of plan_watch: convolutions in 8-bit integers where that pays
                                         (quantize.c); inference of weights that never change; borrowed by plan_make */
     Choices    *choices;             /* which way each layer is computed, asked and told; borrowed by plan_make; NULL: the usual one */
-    bool        lean;                /* with a loss: values of layers are computed again in the backward pass rather than kept */
+    bool        lean;                /* with a loss: what convolutions made is made again in the backward pass rather than kept; the same bits */
+    bool        dry;                 /* for its stats alone: takes no memory, cannot run */
     bool        no_fuse;             /* for tests: fused equals composed */
 } PlanSpec;
 Err  plan_make(Net *net, const PlanSpec *spec, Plan **out);
@@ -46,10 +47,14 @@ const void *plan_saved(const Plan *p, Node x);              /* the node's saved 
 
 /* What happened and what it took. */
 typedef enum { STEP_CONV, STEP_REORDER, STEP_NORM, STEP_LOSS, STEP_OTHER, STEP_KIND_COUNT } StepKind;
-typedef struct { size_t arena_bytes, param_bytes, peak_bytes; int n_steps, n_reorders; } PlanStats;
+typedef struct {
+    size_t arena_bytes, param_bytes, peak_bytes;
+    int    n_steps, n_reorders;
+    double conv_flops, again_flops;          /* of a run; of them, what makes values again (PlanSpec.lean) */
+} PlanStats;
 PlanStats plan_stats(const Plan *p);
 void plan_profile(Plan *p, bool on);                        /* collect times per step */
-typedef struct { const char *node, *what, *impl; StepKind kind; bool backward, weights; double ms, flops, bytes; } StepTime;
+typedef struct { const char *node, *what, *impl; StepKind kind; bool backward, weights, again; double ms, flops, bytes; } StepTime;
 int  plan_step_times(const Plan *p, StepTime *out, int max);   /* of the last profiled run */
 void plan_run_convs(Plan *p);                               /* the convolution primitives alone (bench) */
 void plan_print(const Plan *p, int max_rows);               /* `retort info --plan`: arena, peak, what makes it */

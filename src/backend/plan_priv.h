@@ -42,7 +42,7 @@ struct Step {
     int         node;
     const char *what, *impl;                 /* "forward", "backward data", ...; which implementation */
     StepKind    kind;
-    bool        backward, weights;
+    bool        backward, weights, again;    /* again: makes a value of the forward pass once more */
     double      flops, ms;
 };
 
@@ -66,6 +66,8 @@ typedef struct PlanNode {                    /* a node after fusing */
     float        scale;                      /* of its values where they are 8-bit integers */
     ValueId    (*remake)(Plan *, struct PlanNode *, int id);   /* emits the value again in backward, so that it
                                                 need not live until then; NULL: it is kept */
+    int          again;                      /* convolutions in a row that remaking takes, from the last kept value on */
+    const void  *forward;                    /* the kernel's own, for remake */
 } PlanNode;
 
 struct Plan {
@@ -130,6 +132,9 @@ Err  plan_make_tuned(Net *net, const PlanSpec *spec, Plan **out);     /* tuned.c
 Err  plan_infer_shapes(Plan *p);             /* plan.c */
 void plan_fuse(Plan *p);                     /* fuse.c */
 void plan_quantize(Plan *p);                 /* quantize.c: which convolutions take 8-bit integers; after kernels are chosen */
+/* lean.c: which values are made again in backward rather than kept, beside those that cost nothing. */
+bool plan_remakes_conv(const Plan *p, PlanNode *n);
+bool plan_remakes_norm(const Plan *p, PlanNode *n);
 Err  plan_place_memory(Plan *p);             /* memory.c */
 void cpu_close(Plan *p);                     /* cpu/: frees primitives and memories */
 Err  cpu_reorder_step(Plan *p, ValueId from, ValueId to, int node);    /* between layouts and types of activations */

@@ -40,6 +40,10 @@ void plan_print(const Plan *p, int max_rows) {
     const Step *s = &p->steps[at];
     printf("arena %.1f MB, peak %.1f MB, parameter copies %.1f MB, %d steps, %d reorders\n", (double)p->arena_bytes / 1e6,
            (double)peak / 1e6, (double)p->own_bytes / 1e6, p->n_steps, p->n_reorders);
+    const PlanStats stats = plan_stats(p);
+    if (stats.again_flops > 0)
+        printf("computes again in the backward pass: %.1f of %.1f GFLOP (%.1f %% more)\n", stats.again_flops * 1e-9, stats.conv_flops * 1e-9,
+               100 * stats.again_flops / (stats.conv_flops - stats.again_flops));
     printf("peak at step %d of %d: %s, %s; alive there:\n", at, p->n_steps, p->net->nodes[s->node].name, s->what);
     for (int i = 0; i < n && i < max_rows; i++) {
         const Value *x = &p->values[ids[i]];

@@ -20,7 +20,7 @@ static void add_shape(Str *s, Shape x) { str_addf(s, " %s", shape_text(x).s); }
 /* "plan DIGEST": of what the steps of a plan depend on, values aside. */
 static void plan_key(const Net *n, const PlanSpec *spec, char out[64]) {
     Str s = {0};
-    str_addf(&s, "%d %d %d %s %d", spec->training, spec->loss.id, spec->lean, dtype_name(spec->precision), spec->ranges != NULL);
+    str_addf(&s, "%d %d %s %d", spec->training, spec->loss.id, dtype_name(spec->precision), spec->ranges != NULL);
     for (int i = 0; i < spec->n_inputs; i++) str_addf(&s, " %d", spec->inputs[i].id), add_shape(&s, spec->input_shapes[i]);
     for (int i = 0; i < spec->n_outputs; i++) str_addf(&s, " out %d", spec->outputs[i].id);
     for (int i = 1; i < n->n_nodes; i++) str_addf(&s, " %s", n->nodes[i].op->name), add_shape(&s, n->nodes[i].shape);

@@ -30,7 +30,7 @@ static const struct { const char *alias, *name; } aliases[] = {
     {"model", "student.model"}, {"classes", "student.classes"}, {"width", "student.width"},
     {"output_stride", "student.output_stride"}, {"stem", "student.stem"}, {"aux", "student.aux"}, {"norm", "student.norm"},
     {"dropout", "student.dropout"}, {"batch", "train.batch"}, {"steps", "train.steps"},
-    {"threads", "train.threads"}, {"partial", "student.partial"}, {"precision", "train.precision"}, {"crop", "data.crop"},
+    {"threads", "train.threads"}, {"partial", "student.partial"}, {"precision", "train.precision"}, {"memory", "train.memory"}, {"crop", "data.crop"},
     {"mode", "eval.mode"}, {"window", "eval.window"}, {"stride", "eval.stride"}, {"scales", "eval.scales"}, {"mirror", "eval.mirror"},
     {"average", "eval.average"}, {"blend", "eval.blend"},
 };

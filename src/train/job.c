@@ -297,6 +297,18 @@ static Err make_teacher_plan(Job *j, int batch, int h, int w, Dataset *d) {
     return OK;
 }
 
+/* What a lean plan gains and costs, beside the plan that keeps everything. */
+static void tell_lean(const Job *j, const PlanSpec *spec) {
+    const PlanStats lean = plan_stats(j->splan);
+    PlanSpec normal = *spec;
+    Plan *p;
+    normal.lean = false, normal.dry = true, normal.choices = NULL;
+    if (plan_make(j->student, &normal, &p)) return;
+    log_info("train.memory=lean: a step's values take %.1f MB instead of %.1f MB; convolutions compute %.1f %% more", (double)lean.arena_bytes / 1e6,
+             (double)plan_stats(p).arena_bytes / 1e6, 100 * lean.again_flops / (lean.conv_flops - lean.again_flops));
+    plan_close(p);
+}
+
 static Err make_student_plan(Job *j, int batch, int h, int w) {
     Node in[4 + TAUGHT_MAX] = {j->sn.image, j->sn.rects, j->labels}, out[OUTPUTS_MAX];
     Shape shapes[4 + TAUGHT_MAX] = {SHAPE(batch, h, w, 3), SHAPE(batch, 4), SHAPE(batch, h, w)};
@@ -319,8 +331,10 @@ static Err make_student_plan(Job *j, int batch, int h, int w) {
                      .inputs = in,
                      .input_shapes = shapes,
                      .n_inputs = n_in,
+                     .lean = j->c->lean,
                      .choices = j->choices};
     TRY(plan_make(j->student, &spec, &j->splan));
+    if (spec.lean) tell_lean(j, &spec);
     for (int i = 0; i <= j->c->n_losses; i++)
         if (j->side[i].side.net) TRY(side_open(&j->side[i], j->splan));
     return OK;

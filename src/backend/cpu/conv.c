@@ -203,6 +203,20 @@ double conv_flops(const DnnConv *c) {
     return 2.0 * (double)shape_count(c->dst) * (double)(shape_count(c->weights) / c->weights.d[0]);
 }
 
+/* The same primitive on the same numbers: the same bits. */
+static ValueId conv_remake(Plan *p, PlanNode *n, int id) {
+    const PrimStep *was = n->forward;
+    const Value src = p->values[was->value[DNN_SRC]], dst = p->values[n->value];
+    PrimStep *ps = new_prim_step(p, was->prim);
+    ps->value[DNN_WEIGHTS] = was->value[DNN_WEIGHTS], ps->value[DNN_BIAS] = was->value[DNN_BIAS];
+    ps->value[DNN_SRC] = plan_src_as(p, n->src[0], src.layout, src.dtype);
+    ps->value[DNN_DST] = plan_new_value(p, dst.name, dst.shape, dst.dtype, dst.layout);
+    Step *s = emit_prim(p, id, "forward again", ps, DNN_DST, DNN_DST, STEP_CONV);
+    const DnnConv c = conv_describe(p, n, DNN_FORWARD);
+    s->flops = conv_flops(&c), s->again = true;
+    return ps->value[DNN_DST];
+}
+
 static Err emit_forward(Plan *p, PlanNode *n, int id, Way way) {
     const ConvAttr *a = n->attr;
     DnnConv c = conv_describe(p, n, DNN_FORWARD);
@@ -221,6 +235,7 @@ static Err emit_forward(Plan *p, PlanNode *n, int id, Way way) {
     ps->value[DNN_DST] = plan_dst_as(p, id, dst, c.dst_t);
     Step *s = emit_prim(p, id, "forward", ps, DNN_DST, DNN_DST, STEP_CONV);
     s->flops = conv_flops(&c);
+    n->forward = ps, n->remake = plan_remakes_conv(p, n) ? conv_remake : NULL;
     if (a->residual) step_reads(s, ps->residual), s->in_place_src = ps->residual, s->in_place_dst = ps->value[DNN_DST];
     return OK;
 }

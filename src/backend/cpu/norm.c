@@ -174,7 +174,7 @@ static ValueId norm_remake(Plan *p, PlanNode *node, int id) {
     n->x = plan_src_as(p, node->src[0], l, n->t), n->saved = node->saved;
     n->y = plan_new_value(p, p->net->nodes[id].name, node->shape, n->t, l);
     Step *s = plan_step(p, id, "forward again", run_again, n);
-    s->kind = STEP_NORM;
+    s->kind = STEP_NORM, s->again = true;
     step_reads(s, n->x), step_reads(s, n->saved), step_writes(s, n->y);
     return n->y;
 }
@@ -192,8 +192,7 @@ static Err norm_forward(Plan *p, PlanNode *node, int id) {
     step_reads(s, n->x), step_reads(s, n->residual);
     step_writes(s, n->saved), step_writes(s, n->scratch), step_writes(s, n->y);
     s->in_place_src = n->attr->residual ? n->residual : n->x, s->in_place_dst = n->y;
-    bool remakable = p->spec.loss.id && !n->attr->residual && !node->is_output;
-    node->remake = remakable ? norm_remake : NULL;
+    node->remake = !n->attr->residual && plan_remakes_norm(p, node) ? norm_remake : NULL;
     return OK;
 }
 

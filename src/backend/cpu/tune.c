@@ -27,7 +27,7 @@ static ValueId bring(Plan *q, const Plan *p, ValueId v, Step *from) {
     return id;
 }
 
-/* The node's value in all the layouts there are; before backward what is to be made again is in one. */
+/* The node's value in all the layouts there are; in backward, where it may have been made again, in its own. */
 static void bring_node(Plan *q, const Plan *p, int node) {
     const int id = plan_resolve(p, node);
     const PlanNode *from = &p->nodes[id];
@@ -38,7 +38,7 @@ static void bring_node(Plan *q, const Plan *p, int node) {
     for (int l = LAYOUT_PLAIN; l <= LAYOUT_C16; l++)
         for (int t = 0; t < 4; t++) {
             const ValueId v = from->as[l][t];
-            if (v) to->as[l][t] = v == from->value ? to->value : p->emitting_backward && from->remake ? 0 : bring(q, p, v, s);
+            if (v) to->as[l][t] = v == from->value ? to->value : p->emitting_backward ? 0 : bring(q, p, v, s);
         }
 }
 

@@ -50,13 +50,13 @@ __attribute__((format(printf, 2, 3))) static void key_add(Key *k, const char *fm
     k->n += (size_t)n;
 }
 
-/* The layouts and types in which a value lies already. */
+/* The layouts and types in which a value lies already; in backward its own alone, so that a lean plan has the same keys. */
 static void key_value(Key *k, const Plan *p, const char *what, const PlanNode *n) {
     static const char *const layout[] = {"plain", "last", "c8", "c16"};
     key_add(k, " %s", what);
     for (int l = LAYOUT_PLAIN; l <= LAYOUT_C16; l++)
         for (int t = 0; t < 4; t++)
-            if (n->as[l][t]) key_add(k, ":%s.%s", layout[l], dtype_name(p->values[n->as[l][t]].dtype));
+            if (n->as[l][t] && (!p->emitting_backward || n->as[l][t] == n->value)) key_add(k, ":%s.%s", layout[l], dtype_name(p->values[n->as[l][t]].dtype));
 }
 
 static Key key_of(const Plan *p, const PlanNode *n, int id, const ConvPass *pass, const DnnConv *c) {
