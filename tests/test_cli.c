@@ -96,7 +96,7 @@ TEST(wrong_options_name_the_right_ones) {
         {E(2, 76),
          {"train", "distill.task=rdd", "distill.task.thta=1"},
          {"did you mean distill.task.theta?"}},
-        {E(2, 76), {"train", "train.memory=lean"}, {"comes with a later version"}},
+        {E(2, 76), {"train", "exact=shards"}, {"comes with a later version"}},
         {E(2, 76), {"train", "data.unlabelled=a/*.jpg", "distill.losses=[ifvd]"}, {"works without labels"}},
         {E(2, 76), {"train", "data.unlabelled=a/*.jpg", "distill.losses=[kd]", "train.batch=1"}, {"train.batch=2"}},
         {E(2, 76), {"eval", MODEL, "--json"}, {"--json needs a value", "json=VALUE"}},

@@ -425,7 +425,6 @@ TEST(a_teacher_has_its_own_classes_and_taps) {
 TEST(later_features_say_so) {
     static const char *const cases[][2] = {
         {"checkpoint.require_exact=true", "comes with a later version; here it can only be false"},
-        {"train.memory=lean", "here it can only be normal"},
         {"extend=stretch", "extend=stretch comes with a later version"},
         {"exact=shards", "comes with a later version"},
         {"checkpoint.partial_load=true", "comes with a later version"},
