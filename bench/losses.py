@@ -23,7 +23,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 FULL, SMALL = ((65, 129), (512, 1024)), ((33, 65), (256, 512))
 ROWS = [("ce", {}, FULL, 0), ("ohem", {}, FULL, 0), ("rdd-tfe", {}, FULL, 0), ("rdd-tse", {}, FULL, 0), ("kd", {}, FULL, 0),
         ("at", {}, FULL, 256), ("fitnet", {}, FULL, 256), ("skd.pa", {}, FULL, 256), ("ifvd", {}, FULL, 256), ("cwd", {}, FULL, 0),
-        ("cwd", {"tap": "features"}, FULL, 256), ("dsd", {}, FULL, 256), ("dist", {}, FULL, 0), ("cirkd", {"memory": "off"}, SMALL, 256)]
+        ("cwd", {"tap": "features"}, FULL, 256), ("dsd", {}, FULL, 256), ("dist", {}, FULL, 0), ("cirkd", {"memory": "off"}, SMALL, 256),
+        ("cirkd", {"minibatch": 0, "pixel_queue": 216, "region_queue": 54}, FULL, 256),        # as many as are drawn by default
+        ("dice", {}, FULL, 0), ("lovasz", {}, FULL, 0), ("skd.ho", {}, FULL, 0)]
 BATCH, CLASSES = 4, 19
 
 
@@ -39,13 +41,43 @@ def tensors(grid, size, channels, seed=1):
     return t
 
 
+def discriminator(g):
+    t, width = {"bn.weight": np.ones(CLASSES), "bn.bias": np.zeros(CLASSES)}, CLASSES
+    for i in range(4):
+        t[f"conv{i + 1}.weight"], t[f"conv{i + 1}.bias"] = g.standard_normal((64 << i, width, 4, 4)) / (16 * width)**0.5, np.zeros(64 << i)
+        t[f"conv{i + 1}.u"], width = g.standard_normal(64 << i), 64 << i
+    for i, channels in ((1, 256), (2, 512)):
+        for name, out in (("query", channels // 8), ("key", channels // 8), ("value", channels)):
+            t[f"attention{i}.{name}.weight"], t[f"attention{i}.{name}.bias"] = g.standard_normal((out, channels, 1, 1)) / channels**0.5, np.zeros(out)
+        t[f"attention{i}.gamma"] = np.array([0.3])
+    t |= {"last.weight": g.standard_normal((1, 512, 4, 4)) / 10, "last.bias": np.array([0.1])}
+    return {"discriminator." + n: v.astype(np.float32) for n, v in t.items()}
+
+
+def queues(g, options, channels):
+    """cirkd's projection and full queues."""
+    square = g.standard_normal((2, channels, channels, 1, 1), np.float32) / channels**0.5
+    t = {"projection.0.weight": square[0], "projection.1.weight": np.ones(channels, np.float32), "projection.1.bias": np.zeros(channels, np.float32),
+         "projection.3.weight": square[1]}
+    for name, slots in (("pixels", options["pixel_queue"]), ("regions", options["region_queue"])):
+        entries = g.standard_normal((CLASSES, slots, channels), np.float32)
+        t[name + ".entries"] = (entries / np.linalg.norm(entries, axis=2, keepdims=True)).astype(np.float16)
+        t[name + ".count"] = np.full(CLASSES, slots, np.int64)
+    return t
+
+
 def wanted(method, options, t):
     """Only what the method reads."""
+    g = np.random.default_rng(2)
+    if method == "skd.ho":
+        return {n: v for n, v in t.items() if n.endswith(".logits")} | discriminator(g)
+    if "pixel_queue" in options:
+        return {n: v for n, v in t.items() if n.endswith(".features") or n == "labels"} | queues(g, options, t["student.features"].shape[1])
     features = {"at", "fitnet", "skd.pa", "ifvd", "cirkd"} | ({"cwd"} if options.get("tap") == "features" else set())
     if method in features:
         return {n: v for n, v in t.items() if n.endswith(".features") or n == "labels"}
-    heads = ("logits", "aux") if method in ("ce", "ohem", "rdd-tfe", "rdd-tse") else ("logits", "mid", "features") if method == "dsd" else ("logits",)
-    there = ("student",) if method in ("ce", "ohem") else ("student", "teacher")
+    heads = ("logits", "aux") if method in ("ce", "ohem", "dice", "lovasz", "rdd-tfe", "rdd-tse") else ("logits", "mid", "features") if method == "dsd" else ("logits",)
+    there = ("student",) if method in ("ce", "ohem", "dice", "lovasz") else ("student", "teacher")
     return {n: v for n, v in t.items() if n == "labels" or (n.split(".")[0] in there and n.split(".")[1] in heads)}
 
 
@@ -57,8 +89,8 @@ def torch_side(path, method, options, threads, runs):
     torch.set_num_threads(threads)
 
     def once(t):
-        x = {n: torch.from_numpy(v).long() if n == "labels" else torch.from_numpy(v) for n, v in t.items()}
-        student = [v.requires_grad_() for n, v in x.items() if n.startswith("student.")]
+        x = {n: torch.from_numpy(v).long() if n == "labels" else torch.from_numpy(v).float() if v.dtype == np.float16 else torch.from_numpy(v) for n, v in t.items()}
+        student = [v.requires_grad_() for n, v in x.items() if n.startswith(("student.", "projection."))]
         start, cpu = time.perf_counter(), time.process_time()
         torch.autograd.grad(L.LOSSES[method](x, **options), student, allow_unused=True)
         return 1e3 * (time.perf_counter() - start), 1e3 * (time.process_time() - cpu)
