@@ -25,7 +25,7 @@ ROWS = [("ce", {}, FULL, 0), ("ohem", {}, FULL, 0), ("rdd-tfe", {}, FULL, 0), ("
         ("at", {}, FULL, 256), ("fitnet", {}, FULL, 256), ("skd.pa", {}, FULL, 256), ("ifvd", {}, FULL, 256), ("cwd", {}, FULL, 0),
         ("cwd", {"tap": "features"}, FULL, 256), ("dsd", {}, FULL, 256), ("dist", {}, FULL, 0), ("cirkd", {"memory": "off"}, SMALL, 256),
         ("cirkd", {"minibatch": 0, "pixel_queue": 216, "region_queue": 54}, FULL, 256),        # as many as are drawn by default
-        ("dice", {}, FULL, 0), ("lovasz", {}, FULL, 0), ("skd.ho", {}, FULL, 0)]
+        ("dice", {}, SMALL, 0), ("lovasz", {}, SMALL, 0), ("skd.ho", {}, FULL, 0)]
 BATCH, CLASSES = 4, 19
 
 

@@ -390,6 +390,11 @@ TEST(tfe_map_is_one_where_heads_agree) {
     EXPECT_NEAR(w[0], exp(-(log((exp(1) + 1) / 2) - 0.5)), 1e-6);
     EXPECT_NEAR(w[15], 1, 1e-6);
     EXPECT_NEAR(w[1], w[0] + (1 - w[0]) / 3, 1e-6); /* align_corners: a third of the way */
+    /* Of one head: 1 - entropy / ln 2. */
+    const double p = exp(1) / (exp(1) + 1);
+    map_tfe(w, g, (Grid){0}, 4, 4);
+    EXPECT_NEAR(w[0], 1 + (p * log(p) + (1 - p) * log(1 - p)) / log(2), 1e-6);
+    EXPECT(w[15] > 0.85 && w[15] < 1);
 }
 
 TEST(tse_parts_tell_who_finds_it_hard) {

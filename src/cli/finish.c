@@ -31,14 +31,19 @@ static double task_number(const Config *c, const char *name, double otherwise) {
                                    : otherwise;
 }
 
-static TseRule rule_of(const Config *c) {
-    return (TseRule){task_number(c, "min_kept_fraction", 0.0477), task_number(c, "theta", 0.7)};
+/* tfe: what the first stage weighs by; without RDD the auxiliary head, where the teacher has one. */
+static TseRule rule_of(const Config *c, const OpenModel *teacher) {
+    const Option *o = option_find(c->task.method->options, "tfe");
+    TseRule rule = {task_number(c, "min_kept_fraction", 0.0477), task_number(c, "theta", 0.7), EASE_AUX};
+    if (o) rule.tfe = (Ease)*(const int *)((const char *)c->task.opt + o->offset);
+    else if (teacher->net && !teacher->nodes.aux.id) rule.tfe = EASE_ENTROPY;
+    return rule;
 }
 
 static Err open_maps(const Config *c, const char *dir, Dataset *d, int images, Maps **out) {
     OpenModel teacher = {0};
     TRY(open_teacher(c, d->n_classes, 65, 65, &teacher));
-    Err rc = maps_open(dir, d, images, (MapNet){teacher.net, &teacher.nodes}, rule_of(c), out);
+    Err rc = maps_open(dir, d, images, (MapNet){teacher.net, &teacher.nodes}, rule_of(c, &teacher), out);
     open_model_close(&teacher);
     return rc;
 }

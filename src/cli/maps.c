@@ -15,6 +15,7 @@
 
 /* ---- a network on one image ------------------------------------------------------------------ */
 typedef struct {
+    MapNet net;
     Plan *plan;
     int h, w;       /* that the plan is for */
     Grid main, aux; /* borrow from the plan */
@@ -49,8 +50,25 @@ static Err view_run(MapNet m, const Sample *s, NetView *v) {
     plan_bind(v->plan, n->image, s->rgb);
     plan_bind(v->plan, n->rects, rect);
     plan_run(v->plan, &(OpRun){0}, false);
+    v->net = m;
     v->main = grid_of(v->plan, n->logits);
     if (n->aux.id) v->aux = grid_of(v->plan, n->aux);
+    return OK;
+}
+
+/* The teacher's logits of the mirrored image, mirrored back; caller frees. Overwrites what the plan gave before. */
+static Err view_mirrored(MapNet m, const Sample *s, NetView *v, float **out) {
+    Sample turned = *s;
+    turned.rgb = xcalloc((size_t)s->h * (size_t)s->w, 3);
+    for (int64_t i = 0; i < (int64_t)s->h * s->w; i++)
+        memcpy(turned.rgb + 3 * i, s->rgb + 3 * (i - i % s->w + s->w - 1 - i % s->w), 3);
+    Err rc = view_run(m, &turned, v);
+    free(turned.rgb);
+    if (rc) return rc;
+    const Grid g = v->main;
+    const int64_t n = (int64_t)g.k * g.h * g.w;
+    *out = xcalloc((size_t)n, sizeof **out);
+    for (int64_t i = 0; i < n; i++) (*out)[i] = g.logits[i - i % g.w + g.w - 1 - i % g.w];
     return OK;
 }
 
@@ -87,28 +105,39 @@ static Err picture_labels(const PictureOut *p, const char *kind, const uint8_t *
     return picture_write(p, kind);
 }
 
+/* The first stage's weight; g: the teacher's logits, kept. */
+static Err picture_weight(const PictureOut *p, const Sample *s, Grid g, NetView *teacher, Ease tfe) {
+    const int64_t pixels = (int64_t)s->h * s->w;
+    float *mirrored = NULL, *weight;
+    Grid other = {0};
+    if (tfe == EASE_FLIP) TRY(view_mirrored(teacher->net, s, teacher, &mirrored));
+    if (tfe == EASE_FLIP) other = (Grid){g.k, g.h, g.w, mirrored};
+    if (tfe == EASE_AUX) other = teacher->aux;
+    if (tfe != EASE_ENTROPY && (!other.logits || other.h != g.h || other.w != g.w)) return OK;
+    weight = xcalloc((size_t)pixels, sizeof *weight);
+    map_tfe(weight, g, other, s->h, s->w);
+    overlay_heat(p->rgb, weight, 0, 1, pixels);
+    free(weight), free(mirrored);
+    return picture_write(p, "tfe");
+}
+
 /* What does not change while a student learns; keeps of the teacher what its masks need. */
-static Err still_of_image(MapImage *m, const PictureOut *p, const Dataset *d, const Sample *s, const NetView *teacher) {
+static Err still_of_image(MapImage *m, const PictureOut *p, const Dataset *d, const Sample *s, NetView *teacher, Ease tfe) {
     const int64_t pixels = (int64_t)s->h * s->w;
     memcpy(p->rgb, s->rgb, (size_t)(3 * pixels));
     TRY(picture_write(p, "image"));
     TRY(picture_labels(p, "label", s->label, d));
     if (!teacher->plan) return OK;
-    const Grid *g = &teacher->main, *aux = &teacher->aux;
+    const Grid *g = &teacher->main;
     const size_t n = (size_t)g->k * (size_t)g->h * (size_t)g->w;
-    float *logits = xcalloc(n, sizeof *logits), *weight = xcalloc((size_t)pixels, sizeof *weight);
+    float *logits = xcalloc(n, sizeof *logits);
     uint8_t *label = xcalloc((size_t)pixels, 1);
     memcpy(logits, g->logits, n * sizeof *logits);
     m->logits = logits, m->teacher = (Grid){g->k, g->h, g->w, logits};
     map_classes(label, *g, s->h, s->w);
     Err rc = picture_labels(p, "teacher", label, d);
-    if (!rc && aux->logits && aux->h == g->h && aux->w == g->w) {
-        map_tfe(weight, *g, *aux, s->h, s->w);
-        overlay_heat(p->rgb, weight, 0, 1, pixels);
-        rc = picture_write(p, "tfe");
-    }
-    free(label), free(weight);
-    return rc;
+    free(label);
+    return rc ? rc : picture_weight(p, s, m->teacher, teacher, tfe);
 }
 
 static Err moving_of_image(const MapImage *m, const PictureOut *p, const Dataset *d, const Sample *s, const NetView *student,
@@ -158,7 +187,7 @@ static Err image_pictures(Maps *m, int i, const char *dir, bool still, MapNet ne
     char *name = picture_name(m->d->names[at]);
     PictureOut p = {dir, name, s.h, s.w, xcalloc((size_t)s.h * (size_t)s.w, 3)};
     Err rc = view_run(net, &s, view);
-    if (!rc) rc = still ? still_of_image(&m->image[i], &p, m->d, &s, view)
+    if (!rc) rc = still ? still_of_image(&m->image[i], &p, m->d, &s, view, m->rule.tfe)
                         : moving_of_image(&m->image[i], &p, m->d, &s, view, m->rule);
     free(name);
     free(p.rgb);

@@ -8,8 +8,10 @@ typedef struct MapNet {
     Net *net;
     const ModelNodes *nodes;
 } MapNet; /* net NULL: absent */
+typedef enum { EASE_AUX, EASE_FLIP, EASE_ENTROPY } Ease; /* as rdd's option tfe */
 typedef struct TseRule {
     double fraction, theta;
+    Ease tfe;
 } TseRule;
 /* Pictures of n images spread over the split. What does not change while a student learns is made once:
  * DIR/NAME.{image,label,teacher,tfe}.png; of the teacher, which may be closed then, its logits are kept.

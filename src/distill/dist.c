@@ -118,14 +118,16 @@ static void row_item(void *arg, int64_t i) {
     const Run *r = arg;
     int64_t n, first;
     const int64_t m = stretch(r, i, &n, &first), from = n * r->K * r->P + first;
-    const double tau2 = r->a->tau * r->a->tau, mean = 1.0 / r->K, parts = r->a->store ? parts_n(r->c) : 1;
+    const double tau2 = r->a->tau * r->a->tau, parts = r->a->store ? parts_n(r->c) : 1;
     const double by_row = -tau2 * r->a->beta / r->count, by_column = -tau2 * r->a->gamma / r->K;
-    double ab[CHUNK] = {0}, aa[CHUNK] = {0}, bb[CHUNK] = {0}, inner[CHUNK] = {0}, sum = 0;
+    double ab[CHUNK] = {0}, aa[CHUNK] = {0}, bb[CHUNK] = {0}, inner[CHUNK] = {0}, mean_s[CHUNK] = {0}, mean_t[CHUNK] = {0}, sum = 0;
     float *out = (float *)r->c->saved + from;
     const float *mask = r->mask + n * r->P + first;
+    for (int k = 0; k < r->K; k++)       /* 1 / K but for rounding, which would show where a row is nearly flat */
+        for (int64_t j = 0; j < m; j++) mean_s[j] += (double)r->s[from + k * r->P + j] / r->K, mean_t[j] += (double)r->t[from + k * r->P + j] / r->K;
     for (int k = 0; k < r->K; k++)
         for (int64_t j = 0; j < m; j++) {
-            const double a = (double)r->s[from + k * r->P + j] - mean, b = (double)r->t[from + k * r->P + j] - mean;
+            const double a = (double)r->s[from + k * r->P + j] - mean_s[j], b = (double)r->t[from + k * r->P + j] - mean_t[j];
             ab[j] += a * b, aa[j] += a * a, bb[j] += b * b;
         }
     Correlation row[CHUNK];
@@ -135,7 +137,7 @@ static void row_item(void *arg, int64_t i) {
         for (int64_t j = 0; j < m; j++) {
             const double s = (double)r->s[from + k * r->P + j], t = (double)r->t[from + k * r->P + j];
             const Correlation *column = &r->column[k];
-            const double g = by_row * (row[j].along_b * (t - mean) + row[j].along_a * (s - mean)) +
+            const double g = by_row * (row[j].along_b * (t - mean_t[j]) + row[j].along_a * (s - mean_s[j])) +
                              parts * by_column * (column->along_b * (t - r->moments[k].mean_t) + column->along_a * (s - r->moments[k].mean_s));
             out[k * r->P + j] = (float)g, inner[j] += g * s;
         }

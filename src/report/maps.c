@@ -32,18 +32,19 @@ static void log_softmax(double *v, int n) {
     for (int i = 0; i < n; i++) v[i] -= top + log(sum);
 }
 
-void map_tfe(float *weight, Grid t_main, Grid t_aux, int H, int W) {
+void map_tfe(float *weight, Grid t_main, Grid t_other, int H, int W) {
     int k = t_main.k, pixels = t_main.h * t_main.w;
     float *low = xcalloc((size_t)pixels, sizeof *low);
     double *a = xcalloc((size_t)k, sizeof *a), *b = xcalloc((size_t)k, sizeof *b);
     for (int i = 0; i < pixels; i++) {
         double kl = 0;
+        const float *other = t_other.logits ? t_other.logits : t_main.logits;
         for (int c = 0; c < k; c++)
-            a[c] = t_aux.logits[c * pixels + i], b[c] = t_main.logits[c * pixels + i];
+            a[c] = other[c * pixels + i], b[c] = t_main.logits[c * pixels + i];
         log_softmax(a, k);
         log_softmax(b, k);
-        for (int c = 0; c < k; c++) kl += exp(a[c]) * (a[c] - b[c]);
-        low[i] = (float)exp(-kl);
+        for (int c = 0; c < k; c++) kl += exp(a[c]) * (a[c] - (t_other.logits ? b[c] : 0));
+        low[i] = (float)(t_other.logits ? exp(-kl) : k > 1 ? 1 + kl / log(k) : 1); /* kl: - entropy */
     }
     for (int y = 0; y < H; y++)
         for (int x = 0; x < W; x++)
