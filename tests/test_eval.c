@@ -87,7 +87,7 @@ TEST(boundaries_are_those_of_erosions_and_distances) {
         const int h = sizes[i][0], w = sizes[i][1];
         uint8_t *label = xcalloc((size_t)(h * w), 1), *pred = xcalloc((size_t)(h * w), 1);
         draw_maps(label, pred, h, w, i + 1);
-        m->add(sum, K, &(EvalImage){h, w, label, pred, NULL});
+        m->add(sum, K, &(EvalImage){.h = h, .w = w, .label = label, .pred = pred});
         add_naive(&naive, label, pred, h, w);
         free(label), free(pred);
     }
@@ -110,7 +110,7 @@ TEST(boundaries_of_equal_maps_are_met_and_absent_classes_have_none) {
     uint8_t map[20 * 20];
     ClassScore s[METRIC_SCORES_MAX];
     for (int i = 0; i < 400; i++) map[i] = i % 20 < 10 ? 0 : i < 200 ? 2 : IGNORE_U8;
-    m->add(sum, K, &(EvalImage){20, 20, map, map, NULL});
+    m->add(sum, K, &(EvalImage){.h = 20, .w = 20, .label = map, .pred = map});
     m->scores(sum, K, s);
     EXPECT_NEAR(s[0].of[0], 1, 0);
     EXPECT_NEAR(s[1].of[2], 1, 1e-9);
@@ -138,11 +138,32 @@ TEST(calibration_is_the_gap_of_each_bin) {
     for (int b = 0; b < 15; b++) error += fabs(right[b] - sum_sure[b]) / n;
     int64_t *sum = xcalloc((size_t)m->sums(K), sizeof *sum);
     ClassScore s[METRIC_SCORES_MAX];
-    m->add(sum, K, &(EvalImage){50, N / 50, label, pred, sure});
+    m->add(sum, K, &(EvalImage){.h = 50, .w = N / 50, .label = label, .pred = pred, .confidence = sure});
     EXPECT_INT(m->scores(sum, K, s), 1);
     EXPECT_NEAR(s[0].mean, error, 1e-6);
     EXPECT(error > 0.01);
     free(sum);
+}
+
+TEST(instances_weigh_by_their_size) {
+    const MetricDef *m = metric_find("instances");
+    enum { ROAD = 0, PERSON = 11, RIDER = 12, CAR = 13 };
+    /* A person of four pixels, three found, one taken for a rider; a car of two, one found; road taken for person. */
+    const uint8_t label[10] = {11, 11, 11, 11, 13, 13, 0, 0, 255, 0};
+    const uint8_t pred[10] = {11, 11, 11, 12, 13, 0, 11, 0, 11, 0};
+    const uint16_t instance[10] = {24001, 24001, 24001, 24001, 26001, 26001, 7, 29001, 24, 7};
+    int64_t *sum = xcalloc((size_t)m->sums(19), sizeof *sum);
+    ClassScore s[METRIC_SCORES_MAX];
+    m->add(sum, 19, &(EvalImage){.h = 2, .w = 5, .label = label, .pred = pred, .instance = instance});
+    EXPECT_INT(m->scores(sum, 19, s), 2);
+    const double person = 3462.4756337644, car = 12794.0202738185;
+    EXPECT_NEAR(s[0].of[PERSON], 0.75 * person / (person + 1), 1e-8);      /* one false positive, on the road */
+    EXPECT_NEAR(s[0].of[RIDER], 0, 0);                                     /* none, but one is seen */
+    EXPECT_NEAR(s[0].of[CAR], 0.5 * car / car, 1e-8);
+    EXPECT(isnan(s[0].of[ROAD]) && isnan(s[0].of[14]));
+    const double human = person / (person + 1), vehicle = 0.5;             /* a rider is human too */
+    EXPECT_NEAR(s[1].mean, (human + vehicle) / 2, 1e-8);
+    free(s[0].of), free(sum);
 }
 
 /* ---- protocols ------------------------------------------------------------------------------- */
@@ -349,5 +370,5 @@ TEST(the_text_says_how_images_were_seen) {
 }
 
 TEST_MAIN(T(boundaries_are_those_of_erosions_and_distances), T(boundaries_of_equal_maps_are_met_and_absent_classes_have_none),
-          T(calibration_is_the_gap_of_each_bin), T(protocols_count_as_the_official_tools), T(windows_cover_every_pixel_in_order),
+          T(calibration_is_the_gap_of_each_bin), T(instances_weigh_by_their_size), T(protocols_count_as_the_official_tools), T(windows_cover_every_pixel_in_order),
           T(windows_scales_and_mirror_images_are_averaged), T(a_fixed_size_is_shown_and_judged_in_full_size), T(the_text_says_how_images_were_seen))

@@ -116,7 +116,9 @@ TEST(what_cannot_be_meant_is_refused) {
         EXPECT_HAS(ran.err, cases[i].text);
     }
     EXPECT_INT(RETORT("eval", MODEL, "data=scenes", "metrics=[bondary]")->code, 2);
-    EXPECT_HAS(ran.err, "metrics: there is no bondary; choose of boundary, calibration");
+    EXPECT_HAS(ran.err, "metrics: there is no bondary; choose of boundary, calibration, instances");
+    EXPECT_INT(RETORT("eval", MODEL, "data=scenes", "data.scenes.size=32x32", "metrics=instances")->code, 2);
+    EXPECT_HAS(ran.err, "instances are known of Cityscapes' own label files alone");
     EXPECT_INT(RETORT("eval", MODEL, "data=scenes", "protocol=cityscape")->code, 2);
     EXPECT_HAS(ran.err, "protocol: there is no cityscape; choose of none, cityscapes, voc, ade20k");
     EXPECT_INT(RETORT("eval", MODEL, "data=scenes", "data.scenes.size=32x32", "protocol=voc")->code, 2);

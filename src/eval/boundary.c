@@ -167,14 +167,6 @@ static void boundary_add(int64_t *sum, int classes, const EvalImage *im) {
     free(pred);
 }
 
-static double mean_of(const double *v, int n) {
-    double sum = 0;
-    int seen = 0;
-    for (int k = 0; k < n; k++)
-        if (!isnan(v[k])) sum += v[k], seen++;
-    return seen ? sum / seen : NAN;
-}
-
 static int boundary_scores(const int64_t *sum, int classes, ClassScore *out) {
     double *iou = xcalloc((size_t)classes, sizeof *iou), *f1 = xcalloc((size_t)classes, sizeof *f1);
     for (int k = 0; k < classes; k++) {
@@ -182,8 +174,8 @@ static int boundary_scores(const int64_t *sum, int classes, ClassScore *out) {
         iou[k] = either ? (double)s[BOTH] / (double)either : NAN;
         f1[k] = s[F_IMAGES] ? (double)s[F_SUM] / F_UNIT / (double)s[F_IMAGES] : NAN;
     }
-    out[0] = (ClassScore){"boundary_iou", "boundary IoU", mean_of(iou, classes), iou};
-    out[1] = (ClassScore){"boundary_f1", "boundary F1", mean_of(f1, classes), f1};
+    out[0] = (ClassScore){"boundary_iou", "boundary IoU", score_mean(iou, classes), iou};
+    out[1] = (ClassScore){"boundary_f1", "boundary F1", score_mean(f1, classes), f1};
     return 2;
 }
 

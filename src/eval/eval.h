@@ -85,6 +85,7 @@ typedef struct EvalImage {
     int h, w;
     const uint8_t *label, *pred;     /* H x W */
     const float *confidence;         /* H x W, or NULL where no metric wants it */
+    const uint16_t *instance;        /* H x W, likewise */
 } EvalImage;
 typedef struct ClassScore {
     const char *key, *title;         /* "boundary_iou" of the files, "boundary IoU" for people */
@@ -95,12 +96,14 @@ enum { METRIC_SCORES_MAX = 4 };
 typedef struct MetricDef {
     const char *name, *help;
     bool confidence;                 /* it reads EvalImage.confidence */
+    bool instances;                  /* ... and .instance, which Cityscapes alone has */
     int  (*sums)(int classes);       /* how many whole numbers it keeps */
     void (*add)(int64_t *sum, int classes, const EvalImage *im);
     int  (*scores)(const int64_t *sum, int classes, ClassScore *out);
     void (*json)(Str *s, const int64_t *sum);        /* , "key": value beside the scores; NULL: none */
 } MetricDef;
 const MetricDef *metric_find(const char *name);      /* NULL when unknown */
+double score_mean(const double *v, int n);           /* of those that are not NaN; NaN: none */
 const MetricDef *metric_at(int i);                   /* NULL behind the last */
 enum { METRICS_MAX = 8, CALIBRATION_BINS = 15 };
 /* calibration.c: confidence and accuracy of each bin, NaN where it is empty. */

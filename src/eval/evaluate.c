@@ -8,6 +8,7 @@
 #include "base/sys.h"
 #include "dist/comm.h"
 #include "eval/eval.h"
+#include "io/image.h"
 
 void evaluation_open(Evaluation *e, int classes, int64_t images, const MetricDef *const *metrics, int n) {
     *e = (Evaluation){.confusion = confusion_open(classes), .n_metrics = n};
@@ -36,17 +37,40 @@ static void add_image(Evaluation *e, int64_t index, const EvalImage *im) {
     e->confusion->images++;
 }
 
+/* Cityscapes keeps instances beside labels: ..._gtFine_instanceIds.png. */
+static Err read_instances(const Dataset *d, int64_t index, const Sample *s, uint16_t **out) {
+    static const char labels[] = "_labelIds.png";
+    const char *path = d->label_paths ? d->label_paths[index] : "";
+    Image im;
+    if (!str_ends(path, labels))
+        return err_set(E(EXIT_USAGE, 76), "metrics: instances are known of Cityscapes' own label files alone; leave them out");
+    char *file = xprintf("%.*s_instanceIds.png", (int)(strlen(path) - strlen(labels)), path);
+    Err rc = image_read_numbers(file, &im);
+    if (!rc && (im.h != s->h || im.w != s->w))
+        rc = err_set(E(EXIT_DATA, 33), "%s: %dx%d, the image has %dx%d; they must agree", file, im.h, im.w, s->h, s->w), free(im.px);
+    free(file);
+    if (rc) return rc;
+    const size_t pixels = (size_t)im.h * (size_t)im.w;
+    *out = xcalloc(pixels, sizeof **out);
+    for (size_t i = 0; i < pixels; i++)
+        (*out)[i] = im.channels == 2 ? (uint16_t)(im.px[2 * i] << 8 | im.px[2 * i + 1]) : im.px[i];
+    free(im.px);
+    return OK;
+}
+
 static Err evaluate_one(Predictor *p, Dataset *d, int64_t index, Evaluation *e) {
     Sample s = {0};
-    bool confidence = false;
+    bool confidence = false, instances = false;
+    uint16_t *instance = NULL;
     TRY(dataset_read(d, (int)index, &s));
     const size_t pixels = (size_t)s.h * (size_t)s.w;
-    for (int i = 0; i < e->n_metrics; i++) confidence |= e->metric[i]->confidence;
+    for (int i = 0; i < e->n_metrics; i++) confidence |= e->metric[i]->confidence, instances |= e->metric[i]->instances;
     Prediction out = {.pred = xcalloc(pixels, 1)};
     if (confidence) out.confidence = xcalloc(pixels, sizeof(float));
-    Err rc = predictor_fill(p, s.rgb, s.h, s.w, &out);
-    if (!rc) add_image(e, index, &(EvalImage){s.h, s.w, s.label, out.pred, out.confidence});
-    free(out.pred), free(out.confidence);
+    Err rc = instances ? read_instances(d, index, &s, &instance) : OK;
+    if (!rc) rc = predictor_fill(p, s.rgb, s.h, s.w, &out);
+    if (!rc) add_image(e, index, &(EvalImage){s.h, s.w, s.label, out.pred, out.confidence, instance});
+    free(out.pred), free(out.confidence), free(instance);
     sample_free(&s);
     return rc;
 }

@@ -1,4 +1,5 @@
 /* metric.c - the list of metrics.def. */
+#include <math.h>
 #include <string.h>
 
 #include "eval/eval.h"
@@ -15,6 +16,14 @@ enum { N_METRICS = sizeof metrics / sizeof *metrics };
 _Static_assert((int)N_METRICS <= (int)METRICS_MAX, "an Evaluation has room for all");
 
 const MetricDef *metric_at(int i) { return i < N_METRICS ? metrics[i] : NULL; }
+
+double score_mean(const double *v, int n) {
+    double sum = 0;
+    int seen = 0;
+    for (int i = 0; i < n; i++)
+        if (!isnan(v[i])) sum += v[i], seen++;
+    return seen ? sum / seen : NAN;
+}
 
 const MetricDef *metric_find(const char *name) {
     for (int i = 0; i < N_METRICS; i++)

@@ -3,8 +3,8 @@
  * All are functions of the confusion matrix: each of these tools leaves out pixels whose label is void,
  * and a network that has the classes of the evaluation predicts nothing else.
  *
- * Cityscapes: a category's pixels count as right when any class of the category is predicted. Its iIoU,
- * which weighs pixels by the size of their instance, needs instance labels and is not computed.
+ * Cityscapes: a category's pixels count as right when any class of the category is predicted. Its iIoU
+ * needs instance labels: instances.c.
  * VOC: VOCevalseg takes 1 for the denominator of a class that neither occurs nor is predicted.
  * ADE20K: the tool adds eps to each union, so such a class has IoU 0. */
 #include <math.h>

@@ -75,7 +75,7 @@ Err image_decode_rgb(const uint8_t *data, size_t bytes, const char *name, Image 
     Kind kind;
     *out = (Image){0};
     TRY(sniff(data, bytes, name, &kind));
-    return kind == KIND_PNG ? io_png_decode(data, bytes, name, false, out)
+    return kind == KIND_PNG ? io_png_decode(data, bytes, name, PNG_AS_RGB, out)
                             : io_jpeg_decode(data, bytes, name, out);
 }
 
@@ -92,7 +92,12 @@ static Err refuse_jpeg(const uint8_t *data, size_t bytes, const char *name) {
 Err image_decode_labels(const uint8_t *data, size_t bytes, const char *name, Image *out) {
     *out = (Image){0};
     TRY(refuse_jpeg(data, bytes, name));
-    return io_png_decode(data, bytes, name, true, out);
+    return io_png_decode(data, bytes, name, PNG_AS_LABELS, out);
+}
+
+static Err decode_numbers(const uint8_t *data, size_t bytes, const char *name, Image *out) {
+    TRY(refuse_jpeg(data, bytes, name));
+    return io_png_decode(data, bytes, name, PNG_AS_NUMBERS, out);
 }
 
 Err image_decode_colours(const uint8_t *data, size_t bytes, const char *name, Image *out) {
@@ -100,7 +105,7 @@ Err image_decode_colours(const uint8_t *data, size_t bytes, const char *name, Im
     *out = (Image){0};
     TRY(refuse_jpeg(data, bytes, name));
     bool grey = bytes > COLOUR_TYPE_AT && !(data[COLOUR_TYPE_AT] & HAS_COLOUR);
-    return io_png_decode(data, bytes, name, grey, out);
+    return io_png_decode(data, bytes, name, grey ? PNG_AS_LABELS : PNG_AS_RGB, out);
 }
 
 typedef Err (*Decode)(const uint8_t *data, size_t bytes, const char *name, Image *out);
@@ -118,6 +123,9 @@ Err image_read_rgb(const char *path, Image *out) {
 }
 Err image_read_labels(const char *path, Image *out) {
     return read_image(path, image_decode_labels, out);
+}
+Err image_read_numbers(const char *path, Image *out) {
+    return read_image(path, decode_numbers, out);
 }
 Err image_read_colours(const char *path, Image *out) {
     return read_image(path, image_decode_colours, out);

@@ -13,6 +13,8 @@ typedef struct {
 Err image_read_rgb(const char *path, Image *out); /* PNG or JPEG -> 3 channels */
 /* PNG -> 1 channel of indices, never colour-converted. */
 Err image_read_labels(const char *path, Image *out);
+/* PNG of numbers: 1 channel, or of 16 bits 2, the high byte first. */
+Err image_read_numbers(const char *path, Image *out);
 /* PNG of labels by colour -> 3 channels, exact; a grey one -> 1 channel of indices. */
 Err image_read_colours(const char *path, Image *out);
 Err image_write_png_rgb(const char *path, const uint8_t *rgb, int h, int w);

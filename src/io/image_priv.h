@@ -5,8 +5,9 @@
 enum { IMAGE_SIDE_MAX = 65535, IMAGE_PIXELS_MAX = 200 * 1000 * 1000 };
 /* Refuse sizes of zero or beyond the limits, before anything is allocated; row 40 or 41. */
 Err io_image_check_size(const char *name, uint64_t h, uint64_t w, int row);
-/* labels: keep exact indices (1 channel), otherwise convert to RGB. On failure *out is untouched.
- */
-Err io_png_decode(const uint8_t *data, size_t bytes, const char *name, bool labels, Image *out);
+/* Exact indices of 1 channel; of 1, or of 16 bits in 2, the high byte first; or anything as RGB. On failure
+ * *out is untouched. */
+typedef enum { PNG_AS_RGB, PNG_AS_LABELS, PNG_AS_NUMBERS } PngAs;
+Err io_png_decode(const uint8_t *data, size_t bytes, const char *name, PngAs as, Image *out);
 Err io_jpeg_decode(const uint8_t *data, size_t bytes, const char *name, Image *out);
 #endif

@@ -141,7 +141,9 @@ static Err check_size(const uint8_t *data, size_t bytes, const char *name) {
     return io_image_check_size(name, height, width, 40);
 }
 
-static Err decode(Reader *r, bool labels, Image *out) {
+static Err decode(Reader *r, PngAs as, Image *out) {
+    const bool labels = as != PNG_AS_RGB;
+    int channels = labels ? 1 : 3;
     TRY(check_size(r->data, r->bytes, r->name));
     if (!read_header(r)) return decode_error(r);
     if (labels) TRY(check_label_type(r));
@@ -157,17 +159,18 @@ static Err decode(Reader *r, bool labels, Image *out) {
         return err_set(E(EXIT_LIMIT, 23), "%s: out of memory, %zu bytes wanted for its pixels",
                        r->name, r->stride * r->h);
     if (!read_rows(r)) return decode_error(r);
-    if (labels && r->depth == 16) TRY(narrow_labels(r));
-    *out = (Image){(int)r->h, (int)r->w, labels ? 1 : 3, r->px, false};
+    if (as == PNG_AS_NUMBERS && r->depth == 16) channels = 2;
+    else if (labels && r->depth == 16) TRY(narrow_labels(r));
+    *out = (Image){(int)r->h, (int)r->w, channels, r->px, false};
     r->px = NULL;
     return OK;
 }
 
-Err io_png_decode(const uint8_t *data, size_t bytes, const char *name, bool labels, Image *out) {
+Err io_png_decode(const uint8_t *data, size_t bytes, const char *name, PngAs as, Image *out) {
     Reader r = {.data = data, .bytes = bytes, .name = name};
     r.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &r, on_error, on_warning);
     r.info = r.png ? png_create_info_struct(r.png) : NULL;
-    Err rc = r.info ? decode(&r, labels, out)
+    Err rc = r.info ? decode(&r, as, out)
                     : err_set(E(EXIT_LIMIT, 23), "%s: out of memory for the PNG decoder", name);
     png_destroy_read_struct(&r.png, &r.info, NULL);
     free(r.px);

@@ -70,8 +70,9 @@ static Err resolve_metrics(Config *c) {
         return err_set(E(2, 76), "%s: metrics=%s is no list, as in [boundary, calibration]", where_of(c, "metrics"), text);
     for (int i = 0; i < count; i++) {
         if (item[i]->text && !strcmp(item[i]->text, "all")) {
-            for (int k = 0; k < n; k++) c->eval_out.metric[k] = metric_at(k);
-            return c->eval_out.n_metrics = n, OK;
+            for (int k = c->eval_out.n_metrics = 0; k < n; k++)
+                if (!metric_at(k)->instances) c->eval_out.metric[c->eval_out.n_metrics++] = metric_at(k);
+            return OK;
         }
         const MetricDef *m = metric_find(item[i]->text ? item[i]->text : "");
         if (!m) return unknown(c, "metrics", item[i]->text ? item[i]->text : "list", names, n);
