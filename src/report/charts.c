@@ -316,7 +316,7 @@ static void plot_notes(const Plot *p) {
         if (!(next > edge)) continue;
         str_addf(p->out, "<i%s style='left:%.2f%%;width:%.2f%%'><em style=left:%.0f%%></em><span><strong>",
                  at > 0.5 ? " class=l" : "", 100 * edge, 100 * (next - edge), 100 * (at - edge) / (next - edge));
-        str_addf(p->out, "%.10g</strong>", round(x));
+        str_addf(p->out, "step %.10g</strong>", round(x));
         note_values(p, x, reach);
         str_add(p->out, "</span></i>");
         edge = next;
