@@ -1,7 +1,7 @@
 /* bars.c - figures made of rows: bars, dots over one axis, and the confusion matrix.
  *
- * Bars and dots are HTML alone, so names and numbers keep their size on a phone. The matrix is an SVG
- * of one square a pair of classes, and scrolls within its card when there are many. */
+ * Bars and dots are HTML alone, so names and numbers keep their size on a phone. The matrix is an
+ * SVG of one square a pair of classes, and scrolls within its card when there are many. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -34,11 +34,12 @@ static void bar(Str *out, const char *group, double v, int colour) {
     }
     str_add(out, "<span class=tr title='");
     str_escape_html(out, group);
-    str_addf(out, " %.2f'><b class=s%d style=width:%.1f%%></b></span><span class=v>%.1f</span>", 100 * v,
-             colour % COLOURS + 1, 100 * fmax(0, fmin(1, v)), 100 * v);
+    str_addf(out, " %.2f'><b class=s%d style=width:%.1f%%></b></span><span class=v>%.1f</span>",
+             100 * v, colour % COLOURS + 1, 100 * fmax(0, fmin(1, v)), 100 * v);
 }
 
-void chart_bars(Str *out, const char *title, const char *const *groups, int n_groups, const BarRow *rows, int n) {
+void chart_bars(Str *out, const char *title, const char *const *groups, int n_groups,
+                const BarRow *rows, int n) {
     enum { COLUMNS_FROM = 24 };
     chart_head(out, title, "%");
     if (!n) {
@@ -80,7 +81,9 @@ static bool range_of(const Series *s, int n, Range *out) {
     return true;
 }
 
-static double percent_at(Range a, double v) { return 100 * (v - a.lo) / (a.hi - a.lo); }
+static double percent_at(Range a, double v) {
+    return 100 * (v - a.lo) / (a.hi - a.lo);
+}
 
 static void dot_row(Str *out, const Series *s, int colour, Range a) {
     double sum = 0;
@@ -89,10 +92,12 @@ static void dot_row(Str *out, const Series *s, int colour, Range a) {
     str_add(out, "<span class=dots>");
     for (int j = 0; j < s->n; j++)
         if (isfinite(s->y[j])) sum += s->y[j], n++;
-    if (n > 1) str_addf(out, "<b class='mean s%d' style=left:%.1f%%></b>", colour, percent_at(a, sum / n));
+    if (n > 1)
+        str_addf(out, "<b class='mean s%d' style=left:%.1f%%></b>", colour, percent_at(a, sum / n));
     for (int j = 0; j < s->n; j++) {
         if (!isfinite(s->y[j])) continue;
-        str_addf(out, "<b class='dot s%d' style=left:%.1f%% title='", colour, percent_at(a, s->y[j]));
+        str_addf(out, "<b class='dot s%d' style=left:%.1f%% title='", colour,
+                 percent_at(a, s->y[j]));
         str_escape_html(out, s->name);
         str_addf(out, " %.2f'></b>", s->y[j]);
     }
@@ -111,7 +116,8 @@ void chart_dots(Str *out, const char *title, const char *unit, const Series *s, 
     str_add(out, "<div class=r><span class=nm></span><span class='dots axis'>");
     for (int i = 0; a.lo + i * a.step <= a.hi + a.step * 1e-6; i++) {
         double v = a.lo + i * a.step;
-        str_addf(out, "<b class=x style=left:%.1f%%>%.4g</b>", percent_at(a, v), fabs(v) < a.step * 1e-6 ? 0 : v);
+        str_addf(out, "<b class=x style=left:%.1f%%>%.4g</b>", percent_at(a, v),
+                 fabs(v) < a.step * 1e-6 ? 0 : v);
     }
     str_add(out, "</span></div></div></figure>");
 }
@@ -119,15 +125,15 @@ void chart_dots(Str *out, const char *title, const char *unit, const Series *s, 
 /* ---- confusion ------------------------------------------------------------------------------- */
 
 enum {
-    CELL = 24,                       /* units of a square; text is of 11 */
-    NUMBERS_MAX = 24,                /* with more classes squares are too small for numbers */
-    CELLS_MAX = 6000,                /* squares drawn, those of the largest shares */
+    CELL = 24,        /* units of a square; text is of 11 */
+    NUMBERS_MAX = 24, /* with more classes squares are too small for numbers */
+    CELLS_MAX = 6000, /* squares drawn, those of the largest shares */
     WORST = 12
 };
 
 typedef struct Cell {
     int row, column;
-    double share;                    /* of the row */
+    double share; /* of the row */
 } Cell;
 
 static int by_share(const void *a, const void *b) {
@@ -144,7 +150,8 @@ static int cells_of(const double *count, int n, Cell **out) {
         double sum = 0;
         for (int j = 0; j < n; j++) sum += count[(size_t)i * (size_t)n + (size_t)j];
         for (int j = 0; j < n && sum > 0; j++)
-            if (count[(size_t)i * (size_t)n + (size_t)j] > 0) v[found++] = (Cell){i, j, count[(size_t)i * (size_t)n + (size_t)j] / sum};
+            if (count[(size_t)i * (size_t)n + (size_t)j] > 0)
+                v[found++] = (Cell){i, j, count[(size_t)i * (size_t)n + (size_t)j] / sum};
     }
     qsort(v, (size_t)found, sizeof *v, by_share);
     *out = v;
@@ -159,17 +166,19 @@ static void cell_title(Str *out, const char *const *names, const Cell *c, double
     str_addf(out, "%.2f %% of its pixels, %.0f</title>", 100 * c->share, count);
 }
 
-static void draw_cells(Str *out, const char *const *names, const double *count, int n, const Cell *cell, int found) {
+static void draw_cells(Str *out, const char *const *names, const double *count, int n,
+                       const Cell *cell, int found) {
     const int cells = found < CELLS_MAX ? found : CELLS_MAX;
     for (int i = 0; i < cells; i++) {
         const Cell *c = &cell[i];
-        str_addf(out, "<g class=%s><rect x=%d y=%d width=%d height=%d fill-opacity=%.3f>", c->row == c->column ? "s1" : "s2",
-                 c->column * CELL, c->row * CELL, CELL, CELL, fmax(0.02, pow(c->share, 0.75)));
+        str_addf(out, "<g class=%s><rect x=%d y=%d width=%d height=%d fill-opacity=%.3f>",
+                 c->row == c->column ? "s1" : "s2", c->column * CELL, c->row * CELL, CELL, CELL,
+                 fmax(0.02, pow(c->share, 0.75)));
         cell_title(out, names, c, count[(size_t)c->row * (size_t)n + (size_t)c->column]);
         str_add(out, "</rect>");
         if (n <= NUMBERS_MAX && c->share >= 0.005)
-            str_addf(out, "<text class=%s x=%d y=%d>%.0f</text>", c->share > 0.5 ? "in" : "on", c->column * CELL + CELL / 2,
-                     c->row * CELL + CELL / 2 + 4, 100 * c->share);
+            str_addf(out, "<text class=%s x=%d y=%d>%.0f</text>", c->share > 0.5 ? "in" : "on",
+                     c->column * CELL + CELL / 2, c->row * CELL + CELL / 2 + 4, 100 * c->share);
         str_add(out, "</g>");
     }
 }
@@ -178,27 +187,33 @@ static void draw_names(Str *out, const char *const *names, int n) {
     for (int i = 0; i < n; i++) {
         str_addf(out, "<text class=row x=-6 y=%d>", i * CELL + CELL / 2 + 4);
         str_escape_html(out, names[i]);
-        str_addf(out, "</text><text class=col transform='translate(%d -6) rotate(-60)'>", i * CELL + CELL / 2 + 4);
+        str_addf(out, "</text><text class=col transform='translate(%d -6) rotate(-60)'>",
+                 i * CELL + CELL / 2 + 4);
         str_escape_html(out, names[i]);
         str_add(out, "</text>");
     }
     str_addf(out, "<path class=g d='M0 0H%dV%dH0Z'/>", n * CELL, n * CELL);
 }
 
-static void worst_pairs(Str *out, const char *const *names, const double *count, int n, const Cell *cell, int found) {
+static void worst_pairs(Str *out, const char *const *names, const double *count, int n,
+                        const Cell *cell, int found) {
     int shown = 0;
     for (int i = 0; i < found && shown < WORST; i++) {
         if (cell[i].row == cell[i].column) continue;
-        str_add(out, shown++ ? "<tr><td>" : "<div class=wide><table class=worst><tr><th>label<th>taken for<th>of its pixels<th>pixels</tr><tr><td>");
+        str_add(out, shown++ ? "<tr><td>"
+                             : "<div class=wide><table class=worst><tr><th>label<th>taken "
+                               "for<th>of its pixels<th>pixels</tr><tr><td>");
         str_escape_html(out, names[cell[i].row]);
         str_add(out, "<td>");
         str_escape_html(out, names[cell[i].column]);
-        str_addf(out, "<td>%.1f %%<td>%.0f</tr>", 100 * cell[i].share, count[(size_t)cell[i].row * (size_t)n + (size_t)cell[i].column]);
+        str_addf(out, "<td>%.1f %%<td>%.0f</tr>", 100 * cell[i].share,
+                 count[(size_t)cell[i].row * (size_t)n + (size_t)cell[i].column]);
     }
     if (shown) str_add(out, "</table></div>");
 }
 
-void chart_confusion(Str *out, const char *title, const char *const *names, const double *count, int n) {
+void chart_confusion(Str *out, const char *title, const char *const *names, const double *count,
+                     int n) {
     Cell *cell;
     size_t longest = 4;
     chart_head(out, title, "% of each label's pixels; rows: label, columns: prediction");
@@ -207,18 +222,25 @@ void chart_confusion(Str *out, const char *title, const char *const *names, cons
         if (strlen(names[i]) > longest) longest = strlen(names[i]);
     if (longest > 22) longest = 22;
     const bool many = n > NUMBERS_MAX;
-    const int left = (int)longest * (many ? 10 : 7) + 12, top = (int)longest * (many ? 9 : 6) + 12, side = n * CELL;
+    const int left = (int)longest * (many ? 10 : 7) + 12, top = (int)longest * (many ? 9 : 6) + 12,
+              side = n * CELL;
     const int width = left + side + top / 2, height = top + side + 2;
     str_addf(out, "<div class='matrix%s'>", many ? " one" : "");
-    if (many) worst_pairs(out, names, count, n, cell, found);        /* first what can be read at a glance */
-    str_addf(out, "<div class=wide><svg class='cm%s' style='width:%dpx;min-width:%dpx' viewBox='%d %d %d %d' role=img>",
-             many ? " many" : "", width * (many ? 60 : 130) / 100, width * (many ? 60 : 75) / 100, -left, -top, width, height);
+    if (many)
+        worst_pairs(out, names, count, n, cell, found); /* first what can be read at a glance */
+    str_addf(out,
+             "<div class=wide><svg class='cm%s' style='width:%dpx;min-width:%dpx' viewBox='%d %d "
+             "%d %d' role=img>",
+             many ? " many" : "", width * (many ? 60 : 130) / 100, width * (many ? 60 : 75) / 100,
+             -left, -top, width, height);
     draw_cells(out, names, count, n, cell, found);
     draw_names(out, names, n);
     str_add(out, "</svg></div>");
     if (!many) worst_pairs(out, names, count, n, cell, found);
     str_add(out, "</div>");
-    if (found > CELLS_MAX) str_addf(out, "<p class=dim>The %d pairs of the smallest shares are not drawn.</p>", found - CELLS_MAX);
+    if (found > CELLS_MAX)
+        str_addf(out, "<p class=dim>The %d pairs of the smallest shares are not drawn.</p>",
+                 found - CELLS_MAX);
     str_add(out, "</figure>");
     free(cell);
 }

@@ -3,8 +3,9 @@
  *
  * Marks take their colours from the page's classes s1..s6 (dashed from the seventh series on), so
  * that one picture serves the light and the dark page. There is no script: values are read by
- * pointing at the plot, which lies under columns of CHART_STRIPS_MAX at most, each with its own note.
- * Long series are thinned to CHART_POINTS_MAX means; a band shows what lay between least and most. */
+ * pointing at the plot, which lies under columns of CHART_STRIPS_MAX at most, each with its own
+ * note. Long series are thinned to CHART_POINTS_MAX means; a band shows what lay between least and
+ * most. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,15 +14,15 @@
 #include "report/report.h"
 
 enum {
-    W = 1000,                        /* the SVG's own units, stretched to the box */
+    W = 1000, /* the SVG's own units, stretched to the box */
     HEIGHT_PX = 210,
-    LABEL_PX = 15,                   /* height of a direct label */
-    LABELS_MAX = 24,                 /* more series than that are told apart by pointing */
+    LABEL_PX = 15,   /* height of a direct label */
+    LABELS_MAX = 24, /* more series than that are told apart by pointing */
     TICKS = 5,
     COLOURS = 6,
     STRIPS_MAX = 100,
-    NOTES_MAX = 20,                  /* values in one note */
-    DOTS_MAX = 30                    /* a series of no more points shows them */
+    NOTES_MAX = 20, /* values in one note */
+    DOTS_MAX = 30   /* a series of no more points shows them */
 };
 
 void series_add(Series *s, double x, double y) {
@@ -67,7 +68,7 @@ void series_thin(const Series *s, int max, Series *out) {
 /* ---- axes ------------------------------------------------------------------------------------ */
 
 typedef struct Axis {
-    double lo, hi, step;             /* step 0: logarithmic */
+    double lo, hi, step; /* step 0: logarithmic */
 } Axis;
 
 /* Round limits and about TICKS steps of 1, 2 or 5 times a power of ten. */
@@ -95,7 +96,8 @@ static double axis_tick(Axis a, int i) {
     static const double digit[3] = {1, 2, 5};
     double first = floor(log10(a.lo) + 1e-9);
     for (int k = 0, found = 0; k < 400; k++) {
-        double v = pow(10, first + (double)(k / part * (part > 1 ? 1 : every))) * digit[part > 1 ? k % 3 : 0];
+        double v = pow(10, first + (double)(k / part * (part > 1 ? 1 : every))) *
+                   digit[part > 1 ? k % 3 : 0];
         if (v > a.hi * (1 + 1e-9)) return NAN;
         if (v >= a.lo * (1 - 1e-9) && found++ == i) return v;
     }
@@ -104,7 +106,10 @@ static double axis_tick(Axis a, int i) {
 
 /* 40000 as 40k: a phone has room for few digits. */
 static void tick_text(char out[32], double v) {
-    static const struct { double unit; const char *mark; } big[] = {{1e9, "G"}, {1e6, "M"}, {1e3, "k"}};
+    static const struct {
+        double unit;
+        const char *mark;
+    } big[] = {{1e9, "G"}, {1e6, "M"}, {1e3, "k"}};
     for (size_t i = 0; i < sizeof big / sizeof *big; i++)
         if (fabs(v) >= big[i].unit && fabs(v) < 1e12) {
             snprintf(out, 32, "%.4g%s", v / big[i].unit, big[i].mark);
@@ -131,21 +136,26 @@ static bool chart_limits(const Chart *c, Axis *x, Axis *y) {
     return true;
 }
 
-typedef struct Plot {                /* one chart while it is drawn */
+typedef struct Plot { /* one chart while it is drawn */
     const Chart *c;
-    Axis   x, y;
-    int    height;                   /* px */
-    Series *mean, *least, *most;     /* [n_series] */
-    Str   *out;
+    Axis x, y;
+    int height;                  /* px */
+    Series *mean, *least, *most; /* [n_series] */
+    Str *out;
 } Plot;
 
-static double plot_x(const Plot *p, double v) { return W * axis_at(p->x, v); }
-static double plot_y(const Plot *p, double v) { return p->height * (1 - axis_at(p->y, v)); }
+static double plot_x(const Plot *p, double v) {
+    return W * axis_at(p->x, v);
+}
+static double plot_y(const Plot *p, double v) {
+    return p->height * (1 - axis_at(p->y, v));
+}
 
 static void plot_grid(const Plot *p) {
     double v;
     str_add(p->out, "<path class=g d='");
-    for (int i = 0; isfinite(v = axis_tick(p->y, i)); i++) str_addf(p->out, "M0 %.1fH%d", plot_y(p, v), W);
+    for (int i = 0; isfinite(v = axis_tick(p->y, i)); i++)
+        str_addf(p->out, "M0 %.1fH%d", plot_y(p, v), W);
     str_add(p->out, "'/>");
 }
 
@@ -183,13 +193,15 @@ static void plot_band(const Plot *p, int i, int colour) {
     for (int j = 0; j < a->n; j++) wide |= z->y[j] > a->y[j];
     if (!wide) return;
     str_addf(p->out, "<path class='e s%d' d='", colour % COLOURS + 1);
-    for (int j = 0, end; j < a->n; j = end) {    /* one closed shape per stretch without a gap */
+    for (int j = 0, end; j < a->n; j = end) { /* one closed shape per stretch without a gap */
         end = j + 1;
         if (!isfinite(a->y[j])) continue;
         while (end < a->n && isfinite(a->y[end])) end++;
         for (int k = j; k < end; k++)
-            str_addf(p->out, "%c%.1f %.1f", k == j ? 'M' : 'L', plot_x(p, a->x[k]), plot_y(p, z->y[k]));
-        for (int k = end - 1; k >= j; k--) str_addf(p->out, "L%.1f %.1f", plot_x(p, a->x[k]), plot_y(p, a->y[k]));
+            str_addf(p->out, "%c%.1f %.1f", k == j ? 'M' : 'L', plot_x(p, a->x[k]),
+                     plot_y(p, z->y[k]));
+        for (int k = end - 1; k >= j; k--)
+            str_addf(p->out, "L%.1f %.1f", plot_x(p, a->x[k]), plot_y(p, a->y[k]));
         str_add(p->out, "Z");
     }
     str_add(p->out, "'/>");
@@ -203,14 +215,17 @@ static void plot_curve(const Plot *p, int i, int colour, bool thin) {
     str_add(p->out, "' d='");
     for (int j = 0; j < s->n; j++) {
         if (isfinite(s->y[j]))
-            str_addf(p->out, "%c%.1f %.1f", pen ? 'L' : 'M', plot_x(p, s->x[j]), plot_y(p, s->y[j]));
+            str_addf(p->out, "%c%.1f %.1f", pen ? 'L' : 'M', plot_x(p, s->x[j]),
+                     plot_y(p, s->y[j]));
         pen = isfinite(s->y[j]);
     }
     str_add(p->out, "'/>");
     if (s->n > DOTS_MAX) return;
-    str_addf(p->out, "<path class='p s%d' d='", colour % COLOURS + 1);       /* dots: lines of no length */
+    str_addf(p->out, "<path class='p s%d' d='",
+             colour % COLOURS + 1); /* dots: lines of no length */
     for (int j = 0; j < s->n; j++)
-        if (isfinite(s->y[j])) str_addf(p->out, "M%.1f %.1fh0", plot_x(p, s->x[j]), plot_y(p, s->y[j]));
+        if (isfinite(s->y[j]))
+            str_addf(p->out, "M%.1f %.1fh0", plot_x(p, s->x[j]), plot_y(p, s->y[j]));
     str_add(p->out, "'/>");
 }
 
@@ -231,8 +246,8 @@ static void plot_mark(const Plot *p, bool text) {
 
 typedef struct Label {
     const char *name;
-    int    colour;
-    double y;                        /* px from the top */
+    int colour;
+    double y; /* px from the top */
 } Label;
 
 static int by_y(const void *a, const void *b) {
@@ -265,7 +280,8 @@ static void plot_labels(const Plot *p) {
     }
     labels_spread(l, n, p->height);
     for (int i = 0; i < n; i++) {
-        str_addf(p->out, "<b class='n s%d' style=top:%.1f%%>", l[i].colour % COLOURS + 1, 100 * l[i].y / p->height);
+        str_addf(p->out, "<b class='n s%d' style=top:%.1f%%>", l[i].colour % COLOURS + 1,
+                 100 * l[i].y / p->height);
         str_escape_html(p->out, l[i].name);
         str_add(p->out, "</b>");
     }
@@ -276,7 +292,7 @@ static void plot_labels(const Plot *p) {
 /* The value of s nearest to x, if it lies within reach. */
 static double value_near(const Series *s, double x, double reach) {
     int lo = 0, hi = s->n;
-    while (lo < hi) {                /* the first point at or after x - reach */
+    while (lo < hi) { /* the first point at or after x - reach */
         int mid = (lo + hi) / 2;
         if (s->x[mid] < x - reach) lo = mid + 1;
         else hi = mid;
@@ -292,7 +308,10 @@ static void note_values(const Plot *p, double x, double reach) {
     for (int i = 0; i < p->c->n_series; i++) {
         double v = value_near(&p->mean[i], x, reach);
         if (!isfinite(v)) continue;
-        if (shown == NOTES_MAX) { more++; continue; }
+        if (shown == NOTES_MAX) {
+            more++;
+            continue;
+        }
         shown++;
         str_addf(p->out, "<br><s class=s%d></s>", chart_colour(p->c->series, i) % COLOURS + 1);
         if (p->c->n_series > 1) str_escape_html(p->out, p->mean[i].name);
@@ -314,8 +333,10 @@ static void plot_notes(const Plot *p) {
         const double next = i + 1 < n ? axis_at(p->x, (x + after) / 2) : 1, at = axis_at(p->x, x);
         const double reach = fmax(fmax(next - at, at - edge) * (p->x.hi - p->x.lo), 1e-9 * fabs(x));
         if (!(next > edge)) continue;
-        str_addf(p->out, "<i%s style='left:%.2f%%;width:%.2f%%'><em style=left:%.0f%%></em><span><strong>",
-                 at > 0.5 ? " class=l" : "", 100 * edge, 100 * (next - edge), 100 * (at - edge) / (next - edge));
+        str_addf(p->out,
+                 "<i%s style='left:%.2f%%;width:%.2f%%'><em style=left:%.0f%%></em><span><strong>",
+                 at > 0.5 ? " class=l" : "", 100 * edge, 100 * (next - edge),
+                 100 * (at - edge) / (next - edge));
         str_addf(p->out, "step %.10g</strong>", round(x));
         note_values(p, x, reach);
         str_add(p->out, "</span></i>");
@@ -343,8 +364,10 @@ static void plot_draw(const Plot *p, int distinct) {
     for (int i = 0; i < c->n_series; i++)
         if (strlen(c->series[i].name) > longest) longest = strlen(c->series[i].name);
     if (longest > 16) longest = 16;
-    str_addf(p->out, "<div class=plot style='height:%dpx;--r:%dpx'>", p->height, labelled ? 22 + 8 * (int)longest : 14);
-    str_addf(p->out, "<svg viewBox='0 0 %d %d' preserveAspectRatio=none role=img aria-label='", W, p->height);
+    str_addf(p->out, "<div class=plot style='height:%dpx;--r:%dpx'>", p->height,
+             labelled ? 22 + 8 * (int)longest : 14);
+    str_addf(p->out, "<svg viewBox='0 0 %d %d' preserveAspectRatio=none role=img aria-label='", W,
+             p->height);
     str_escape_html(p->out, c->title);
     str_add(p->out, "'>");
     plot_grid(p);

@@ -34,7 +34,8 @@ static void tile_left(Str *out, double seconds) {
     tile(out, "left", text);
 }
 
-static void tile_number(Str *out, const RunData *r, const char *name, const char *series, const char *format) {
+static void tile_number(Str *out, const RunData *r, const char *name, const char *series,
+                        const char *format) {
     const Series *s = run_data_series(r, series);
     char text[64];
     if (!s || !s->n || !isfinite(s->y[s->n - 1])) return;
@@ -44,7 +45,8 @@ static void tile_number(Str *out, const RunData *r, const char *name, const char
 
 /* "deeplabv3_mobilenetv2, taught by FILE, on camvid; as of TIME". */
 static void run_subject(Str *out, const RunData *r) {
-    static const char *const parts[][2] = {{"student.model", ""}, {"teacher.model", "taught by "}, {"data.kind", "on "}};
+    static const char *const parts[][2] = {
+        {"student.model", ""}, {"teacher.model", "taught by "}, {"data.kind", "on "}};
     Str s = {0};
     for (int i = 0; i < 3; i++) {
         char *value = run_setting(r, parts[i][0]);
@@ -60,17 +62,22 @@ static void run_subject(Str *out, const RunData *r) {
 
 static void progress_bar(Str *out, const RunData *r) {
     if (!(r->steps > 0) || !isfinite(r->step)) return;
-    str_addf(out, "<div class=bar role=progressbar aria-valuenow=%.0f aria-valuemax=%.0f><b style=width:%.1f%%></b></div>", r->step,
-             r->steps, 100 * fmax(0, fmin(1, r->step / r->steps)));
+    str_addf(out,
+             "<div class=bar role=progressbar aria-valuenow=%.0f aria-valuemax=%.0f><b "
+             "style=width:%.1f%%></b></div>",
+             r->step, r->steps, 100 * fmax(0, fmin(1, r->step / r->steps)));
 }
 
 /* What must not be overlooked. */
 static void warnings(Str *out, const RunData *r) {
     if (!strcmp(r->state, "killed"))
-        str_add(out, "<p class=bad>The run says that it goes on, but no process holds it: it was killed. The same command goes on "
+        str_add(out, "<p class=bad>The run says that it goes on, but no process holds it: it was "
+                     "killed. The same command goes on "
                      "from its last checkpoint.</p>");
     if (r->bad_lines)
-        str_addf(out, "<p class=bad>%d line(s) of metrics.jsonl could not be read and are left out.</p>", r->bad_lines);
+        str_addf(out,
+                 "<p class=bad>%d line(s) of metrics.jsonl could not be read and are left out.</p>",
+                 r->bad_lines);
     for (int i = 0; i < r->n_series; i++) {
         const Series *s = &r->series[i];
         int bad = 0, first = -1;
@@ -80,7 +87,8 @@ static void warnings(Str *out, const RunData *r) {
         if (!bad) continue;
         str_add(out, "<p class=bad>");
         str_escape_html(out, s->name);
-        str_addf(out, " is not finite at %d of %d recorded steps, first at step %.0f.</p>", bad, s->n, s->x[first]);
+        str_addf(out, " is not finite at %d of %d recorded steps, first at step %.0f.</p>", bad,
+                 s->n, s->x[first]);
     }
 }
 
@@ -112,19 +120,24 @@ typedef struct ChartRow {
     const char *prefix, *title, *unit;
     bool log;
 } ChartRow;
-static const ChartRow chart_rows[] = {{"loss.", "Loss terms", "by step", true},
-                                      {"lr", "Learning rate", "by step", false},
-                                      {"kept.", "Pixels kept", "share of the valid ones, by step", false},
-                                      {"kept_class.", "Pixels kept of each class", "share, by step", false},
-                                      {"norm.", "Gradient norms of the terms", "weighted, shared weights, by step", true},
-                                      {"cosine.", "Gradient conflict", "cosine with the task's, shared weights, by step", false},
-                                      {"grad_norm", "Gradient norm", "by step", true},
-                                      {"images_per_s", "Speed", "images/s, by step", false}};
+static const ChartRow chart_rows[] = {
+    {"loss.", "Loss terms", "by step", true},
+    {"lr", "Learning rate", "by step", false},
+    {"kept.", "Pixels kept", "share of the valid ones, by step", false},
+    {"kept_class.", "Pixels kept of each class", "share, by step", false},
+    {"norm.", "Gradient norms of the terms", "weighted, shared weights, by step", true},
+    {"cosine.", "Gradient conflict", "cosine with the task's, shared weights, by step", false},
+    {"grad_norm", "Gradient norm", "by step", true},
+    {"images_per_s", "Speed", "images/s, by step", false}};
 
 /* All series whose name starts with the prefix in one chart, named by what follows it. */
 static void run_chart(Str *out, const RunData *r, const ChartRow *row) {
     Series found[RUN_SERIES_MAX];
-    Chart c = {.title = row->title, .unit = row->unit, .series = found, .from_zero = true, .log = row->log};
+    Chart c = {.title = row->title,
+               .unit = row->unit,
+               .series = found,
+               .from_zero = true,
+               .log = row->log};
     for (int i = 0; i < r->n_series; i++) {
         if (!str_starts(r->series[i].name, row->prefix)) continue;
         found[c.n_series] = r->series[i];
@@ -133,14 +146,16 @@ static void run_chart(Str *out, const RunData *r, const ChartRow *row) {
     }
     if (isfinite(r->switch_step)) c.mark_x = r->switch_step, c.mark = "TFE | TSE";
     char title[128];
-    if (c.n_series == 1 && str_ends(row->prefix, "."))       /* one curve has no label: the title tells its name */
+    if (c.n_series == 1 &&
+        str_ends(row->prefix, ".")) /* one curve has no label: the title tells its name */
         snprintf(title, sizeof title, "%s: %s", row->title, found[0].name), c.title = title;
     if (c.n_series) chart_lines(out, &c);
 }
 
 static void eval_chart(Str *out, const RunData *r) {
-    static const char *const names[][2] = {
-        {"eval.miou", "mIoU"}, {"eval.ema", "mIoU of EMA"}, {"eval.pixel_accuracy", "pixel accuracy"}};
+    static const char *const names[][2] = {{"eval.miou", "mIoU"},
+                                           {"eval.ema", "mIoU of EMA"},
+                                           {"eval.pixel_accuracy", "pixel accuracy"}};
     enum { NAMES = sizeof names / sizeof *names };
     Series s[NAMES];
     int n = 0;
@@ -148,13 +163,17 @@ static void eval_chart(Str *out, const RunData *r) {
         const Series *found = run_data_series(r, names[i][0]);
         if (found) s[n] = *found, s[n++].name = names[i][1];
     }
-    Chart c = {.title = "Evaluations", .unit = "0 to 1, by step", .series = s, .n_series = n, .from_zero = true};
+    Chart c = {.title = "Evaluations",
+               .unit = "0 to 1, by step",
+               .series = s,
+               .n_series = n,
+               .from_zero = true};
     if (isfinite(r->switch_step)) c.mark_x = r->switch_step, c.mark = "TFE | TSE";
     chart_lines(out, &c);
 }
 
 static void class_chart(Str *out, const RunData *r) {
-    enum { COLUMN_MAX = 23 };        /* longer lists take the page's width */
+    enum { COLUMN_MAX = 23 }; /* longer lists take the page's width */
     BarRow *rows = xcalloc((size_t)r->n_classes + 1, sizeof *rows);
     for (int i = 0; i < r->n_classes; i++)
         rows[i] = (BarRow){r->classes[i].name, &r->classes[i].iou,

@@ -74,7 +74,7 @@ static const char STYLE[] =
     ".cm text{font:11px system-ui,sans-serif;fill:var(--fg);text-anchor:middle;pointer-events:none}.cm .in{fill:var(--card);font-weight:600}.cm .row{text-anchor:end}.cm .col{text-anchor:start}"
     ".cm.many .row,.cm.many .col{font-size:18px}.cm .g{fill:none;stroke:var(--line)}"
     /* pictures */
-    ".row{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(44%,150px),1fr));gap:10px;margin:0 0 14px}"
+    ".row{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(44%,180px),1fr));gap:10px;margin:0 0 14px}"
     ".row img{width:100%;display:block;border-radius:5px;image-rendering:pixelated;background:var(--line)}"
     ".row figcaption{font-size:12.5px;color:var(--dim);padding-top:3px}"
     ".ramp{display:inline-block;width:90px;height:12px;border-radius:3px;vertical-align:-1px;margin:0 6px}"

@@ -13,7 +13,9 @@
 
 enum { SIDE_MAX = 400, FILE_MAX = 64 << 20 };
 
-char *maps_step_dir(const char *maps, int64_t step) { return xprintf("%s/step-%09lld", maps, (long long)step); }
+char *maps_step_dir(const char *maps, int64_t step) {
+    return xprintf("%s/step-%09lld", maps, (long long)step);
+}
 
 static Image shrink(const Image *src, int factor, bool average) {
     Image d = {.h = src->h / factor, .w = src->w / factor, .channels = 3};
@@ -126,29 +128,34 @@ static bool has_kind(const RunData *r, const char *suffix) {
 /* ---- over time ------------------------------------------------------------------------------- */
 enum { STEPS_SHOWN = 6, HISTORY_IMAGES = 3 };
 
-/* Steps that have pictures, ascending, thinned to STEPS_SHOWN with the first and the last among them;
- * those after the run's own step are of a session that was cut back. */
+/* Steps that have pictures, ascending, thinned to STEPS_SHOWN with the first and the last among
+ * them; those after the run's own step are of a session that was cut back. */
 static int remembered_steps(const RunData *r, int64_t *out) {
     char *maps = path_join(r->dir, "maps"), **names = NULL;
     int n = 0, found = 0, cap = 0;
     int64_t *step = NULL, at;
     if (!sys_is_dir(maps) || sys_list(maps, EXIT_OUTPUT, &names, &n)) n = 0;
     for (int i = 0; i < n; i++) {
-        if (!str_starts(names[i], "step-") || !parse_i64(names[i] + 5, &at) || (isfinite(r->step) && at > r->step)) continue;
+        if (!str_starts(names[i], "step-") || !parse_i64(names[i] + 5, &at) ||
+            (isfinite(r->step) && at > r->step))
+            continue;
         GROW(step, found, cap);
-        step[found++] = at;          /* names have leading zeros: sorted by bytes is sorted by step */
+        step[found++] = at; /* names have leading zeros: sorted by bytes is sorted by step */
     }
     const int shown = found < STEPS_SHOWN ? found : STEPS_SHOWN;
-    for (int i = 0; i < shown; i++) out[i] = step[shown > 1 ? (int64_t)i * (found - 1) / (shown - 1) : 0];
+    for (int i = 0; i < shown; i++)
+        out[i] = step[shown > 1 ? (int64_t)i * (found - 1) / (shown - 1) : 0];
     sys_free_names(names, n);
     free(step), free(maps);
     return shown;
 }
 
-static void history_row(Str *out, const RunData *r, const char *stem, const char *kind, const char *what, const int64_t *step, int n) {
+static void history_row(Str *out, const RunData *r, const char *stem, const char *kind,
+                        const char *what, const int64_t *step, int n) {
     char title[STEPS_SHOWN][48];
-    char *maps = path_join(r->dir, "maps"), *now = xprintf("%s.%s.png", stem, kind), *path = path_join(maps, now);
-    const bool any = sys_exists(path);       /* no teacher, no mask */
+    char *maps = path_join(r->dir, "maps"), *now = xprintf("%s.%s.png", stem, kind),
+         *path = path_join(maps, now);
+    const bool any = sys_exists(path); /* no teacher, no mask */
     free(now), free(path);
     if (any) str_add(out, "<div class=row>");
     for (int i = 0; i < n && any; i++) {
@@ -169,7 +176,8 @@ void pictures_history(Str *out, const RunData *r) {
     str_add(out, "<h2>Over time</h2>\n");
     for (int i = 0, shown = 0; i < r->n_pictures && shown < HISTORY_IMAGES; i++) {
         char *maps = path_join(r->dir, "maps"), *first = maps_step_dir(maps, step[0]);
-        const size_t end = strlen(r->pictures[i]), cut = str_ends(r->pictures[i], suffix) ? strlen(suffix) : end;
+        const size_t end = strlen(r->pictures[i]),
+                     cut = str_ends(r->pictures[i], suffix) ? strlen(suffix) : end;
         char *stem = xprintf("%.*s", (int)(end - cut), r->pictures[i]);
         char *path = xprintf("%s/%s.student.png", first, stem);
         if (cut < end && sys_exists(path)) {

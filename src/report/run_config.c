@@ -10,7 +10,7 @@
 
 enum { DEPTH_MAX = 8, BASES_MAX = 16, SHOWN_MAX = 200 };
 
-typedef struct Text {                /* a piece of config.yaml */
+typedef struct Text { /* a piece of config.yaml */
     const char *s;
     size_t n;
 } Text;
@@ -36,8 +36,8 @@ static const char *find_last(const char *from, const char *to, const char *mark)
 }
 
 typedef struct Setting {
-    Text key, value, where, was;     /* was: "VALUE (WHERE)"; n 0: none */
-    int  indent;
+    Text key, value, where, was; /* was: "VALUE (WHERE)"; n 0: none */
+    int indent;
 } Setting;
 
 /* One line; false when it holds no key. */
@@ -49,7 +49,7 @@ static bool parse_line(const char *from, const char *to, Setting *out) {
     const char *colon = memchr(p, ':', (size_t)(to - p)), *mark = find_last(p, to, " # ");
     if (!colon || colon == p || *p == '#') return false;
     out->key = trimmed(p, colon);
-    if (!mark || mark < colon) return true;      /* a group, or an entry of a list */
+    if (!mark || mark < colon) return true; /* a group, or an entry of a list */
     const char *was = find_last(mark, to, "; was ");
     out->value = trimmed(colon + 1, mark);
     out->where = trimmed(mark + 3, was ? was : to);
@@ -63,9 +63,9 @@ static bool same_file(Text where, Text file) {
 
 typedef struct Reader {
     Text base[BASES_MAX];
-    int  n_bases;
-    Text group[DEPTH_MAX];           /* keys above the present line */
-    int  indent[DEPTH_MAX], depth;
+    int n_bases;
+    Text group[DEPTH_MAX]; /* keys above the present line */
+    int indent[DEPTH_MAX], depth;
 } Reader;
 
 /* Stand at the line's depth; false when it is a group, which is entered. */
@@ -88,7 +88,7 @@ static void add_entries(Str *out, const char *after) {
     int n = 0;
     for (const char *p = after; *p == '\n' && p[1]; p = strchrnul(p + 1, '\n')) {
         const char *end = strchrnul(p + 1, '\n'), *key = p + 1 + strspn(p + 1, " ");
-        if (key - p <= 3) break;     /* the next key of the same group */
+        if (key - p <= 3) break; /* the next key of the same group */
         if (*key != '-') continue;
         str_add(out, n++ ? ", " : "[");
         const char *colon = memchr(key, ':', (size_t)(end - key));
@@ -119,7 +119,8 @@ static void table_row(Str *out, const Reader *r, const Setting *s) {
 static void read_line(Reader *r, Str *rows, const char *from, const char *to, int *found) {
     static const char base[] = "# base: ";
     Setting s;
-    if ((size_t)(to - from) > sizeof base - 1 && !memcmp(from, base, sizeof base - 1) && r->n_bases < BASES_MAX)
+    if ((size_t)(to - from) > sizeof base - 1 && !memcmp(from, base, sizeof base - 1) &&
+        r->n_bases < BASES_MAX)
         r->base[r->n_bases++] = trimmed(from + sizeof base - 1, to);
     if (!parse_line(from, to, &s)) return;
     if (enter(r, &s) && differs(r, &s) && (*found)++ < SHOWN_MAX) table_row(rows, r, &s);
@@ -141,7 +142,7 @@ char *run_setting(const RunData *run, const char *name) {
         Setting s;
         if (parse_line(p, end, &s) && enter(&r, &s) && at_name(&r, &s, name)) {
             Text v = s.value;
-            if (v.n >= 2 && *v.s == '"') v.s++, v.n -= 2;        /* escapes inside stay as they are */
+            if (v.n >= 2 && *v.s == '"') v.s++, v.n -= 2; /* escapes inside stay as they are */
             return xprintf("%.*s", (int)v.n, v.s);
         }
         p = end + (*end == '\n');
@@ -165,10 +166,12 @@ static void differences(Str *out, const RunData *r) {
         str_add(out, "</b>. ");
     }
     if (found) str_addf(out, "%d values are this run's own:</p>", found);
-    else str_addf(out, "No value differs%s.</p>",
-                  reader.n_bases ? " from it" : " from its file and the defaults");
+    else
+        str_addf(out, "No value differs%s.</p>",
+                 reader.n_bases ? " from it" : " from its file and the defaults");
     if (found) {
-        str_add(out, "<div class='card wide'><table class=set><tr><th>option<th>here<th>instead of<th>set by</tr>");
+        str_add(out, "<div class='card wide'><table class=set><tr><th>option<th>here<th>instead "
+                     "of<th>set by</tr>");
         str_add(out, rows.s);
         str_add(out, "</table></div>\n");
     }

@@ -1,10 +1,10 @@
 /* tensorboard.c - a run's metrics as an event file beside them.
  *
- * The file is made of metrics.jsonl alone: whole when a session begins, then line by line as they come.
- * A resumed run cuts its metrics back to its checkpoint, so it writes a new file with all that still
- * holds, beginning with a mark that makes a TensorBoard which is looking on forget what it had read;
- * then it removes the file before. So no step is there twice and none is missing, whatever was killed
- * when. Pictures are those of maps/, at the evaluations that have some. */
+ * The file is made of metrics.jsonl alone: whole when a session begins, then line by line as they
+ * come. A resumed run cuts its metrics back to its checkpoint, so it writes a new file with all
+ * that still holds, beginning with a mark that makes a TensorBoard which is looking on forget what
+ * it had read; then it removes the file before. So no step is there twice and none is missing,
+ * whatever was killed when. Pictures are those of maps/, at the evaluations that have some. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -19,17 +19,18 @@ enum { CHUNK = 8 << 20, TAG_MAX = 200 };
 static const char PREFIX[] = "events.out.tfevents.", SUFFIX[] = ".retort";
 
 struct Tensorboard {
-    char     *run, *metrics, *path;
+    char *run, *metrics, *path;
     Appender *file;
-    uint64_t  offset;                /* of metrics.jsonl, up to where it is written */
+    uint64_t offset; /* of metrics.jsonl, up to where it is written */
 };
 
 /* Seconds since 1970 of 2026-01-31T12:00:00Z; 0 when it is none. */
 static double wall_of(const char *text) {
     int y, m, d, h, min, s;
     if (!text || sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d", &y, &m, &d, &h, &min, &s) != 6) return 0;
-    y -= m <= 2;                     /* years begin in March: the leap day is the last */
-    const int64_t era = y / 400, of_era = y - era * 400, of_year = (153 * (m + (m > 2 ? -3 : 9)) + 2) / 5 + d - 1;
+    y -= m <= 2; /* years begin in March: the leap day is the last */
+    const int64_t era = y / 400, of_era = y - era * 400,
+                  of_year = (153 * (m + (m > 2 ? -3 : 9)) + 2) / 5 + d - 1;
     const int64_t days = era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
     return (double)(days * 86400 + h * 3600 + min * 60 + s);
 }
@@ -38,7 +39,7 @@ static double wall_of(const char *text) {
 
 static void add_number(Str *summary, const char *group, const char *name, const json_t *v) {
     char tag[TAG_MAX];
-    if (!json_is_number(v)) return;          /* null: not finite */
+    if (!json_is_number(v)) return; /* null: not finite */
     snprintf(tag, sizeof tag, "%s%s%s", group, *group ? "/" : "", name);
     tfevents_add_scalar(summary, tag, json_number_value(v));
 }
@@ -52,7 +53,7 @@ static void add_group(Str *summary, const char *group, json_t *object) {
 static void add_evaluation(Str *summary, json_t *eval) {
     size_t i;
     json_t *c;
-    add_group(summary, "eval", eval);        /* its numbers: miou, pixel_accuracy, ... */
+    add_group(summary, "eval", eval); /* its numbers: miou, pixel_accuracy, ... */
     json_array_foreach(json_object_get(eval, "classes"), i, c) {
         const char *name = json_string_value(json_object_get(c, "name"));
         if (name) add_number(summary, "iou", name, json_object_get(c, "iou"));
@@ -72,7 +73,8 @@ static void add_pictures(Str *summary, const char *dir, const char *const *kinds
             if (!str_ends(names[i], *k)) continue;
             char *path = path_join(dir, names[i]);
             if (!sys_read_file(path, FILE_MAX, EXIT_OUTPUT, &b)) {
-                snprintf(tag, sizeof tag, "%.*s/%.*s", (int)(strlen(names[i]) - strlen(*k)), names[i], (int)strlen(*k) - 5, *k + 1);
+                snprintf(tag, sizeof tag, "%.*s/%.*s", (int)(strlen(names[i]) - strlen(*k)),
+                         names[i], (int)strlen(*k) - 5, *k + 1);
                 tfevents_add_png(summary, tag, b.data, b.bytes);
             }
             free(b.data), free(path);
@@ -81,8 +83,9 @@ static void add_pictures(Str *summary, const char *dir, const char *const *kinds
 }
 
 static void add_maps(const Tensorboard *t, Str *summary, int64_t step) {
-    static const char *const still[] = {".image.png", ".label.png", ".teacher.png", ".tfe.png", NULL},
-                            *const moving[] = {".student.png", ".tse.png", NULL};
+    static const char *const still[] = {".image.png", ".label.png", ".teacher.png", ".tfe.png",
+                                        NULL},
+                             *const moving[] = {".student.png", ".tse.png", NULL};
     char *maps = path_join(t->run, "maps"), *now = maps_step_dir(maps, step);
     if (sys_is_dir(now)) add_pictures(summary, maps, still), add_pictures(summary, now, moving);
     free(maps), free(now);
@@ -105,7 +108,8 @@ static void add_line(const Tensorboard *t, Str *out, json_t *o) {
         add_evaluation(&summary, eval);
         add_maps(t, &summary, (int64_t)step);
     }
-    tfevents_summary(out, wall_of(json_string_value(json_object_get(o, "time"))), (int64_t)step, &summary);
+    tfevents_summary(out, wall_of(json_string_value(json_object_get(o, "time"))), (int64_t)step,
+                     &summary);
     str_free(&summary);
 }
 
@@ -122,12 +126,13 @@ static Err follow_piece(Tensorboard *t, Str *out, bool *more) {
     char *text = xcalloc(n, 1);
     Err rc = sys_read_at(t->metrics, t->offset, text, n, EXIT_OUTPUT);
     size_t at = 0;
-    for (char *end; !rc && at < n && (end = memchr(text + at, '\n', n - at)); at = (size_t)(end - text) + 1) {
+    for (char *end; !rc && at < n && (end = memchr(text + at, '\n', n - at));
+         at = (size_t)(end - text) + 1) {
         json_t *o = json_loadb(text + at, (size_t)(end - text) - at, 0, NULL);
         if (json_is_object(o)) add_line(t, out, o);
         json_decref(o);
     }
-    if (!rc && !at && n == CHUNK) at = n;    /* a line longer than that is none of ours */
+    if (!rc && !at && n == CHUNK) at = n; /* a line longer than that is none of ours */
     t->offset += at;
     *more = at > 0;
     free(text);
@@ -146,7 +151,9 @@ Err tensorboard_follow(Tensorboard *t) {
     return rc;
 }
 
-static bool is_ours(const char *name) { return str_starts(name, PREFIX) && str_ends(name, SUFFIX); }
+static bool is_ours(const char *name) {
+    return str_starts(name, PREFIX) && str_ends(name, SUFFIX);
+}
 
 /* Files are read in the order of their names: ours comes after all there are. */
 static int64_t stamp_after(char *const *names, int n, int64_t now) {
@@ -166,13 +173,14 @@ Err tensorboard_open(const char *run, Tensorboard **out) {
     const double wall = wall_of(now);
     Tensorboard *t = xcalloc(1, sizeof *t);
     t->run = xstrdup(run), t->metrics = path_join(run, "metrics.jsonl");
-    t->path = xprintf("%s/%s%010" PRId64 ".%s.%d%s", run, PREFIX, stamp_after(names, n, (int64_t)wall), sys_hostname(), sys_pid(), SUFFIX);
+    t->path = xprintf("%s/%s%010" PRId64 ".%s.%d%s", run, PREFIX,
+                      stamp_after(names, n, (int64_t)wall), sys_hostname(), sys_pid(), SUFFIX);
     Err rc = append_open(t->path, &t->file);
     tfevents_version(&head, wall);
     tfevents_start(&head, wall, 0);
     if (!rc) rc = append_data(t->file, head.s, head.n);
     if (!rc) rc = tensorboard_follow(t);
-    for (int i = 0; i < n && !rc; i++) {     /* only now: what was there is in the new one */
+    for (int i = 0; i < n && !rc; i++) { /* only now: what was there is in the new one */
         char *old = path_join(run, names[i]);
         if (is_ours(names[i])) rc = sys_remove(old);
         free(old);

@@ -5,7 +5,13 @@
 #include <string.h>
 
 enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
-enum { EVENT_WALL_TIME = 1, EVENT_STEP = 2, EVENT_VERSION = 3, EVENT_SUMMARY = 5, EVENT_SESSION = 7 };
+enum {
+    EVENT_WALL_TIME = 1,
+    EVENT_STEP = 2,
+    EVENT_VERSION = 3,
+    EVENT_SUMMARY = 5,
+    EVENT_SESSION = 7
+};
 enum { SESSION_STATUS = 1, SESSION_START = 1 };
 enum { SUMMARY_VALUE = 1, VALUE_TAG = 1, VALUE_SIMPLE = 2, VALUE_IMAGE = 4 };
 enum { IMAGE_HEIGHT = 1, IMAGE_WIDTH = 2, IMAGE_COLOURS = 3, IMAGE_DATA = 4 };
@@ -14,8 +20,9 @@ enum { IMAGE_HEIGHT = 1, IMAGE_WIDTH = 2, IMAGE_COLOURS = 3, IMAGE_DATA = 4 };
 
 /* Castagnoli's polynomial, reflected; four bits at a time keep the table in sight. */
 uint32_t tfevents_crc32c(const void *data, size_t bytes) {
-    static const uint32_t table[16] = {0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1, 0x417b1dbc, 0x5125dad3,
-                                       0x61c69362, 0x7198540d, 0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9,
+    static const uint32_t table[16] = {0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1,
+                                       0x417b1dbc, 0x5125dad3, 0x61c69362, 0x7198540d,
+                                       0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9,
                                        0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75};
     const uint8_t *p = data;
     uint32_t c = ~0u;
@@ -59,7 +66,9 @@ static void add_varint(Str *out, uint64_t v) {
     str_addn(out, b, n);
 }
 
-static void add_key(Str *out, int field, int wire) { add_varint(out, (uint64_t)(field << 3 | wire)); }
+static void add_key(Str *out, int field, int wire) {
+    add_varint(out, (uint64_t)(field << 3 | wire));
+}
 
 static void add_integer(Str *out, int field, int64_t v) {
     add_key(out, field, WIRE_VARINT);
@@ -82,7 +91,7 @@ static Str event_head(double wall, int64_t step) {
     return s;
 }
 
-static void event_add(Str *out, Str *event) {        /* takes event */
+static void event_add(Str *out, Str *event) { /* takes event */
     tfevents_record(out, event->s, event->n);
     str_free(event);
 }
@@ -109,7 +118,7 @@ void tfevents_summary(Str *out, double wall, int64_t step, const Str *summary) {
     event_add(out, &e);
 }
 
-static void value_add(Str *summary, Str *value) {    /* takes value */
+static void value_add(Str *summary, Str *value) { /* takes value */
     add_bytes(summary, SUMMARY_VALUE, value->s, value->n);
     str_free(value);
 }
@@ -125,10 +134,17 @@ void tfevents_add_scalar(Str *summary, const char *tag, double v) {
     value_add(summary, &value);
 }
 
-static int64_t big_endian(const uint8_t *p) { return (int64_t)p[0] << 24 | p[1] << 16 | p[2] << 8 | p[3]; }
+static int64_t big_endian(const uint8_t *p) {
+    return (int64_t)p[0] << 24 | p[1] << 16 | p[2] << 8 | p[3];
+}
 
 void tfevents_add_png(Str *summary, const char *tag, const uint8_t *png, size_t bytes) {
-    enum { WIDTH_AT = 16, HEIGHT_AT = 20, HEAD = 33, RGB = 3 };      /* of the header chunk, always the first */
+    enum {
+        WIDTH_AT = 16,
+        HEIGHT_AT = 20,
+        HEAD = 33,
+        RGB = 3
+    }; /* of the header chunk, always the first */
     Str value = {0}, image = {0};
     if (bytes < HEAD || memcmp(png, "\x89PNG\r\n\x1a\n", 8)) return;
     add_integer(&image, IMAGE_HEIGHT, big_endian(png + HEIGHT_AT));
