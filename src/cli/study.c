@@ -58,12 +58,14 @@ static Err train_all(StudyJob *j) {
     return OK;
 }
 
-/* Maps and page of each arm's first run. */
+/* Maps and page of each arm's first run. The runs are complete by now: what cannot be drawn is a warning. */
 static Err draw_all(StudyJob *j) {
     if (j->state.drawn == j->n) return OK;
     for (int arm = 0; arm < j->n; arm++) {
         TRY(pending());
-        TRY(finish_run(j->arm[arm].config));
+        Err rc = finish_run(j->arm[arm].config);
+        if (rc && rc < 1000) return rc;      /* a signal */
+        if (rc) log_warn("%s: %s", j->arm[arm].dir[0], err_text());
     }
     j->state.drawn = j->n;
     return study_state_write(j);
