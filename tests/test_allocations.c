@@ -86,16 +86,18 @@ static void count_from_here(void) {
 enum { N = 2, H = 65, W = 49, CLASSES = 11 };
 typedef struct Training { Config *c; Job *job; Optimizer *opt; Batch batch; } Training;
 
-static Training open_training(void) {
+/* more: one option besides, or NULL; choices: of PlanSpec. */
+static Training open_training(const char *more, Choices *choices) {
     static uint8_t images[N * H * W * 3];
     static int32_t labels[N * H * W], rects[N * 4] = {0, 0, W, H, 0, 0, W, H};
     char *args[] = {"student.model=deeplabv3_mobilenetv2", "student.aux=true", "teacher.model=deeplabv3_resnet18", "teacher.aux=true",
-                    "teacher.weights=formula:1", "student.classes=11", "distill.task=rdd", "distill.losses=[kd]", "train.clip=1"};
+                    "teacher.weights=formula:1", "student.classes=11", "distill.task=rdd", "distill.losses=[kd]", "train.clip=1",
+                    "train.precision=f32", (char *)(uintptr_t)(more ? more : "train.memory=normal")};
     Training t = {.batch = {.n = N, .h = H, .w = W, .images = images, .labels = labels, .rects = rects}};
     for (int i = 0; i < N * H * W * 3; i++) images[i] = (uint8_t)(i * 37 % 251);
     for (int i = 0; i < N * H * W; i++) labels[i] = i % 29 ? i / 13 % CLASSES : -1;
     Err rc = config_read("train", NULL, args, sizeof args / sizeof *args, &t.c);
-    if (!rc) rc = job_open(t.c, N, H, W, NULL, NULL, &t.job);
+    if (!rc) rc = job_open(t.c, N, H, W, NULL, choices, &t.job);
     if (!rc) rc = optimizer_open(t.c, job_student(t.job), &t.opt);
     if (rc) { FAIL("%s", err_text()); exit(1); }
     return t;
@@ -108,9 +110,9 @@ static void step(Training *t, int64_t number) {
     optimizer_step(t->opt, number);
 }
 
-static void count_three_steps(void) {
+static void count_three_steps(const char *more, Choices *choices) {
     if (!can_count) SKIP("the sanitizer has the allocator");
-    Training t = open_training();
+    Training t = open_training(more, choices);
     step(&t, 0);
     count_from_here();
     for (int i = 1; i < 4; i++) step(&t, i);
@@ -119,10 +121,21 @@ static void count_three_steps(void) {
     EXPECT(theirs.count > 0);                /* the counter does count */
     EXPECT_INT(theirs.live, 0);
 }
-TEST(no_step_after_the_first_allocates) { count_three_steps(); }
+TEST(no_step_after_the_first_allocates) { count_three_steps(NULL, NULL); }
 TEST(nor_with_one_thread) {                  /* libgomp makes a team per region then, if it is asked */
     parallel_set_threads(1);
-    count_three_steps();
+    count_three_steps(NULL, NULL);
+}
+TEST(nor_a_lean_one) { count_three_steps("train.memory=lean", NULL); }
+TEST(nor_in_channels_last) { count_three_steps(NULL, choices_replay("*\tlast\n")); }
+TEST(nor_one_with_kernels_of_our_own) { count_three_steps(NULL, choices_replay("*\town\n")); }
+TEST(nor_one_in_bfloat16) {
+    if (!backend_has(DT_BF16)) SKIP("this processor (%s) has no bfloat16", backend_isa());
+    count_three_steps("train.precision=bf16", NULL);
+}
+TEST(nor_one_with_a_teacher_in_8_bit_integers) {
+    if (!backend_has(DT_I8)) SKIP("this processor (%s) has no products of 8-bit integers", backend_isa());
+    count_three_steps("teacher.precision=int8", NULL);
 }
 
 /* Returns how many primitives ran. */
@@ -144,7 +157,7 @@ static int run_singly(const Plan *p, const Step *steps, int n) {
 }
 TEST(onednn_frees_what_it_takes_and_only_its_gemm_takes_buffers) {
     if (!can_count) SKIP("the sanitizer has the allocator");
-    Training t = open_training();
+    Training t = open_training(NULL, NULL);
     step(&t, 0);
     Plan *plans[] = {job_student_plan(t.job), job_teacher_plan(t.job)};
     int primitives = 0;
@@ -155,5 +168,6 @@ TEST(onednn_frees_what_it_takes_and_only_its_gemm_takes_buffers) {
     EXPECT(primitives > 100);
 }
 
-TEST_MAIN(T(no_step_after_the_first_allocates), T(nor_with_one_thread),
+TEST_MAIN(T(no_step_after_the_first_allocates), T(nor_with_one_thread), T(nor_a_lean_one), T(nor_in_channels_last),
+          T(nor_one_with_kernels_of_our_own), T(nor_one_in_bfloat16), T(nor_one_with_a_teacher_in_8_bit_integers),
           T(onednn_frees_what_it_takes_and_only_its_gemm_takes_buffers))

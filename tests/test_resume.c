@@ -1,10 +1,18 @@
 /* test_resume.c - runs that are stopped, killed or find their checkpoints damaged, and go on: they
  * must end with the same bits and the same metrics as one that was left alone. The runs are
  * processes of the program. The long form of the kill test: tools/torture.c. */
+#include "backend/plan.h"
 #include "base/rng.h"
 #include "small_camvid.h"
 #include "tiny_runs.h"
 
+static void flip_bit(const char *path, uint64_t bit) {
+    Bytes b;
+    CHECK(!sys_read_file(path, 1 << 28, EXIT_OUTPUT, &b));
+    b.data[bit / 8 % b.bytes] ^= (uint8_t)(1u << bit % 8);
+    CHECK(!durable_write_all(path, b.data, b.bytes));
+    free(b.data);
+}
 /* ---- stopped and killed --------------------------------------------------------------------- */
 /* Start a run and signal it once its metrics hold `when`. On a busy machine a run may be over
  * before the signal comes; then it is done again. */
@@ -108,6 +116,30 @@ static void kill_at(const char *text, const char *when) {
 TEST(terms_that_remember_go_on) {
     kill_at(remembering, "\"step\": 3,");
 }
+/* Also with a damaged memory of the calibration: what it holds follows from the teacher and the images. */
+TEST(a_teacher_in_8_bit_integers_goes_on) {
+    if (!backend_has(DT_I8)) SKIP("this processor (%s) has no products of 8-bit integers", backend_isa());
+    const char *cache = place("cache");
+    setenv("RETORT_CACHE", cache, 1);
+    char *text = xprintf("%s", all), *at = strstr(text, "weights: \"formula:1\"}");
+    char *int8 = xprintf("%.*sweights: \"formula:1\", precision: int8}%s", (int)(at - text), text, at + strlen("weights: \"formula:1\"}"));
+    const char *config = put("c.yaml", int8), *reference = reference_run(config), *run = place("run");
+    interrupt(config, run, SIGTERM, "\"step\": 3,");
+    char **names;
+    int n, damaged = 0;
+    EXPECT_OK(sys_list(cache, EXIT_OUTPUT, &names, &n));
+    for (int i = 0; i < n; i++) {
+        if (!str_starts(names[i], "ranges-")) continue;
+        char *file = path_join(cache, names[i]);
+        flip_bit(file, 8 * 40), damaged++;
+        free(file);
+    }
+    sys_free_names(names, n);
+    EXPECT(damaged > 0);
+    EXPECT_INT(run_whole(config, run, ""), 0);
+    expect_same(reference, run);
+    free(text), free(int8);
+}
 TEST(killed_at_the_switch_of_stages) {
     kill_at(all, "\"step\": 5,");
 }
@@ -181,13 +213,6 @@ TEST(steps_beyond_two_to_the_32) {
 }
 
 /* ---- damaged checkpoints -------------------------------------------------------------------- */
-static void flip_bit(const char *path, uint64_t bit) {
-    Bytes b;
-    CHECK(!sys_read_file(path, 1 << 28, EXIT_OUTPUT, &b));
-    b.data[bit / 8 % b.bytes] ^= (uint8_t)(1u << bit % 8);
-    CHECK(!durable_write_all(path, b.data, b.bytes));
-    free(b.data);
-}
 TEST(a_damaged_checkpoint_falls_back_to_the_one_before) {
     const char *config = put("c.yaml", plain), *reference = reference_run(config),
                *run = place("run");
@@ -261,7 +286,7 @@ TEST(a_checkpoint_of_something_else_is_an_error) {
 TEST_MAIN(T(a_stopped_run_goes_on), T(an_interrupted_run_with_everything_on_goes_on),
           T(a_run_told_to_save_by_usr1_goes_on), T(a_stopped_run_with_unlabelled_images_goes_on), T(a_run_stopped_before_its_automatic_switch_goes_on), T(a_killed_run_goes_on),
           T(a_killed_run_with_everything_on_goes_on), T(a_killed_run_in_its_cross_fade_goes_on),
-          T(terms_that_remember_go_on), T(terms_that_remember_go_on), T(killed_at_the_switch_of_stages), T(killed_in_an_evaluation),
+          T(terms_that_remember_go_on), T(a_teacher_in_8_bit_integers_goes_on), T(killed_at_the_switch_of_stages), T(killed_in_an_evaluation),
           T(killed_before_its_first_checkpoint), T(a_finished_run_started_again_changes_nothing),
           T(the_same_threads_give_the_same_bits), T(what_a_killed_writer_left_is_removed),
           T(steps_beyond_two_to_the_31), T(steps_beyond_two_to_the_32),

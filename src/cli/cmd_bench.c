@@ -1,7 +1,8 @@
-/* cmd_bench.c - `retort bench step|infer|loss|loader`: times as JSON, medians, ratios within one run.
+/* cmd_bench.c - `retort bench step|start|infer|loss|loader`: times as JSON, medians, ratios within one run.
  *
  *   infer   one network forward, as evaluation and a teacher run it
  *   step    one training step beside the time of its bare convolutions, measured between the steps
+ *   start   from weights on the disk to the end of the first step, less one median step
  *   loss    forward and backward of the task losses and of kd, both heads, on random logits
  *   loader  images per second of one core: read, scale, crop, mirror */
 #include <math.h>
@@ -16,6 +17,7 @@
 #include "base/str.h"
 #include "base/sys.h"
 #include "cli/open_model.h"
+#include "io/safetensors.h"
 #include "train/trainer.h"
 
 static int compare_doubles(const void *a, const void *b) {
@@ -90,7 +92,8 @@ typedef struct Bench {
     Batch      batch;
     StepTime  *times;                /* [TIMES_MAX] */
     double     ms[PARTS][STEPS_MAX];
-    double     start, first_s;       /* sys_now() when the bench began; seconds to the end of the first step */
+    double     start, open_s, first_s;   /* sys_now() when the bench began; seconds until all is made, to the end of the first step */
+    bool       start_only;           /* `bench start` */
     double     loaded_mb;            /* resident when the bench began: program and libraries */
 } Bench;
 
@@ -167,19 +170,37 @@ static Err trace_job(Bench *b, const char *path) {
     return write_trace(b->times, n, path);
 }
 
+static void json_job(Str *s, const Bench *b, int steps) {
+    json_text(s, "model", b->c->student.model);
+    if (b->c->teacher.model) json_text(s, "teacher_model", b->c->teacher.model);
+    json_text(s, "precision", dtype_name(b->c->precision));
+    if (b->c->teacher.model) json_text(s, "teacher_precision", dtype_name(b->c->teacher_precision));
+    json_number(s, "batch", b->batch.n);
+    json_number(s, "height", b->batch.h);
+    json_number(s, "width", b->batch.w);
+    json_number(s, "steps", steps);
+}
+
+/* measured_layers: 0 unless this start was the first of its kind on the machine (train.tune). */
+static Err report_start(Bench *b, int steps) {
+    Str s = {0};
+    const double step = median(b->ms[PART_STEP], steps);
+    json_job(&s, b, steps);
+    json_number(&s, "open_s", b->open_s);
+    json_number(&s, "first_step_s", b->first_s);
+    json_number(&s, "step", step);
+    json_number(&s, "start_s", b->first_s - step / 1e3);
+    json_number(&s, "measured_layers", b->choices ? choices_stats(b->choices).measured : 0);
+    json_machine(&s);
+    return json_put(&s, b->c);
+}
+
 static Err report_step(Bench *b, int steps) {
     Str s = {0};
     double m[PARTS];
     size_t arena = plan_stats(job_student_plan(b->job)).arena_bytes;
     if (job_teacher_plan(b->job)) arena += plan_stats(job_teacher_plan(b->job)).arena_bytes;
-    json_text(&s, "model", b->c->student.model);
-    if (b->c->teacher.model) json_text(&s, "teacher_model", b->c->teacher.model);
-    json_text(&s, "precision", dtype_name(b->c->precision));
-    if (b->c->teacher.model) json_text(&s, "teacher_precision", dtype_name(b->c->teacher_precision));
-    json_number(&s, "batch", b->batch.n);
-    json_number(&s, "height", b->batch.h);
-    json_number(&s, "width", b->batch.w);
-    json_number(&s, "steps", steps);
+    json_job(&s, b, steps);
     for (int p = 0; p < PARTS; p++) json_number(&s, part_names[p], m[p] = median(b->ms[p], steps));
     json_number(&s, "ratio", m[PART_STEP] / m[PART_BARE]);
     json_number(&s, "peak_rss_mb", (double)sys_peak_rss() / 1e6);
@@ -205,11 +226,12 @@ static Err bench_steps(Bench *b, int steps) {
         if (signal) return err_set(128 + signal, "bench: stopped by signal %d", signal);
     }
     if (b->c->trace && *b->c->trace) TRY(trace_job(b, b->c->trace));
-    return report_step(b, steps);
+    return b->start_only ? report_start(b, steps) : report_step(b, steps);
 }
 
-static Err bench_step(Config *c, int h, int w) {
+static Err bench_job(Config *c, int h, int w, bool start_only) {
     Bench *b = xcalloc(1, sizeof *b);
+    b->start_only = start_only;
     b->start = sys_now(), b->loaded_mb = (double)sys_peak_rss() / 1e6;
     int steps = c->steps > STEPS_MAX ? 20 : (int)c->steps;           /* the configuration's default is a whole training */
     if (!c->student.classes) c->student.classes = 11;
@@ -220,6 +242,7 @@ static Err bench_step(Config *c, int h, int w) {
     b->choices = c->tune ? choices_of_machine() : NULL;
     Err rc = job_open(c, (int)c->batch, h, w, NULL, b->choices, &b->job);
     if (!rc) rc = optimizer_open(c, job_student(b->job), &b->optimizer);
+    b->open_s = sys_now() - b->start;
     if (!rc) rc = bench_steps(b, steps);
     if (b->optimizer) optimizer_close(b->optimizer);
     if (b->job) job_close(b->job);
@@ -227,6 +250,49 @@ static Err bench_step(Config *c, int h, int w) {
     batch_free(&b->batch);
     free(b->times);
     free(b);
+    return rc;
+}
+
+static Err bench_step(Config *c, int h, int w) { return bench_job(c, h, w, false); }
+
+/* ---- start ----------------------------------------------------------------------------------------- */
+/* The network's own formula weights, as a file. */
+static Err put_weights(const ModelOptions *o, int h, int w, const char *path) {
+    Net *n;
+    ModelNodes m;
+    TRY(model_open(o, h, w, &n, &m));
+    net_init_formula(n, 1);
+    Tensor *t = xcalloc((size_t)n->n_params, sizeof *t);
+    for (int i = 0; i < n->n_params; i++) {
+        NetParam *p = &n->params[i];
+        const bool count = p->kind == PARAM_COUNT;
+        t[i] = (Tensor){p->name, count ? DT_I64 : DT_F32, p->shape, count ? (void *)&p->count : p->data};
+    }
+    Err rc = st_write(path, t, n->n_params, NULL, 0);
+    free(t);
+    net_close(n);
+    return rc;
+}
+
+/* Both networks start from files, as they do in use; the files are written first, so the disk's cache holds them. */
+static Err bench_start(Config *c, int h, int w) {
+    char *path[2] = {NULL, NULL};
+    ModelOptions *const net[2] = {&c->student, &c->teacher};
+    const char **const weights[2] = {&c->student_weights, &c->teacher_weights};
+    Err rc = OK;
+    for (int i = 0; i < 2 && !rc; i++) {
+        if (!net[i]->model || model_is_onnx(net[i]->model)) continue;
+        if (*weights[i] && strcmp(*weights[i], "none") && !str_starts(*weights[i], "formula:")) continue;     /* a file of the caller's */
+        if (!net[i]->classes) net[i]->classes = 11;
+        path[i] = xprintf("bench-%d-%d.safetensors", sys_pid(), i);
+        rc = put_weights(net[i], h, w, path[i]);
+        *weights[i] = path[i];
+    }
+    if (!rc) rc = bench_job(c, h, w, true);
+    for (int i = 0; i < 2; i++) {
+        if (path[i] && sys_exists(path[i])) sys_remove(path[i]);
+        free(path[i]);
+    }
     return rc;
 }
 
@@ -409,10 +475,10 @@ static Err read_config(const CliArgs *args, Arena *a, Config **out) {
 
 Err cmd_bench(int argc, char **argv) {
     static const struct { const char *name; Err (*run)(Config *, int, int); } benches[] = {
-        {"step", bench_step}, {"infer", bench_infer}, {"loss", bench_loss}, {"loader", bench_loader}};
+        {"step", bench_step}, {"start", bench_start}, {"infer", bench_infer}, {"loss", bench_loss}, {"loader", bench_loader}};
     enum { BENCHES = sizeof benches / sizeof *benches };
     CliArgs args;
-    TRY(cli_args("bench", "bench step|infer|loss|loader [model=NAME] [teacher=NAME] [batch=4] [size=360x360] [json=FILE] [trace=FILE]", argc, argv, 0, 1, &args));
+    TRY(cli_args("bench", "bench step|start|infer|loss|loader [model=NAME] [teacher=NAME] [batch=4] [size=360x360] [json=FILE] [trace=FILE]", argc, argv, 0, 1, &args));
     if (args.help) return OK;
     const char *what = args.n_word ? args.word[0] : "step";
     Arena *a = arena_open();
@@ -420,9 +486,9 @@ Err cmd_bench(int argc, char **argv) {
     int h = 360, w = 360, which = -1;
     for (int i = 0; i < BENCHES; i++)
         if (!strcmp(benches[i].name, what)) which = i;
-    Err rc = which < 0 ? err_set(E(EXIT_USAGE, 76), "bench: %s is not known; choose step, infer, loss or loader", what) : read_config(&args, a, &c);
+    Err rc = which < 0 ? err_set(E(EXIT_USAGE, 76), "bench: %s is not known; choose step, start, infer, loss or loader", what) : read_config(&args, a, &c);
     if (!rc) rc = cli_size(c->size, &h, &w);
-    if (!rc && which <= 1 && (!c->student.model || !*c->student.model)) rc = err_set(E(EXIT_USAGE, 76), "bench: no network is named; add model=NAME");
+    if (!rc && which <= 2 && (!c->student.model || !*c->student.model)) rc = err_set(E(EXIT_USAGE, 76), "bench: no network is named; add model=NAME");
     if (!rc && c->threads) parallel_set_threads((int)c->threads);
     if (!rc) rc = benches[which].run(c, h, w);
     if (c) config_close(c);

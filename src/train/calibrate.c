@@ -1,10 +1,16 @@
 /* calibrate.c - see calibrate.h. The float32 plan runs once, image by image: it gives the ranges of all values
- * and the logits that the 8-bit plan is then held against. A range is the largest value seen. */
+ * and the logits that the 8-bit plan is then held against. A range is the largest value seen. What came out is
+ * remembered in the cache folder: the next start with the same teacher and images calibrates nothing. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/parallel.h"
 #include "base/rng.h"
+#include "base/str.h"
 #include "train/calibrate.h"
 
 /* ---- images ------------------------------------------------------------------------------------------- */
@@ -140,6 +146,43 @@ static double rank_correlation(const Heads *a, const Heads *b, int n) {
     return 1 - 6 * sum / ((double)places * ((double)places * (double)places - 1));
 }
 
+/* ---- remembered ---------------------------------------------------------------------------------------- */
+
+/* RETORT_CACHE/ranges-DIGEST: ranges and agreement, which follow from what the digest is of (so a resumed run gets the same
+ * plan with and without the file), then a digest of both. Anything else counts as not there. */
+static char *memory_path(const Net *n, const PlanSpec *spec, const Batch *b) {
+    const size_t pixels = (size_t)b->n * (size_t)b->h * (size_t)b->w;
+    char library[96], name[64];
+    plan_library(library, sizeof library);
+    Str s = {0};
+    str_addf(&s, "%s %s, %d threads, %d nodes, %s, %d x %d x %d", RETORT_VERSION, library, parallel_threads(), n->n_nodes, dtype_name(spec->precision), b->n, b->h, b->w);
+    for (int i = 0; i < spec->n_outputs; i++) str_addf(&s, " %d", spec->outputs[i].id);
+    str_addf(&s, " %s", hash_digest(n->values, (size_t)n->n_values * sizeof(float)).hex);
+    str_addf(&s, " %s", hash_digest(b->images, 3 * pixels).hex);
+    str_addf(&s, " %s", hash_digest(b->rects, (size_t)b->n * 4 * sizeof *b->rects).hex);
+    snprintf(name, sizeof name, "ranges-%s", hash_digest(s.s, s.n).hex);
+    str_free(&s);
+    return path_join(sys_cache_dir(), name);
+}
+static bool recall(const char *path, float *ranges, size_t n, Agreement *a) {
+    const size_t body = n * sizeof *ranges + sizeof *a;
+    Bytes b;
+    if (!sys_exists(path) || sys_read_file(path, body + sizeof(Digest), EXIT_OUTPUT, &b)) return false;
+    const bool good = b.bytes == body + sizeof(Digest) && !strcmp(hash_digest(b.data, body).hex, (const char *)b.data + body);
+    if (good) memcpy(ranges, b.data, n * sizeof *ranges), memcpy(a, b.data + n * sizeof *ranges, sizeof *a);
+    free(b.data);
+    return good;
+}
+static void remember(const char *path, const float *ranges, size_t n, const Agreement *a) {
+    const size_t body = n * sizeof *ranges + sizeof *a;
+    uint8_t *b = xcalloc(body + sizeof(Digest), 1);
+    memcpy(b, ranges, n * sizeof *ranges), memcpy(b + n * sizeof *ranges, a, sizeof *a);
+    const Digest d = hash_digest(b, body);
+    memcpy(b + body, d.hex, sizeof d.hex);
+    if (sys_mkdirs(sys_cache_dir()) || durable_write_all(path, b, body + sizeof d)) log_warn("%s; the next start calibrates again", err_text());
+    free(b);
+}
+
 /* ---- both --------------------------------------------------------------------------------------------- */
 
 static Err measure(Net *n, const ModelNodes *m, const PlanSpec *spec, const Batch *b, float *ranges, Heads *out) {
@@ -158,15 +201,20 @@ Err calibrate(Net *n, const ModelNodes *m, const PlanSpec *spec, const Batch *im
     CHECK(is_output(spec, m->logits));
     Heads exact = {0}, rounded = {0};
     PlanSpec bytes = *spec;
-    float *ranges = xcalloc((size_t)n->n_nodes, sizeof *ranges);
-    Err rc = measure(n, m, spec, images, ranges, &exact);
+    const size_t nodes = (size_t)n->n_nodes;
+    float *ranges = xcalloc(nodes, sizeof *ranges);
+    char *path = memory_path(n, spec, images);
+    const bool known = recall(path, ranges, nodes, agreement);
+    Err rc = known ? OK : measure(n, m, spec, images, ranges, &exact);
     bytes.ranges = ranges;
     if (!rc) rc = plan_make(n, &bytes, out);
-    if (!rc) {
+    if (!rc && !known) {
         rounded = run_images(*out, m, is_output(spec, m->aux), images);
-        *agreement = (Agreement){images->n, equal_classes(&exact, &rounded, images), mean_divergence(&exact, &rounded, images->n),
-                                 rank_correlation(&exact, &rounded, images->n)};
+        memset(agreement, 0, sizeof *agreement);         /* its gaps too: they are remembered */
+        agreement->images = images->n, agreement->equal = equal_classes(&exact, &rounded, images);
+        agreement->kl = mean_divergence(&exact, &rounded, images->n), agreement->easiness = rank_correlation(&exact, &rounded, images->n);
+        remember(path, ranges, nodes, agreement);
     }
-    heads_free(&exact), heads_free(&rounded), free(ranges);
+    heads_free(&exact), heads_free(&rounded), free(ranges), free(path);
     return rc;
 }

@@ -10,7 +10,7 @@ typedef struct Agreement {
     double easiness;                 /* rank correlation of exp(-KL(aux || main)), RDD's first stage; NaN: no auxiliary head among the outputs */
 } Agreement;
 /* Makes the plan that `spec` describes, in 8-bit integers with ranges seen on the images. Both depend on the net and
- * the images alone. The logits must be among spec's outputs, the image and its rectangles its inputs. */
+ * the images alone, and are remembered per machine. The logits must be among spec's outputs, the image and its rectangles its inputs. */
 Err calibrate(Net *n, const ModelNodes *m, const PlanSpec *spec, const Batch *images, Plan **out, Agreement *agreement);
 /* n samples of the training set as training sees them, spread over the list; d NULL: noise. batch_free frees them. */
 Err calibration_images(Dataset *d, const DataOptions *o, uint64_t seed, int n, Batch *out);
