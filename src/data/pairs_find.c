@@ -318,6 +318,20 @@ static Err members_of(Arena *a, const PairList *all, const Shares *s, Member *ou
     return OK;
 }
 
+static int count_groups(const Member *m, int n) {
+    int groups = 0;
+    for (int i = 0; i < n; i++) groups += !i || strcmp(m[i].hash.hex, m[i - 1].hash.hex);
+    return groups;
+}
+
+/* Few groups make coarse shares: say what was asked for when a split has half as much again. */
+static void warn_of_share(const Dataset *d, double share, int n, int total, int groups) {
+    if (share > 0 && n > 1.5 * share * total && n >= share * total + 1)
+        log_warn("%s has %d of %d images, %.0f %% where data.split wants %.0f %%: data.split.group makes "
+                 "%d groups; smaller ones come closer",
+                 d->split, n, total, 100.0 * n / total, 100 * share, groups);
+}
+
 /* Keep what belongs to d's split. */
 static Err take_share(Dataset *d, const YNode *map, PairList *all) {
     static const char *const splits[] = {"test", "val", "train"};
@@ -340,7 +354,10 @@ static Err take_share(Dataset *d, const YNode *map, PairList *all) {
         }
     int total = all->n;
     all->n = n;
-    if (n) return OK;
+    if (n) {
+        const double share[] = {s.test, s.val, 1 - s.test - s.val};
+        return warn_of_share(d, share[want], n, total, count_groups(m, total)), OK;
+    }
     return err_set(E(EXIT_DATA, 30), "0 pairs found: none of %d images falls to split %s; raise "
                                      "data.split.%s, or give data.split.group smaller groups",
                    total, d->split, want == 2 ? "train" : splits[want]);
