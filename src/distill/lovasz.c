@@ -82,6 +82,7 @@ static double head(const OpCall *c, Planes *p, void *memory, double a, float *dl
     const float *weight = ((const LovaszAttr *)c->attr)->class_weight;
     const int64_t pixels = (int64_t)p->n * p->H * p->W;
     float *inner = p->inner;
+    p->base = NULL;
     Memory m;
     double weights = 0, loss = 0;
     lay_out(c->src_shape[1], p->k, memory, &m);

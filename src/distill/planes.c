@@ -11,7 +11,7 @@ static const double AUX_WEIGHT = 0.4;
 static size_t aligned(size_t n) { return (n + 63) / 64 * 64; }
 
 size_t planes_bytes(Shape logits, Shape labels) {
-    return 2 * aligned(sizeof(float) * (size_t)shape_count(labels)) + 2 * aligned(sizeof(float) * (size_t)labels.d[2]);
+    return 3 * aligned(sizeof(float) * (size_t)shape_count(labels)) + 2 * aligned(sizeof(float) * (size_t)labels.d[2]);
 }
 /* Row y of class k, before the softmax. */
 static void logit_row(const Planes *p, int64_t n, int k, int y, float *out) {
@@ -42,7 +42,7 @@ void planes_open(Planes *p, const OpCall *c, int head, char *memory) {
     const size_t map = aligned(sizeof(float) * (size_t)shape_count(y)), line = aligned(sizeof(float) * (size_t)y.d[2]);
     *p = (Planes){.logits = c->src[head], .labels = c->src[1], .n = (int)z.d[0], .k = (int)z.d[1], .h = (int)z.d[2], .w = (int)z.d[3],
                   .H = (int)y.d[1], .W = (int)y.d[2], .lse = (float *)memory, .inner = (float *)(memory + map),
-                  .col = (int32_t *)(memory + 2 * map), .fx = (float *)(memory + 2 * map + line)};
+                  .base = (float *)(memory + 2 * map), .col = (int32_t *)(memory + 3 * map), .fx = (float *)(memory + 3 * map + line)};
     for (int x = 0; x < p->W; x++) {
         const double at = p->W > 1 ? (double)x * (p->w - 1) / (p->W - 1) : 0;
         p->col[x] = at < p->w - 1 ? (int32_t)at : p->w > 1 ? p->w - 2 : 0;
@@ -57,13 +57,19 @@ void planes_row(const Planes *p, int k, int64_t row, float *out) {
 
 static void inner_row(void *arg, int64_t row) {
     const Planes *p = arg;
-    float q[p->W], g[p->W], *inner = p->inner + row * p->W;
-    memset(inner, 0, sizeof q);
+    float q[p->W], g[p->W], best[p->W], rest[p->W], *inner = p->inner + row * p->W, *base = p->base + row * p->W;
+    memset(inner, 0, sizeof q), memset(base, 0, sizeof q), memset(best, 0, sizeof q), memset(rest, 0, sizeof q);
     for (int k = 0; k < p->k; k++) {
         planes_row(p, k, row, q);
         p->slope(p, k, row, q, g);
-        rows()->mul_add(inner, 1, q, g, p->W);
+        for (int x = 0; x < p->W; x++) {         /* whichever is the less likely goes into the sums */
+            const bool likelier = q[x] > best[x];
+            const float less = likelier ? best[x] : q[x], its = likelier ? base[x] : g[x];
+            rest[x] += less, inner[x] += less * its;
+            best[x] = likelier ? q[x] : best[x], base[x] = likelier ? g[x] : base[x];
+        }
     }
+    for (int x = 0; x < p->W; x++) inner[x] -= base[x] * rest[x];
 }
 typedef struct Back { const Planes *p; int first, count; double a; bool add; float *d; } Back;
 static void back_plane(void *arg, int64_t item) {
@@ -82,7 +88,8 @@ static void back_plane(void *arg, int64_t item) {
         p->slope(p, k, row, q, g);
         memset(line, 0, sizeof line);
         for (int x = 0; x < p->W; x++) {
-            const double d = (double)q[x] * ((double)g[x] - (p->inner ? (double)p->inner[row * p->W + x] : 0));
+            const double base = p->inner && p->base ? (double)p->base[row * p->W + x] : 0;
+            const double d = (double)q[x] * ((double)g[x] - base - (p->inner ? (double)p->inner[row * p->W + x] : 0));
             const int c = p->col[x], e = c + 1 < p->w ? c + 1 : c;
             line[c] += d * (1 - (double)p->fx[x]), line[e] += d * (double)p->fx[x];
         }

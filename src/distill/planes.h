@@ -2,7 +2,8 @@
  *
  * p_k = softmax(U(X))_k, U the bilinear upsampling (align_corners) from N x K x h x w to N x H x W. What is kept are maps
  * of N x H x W: the logarithm of the softmax's sum, from which any class's plane is made again. A loss gives its gradient
- * by p as g_k(i); the gradient by the logits is U^T [p_k (g_k - sum over l of g_l p_l)]. */
+ * by p as g_k(i); the gradient by the logits is U^T [p_k (g_k - sum over l of g_l p_l)]. Both are taken less the slope of the
+ * pixel's most probable class, which is all of the sum at a sure pixel: its gradient would drown in rounding. */
 #ifndef RETORT_DISTILL_PLANES_H
 #define RETORT_DISTILL_PLANES_H
 #include "distill/class_weights.h"
@@ -11,7 +12,7 @@ typedef struct Planes {
     const float   *logits;           /* N x K x h x w */
     const int32_t *labels;           /* N x H x W */
     int n, k, h, w, H, W;
-    float   *lse, *inner;            /* N x H x W: log-sums; sums of g p */
+    float   *lse, *inner, *base;     /* N x H x W: log-sums; sums of (g - base) p; slopes of the likeliest classes, NULL: 0 */
     int32_t *col;                    /* [W] */
     float   *fx;                     /* [W] */
     /* Gradient by the probabilities of class k of row `row` = n H + y; the loss's own. p: the row's. 0 where void. */
