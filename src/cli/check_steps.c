@@ -30,15 +30,19 @@ static double training_bytes(const Check *k, Job *j, const DataOptions *o) {
            (job_teacher_plan(j) ? plan_bytes(job_teacher_plan(j)) : 0);
 }
 
-/* The student on one whole image, beside the training. */
-static Err validation_bytes(Job *j, int h, int w, double *out) {
+/* The student on one image, or one window of it, beside the training. */
+static Err validation_bytes(const InferOptions *o, Job *j, int h, int w, double *out) {
+    const int wh = o->window_h ? o->window_h : WINDOW_PX, ww = o->window_w ? o->window_w : WINDOW_PX;
+    if (o->resize.h) h = o->resize.h, w = o->resize.w;
+    const double pixels = (double)h * w;
+    if (o->mode == INFER_SLIDE || (o->mode == INFER_AUTO && pixels > WHOLE_MAX_PX)) h = h < wh ? h : wh, w = w < ww ? w : ww;
     const ModelNodes *m = job_nodes(j);
     const Node inputs[] = {m->image, m->rects};
     const Shape shapes[] = {SHAPE(1, h, w, 3), SHAPE(1, 4)};
     Plan *p;
     TRY(plan_make(job_student(j), &(PlanSpec){.outputs = &m->logits, .n_outputs = 1, .inputs = inputs,
                                               .input_shapes = shapes, .n_inputs = 2}, &p));
-    *out = plan_bytes(p) + 9.0 * h * w; /* image, label, prediction */
+    *out = plan_bytes(p) + 9 * pixels; /* image, label, prediction */
     plan_close(p);
     return OK;
 }
@@ -54,9 +58,8 @@ static Err plan_memory(Check *k, Job *j, const DataOptions *o) {
     const double train = training_bytes(k, j, o), room = (double)k->free_bytes / 4,
                  images = fmin(room, kept_images(k, TRAIN)) + fmin(room, kept_images(k, VAL));
     double val = 0;
-    const bool resized = o->resize.h > 0, seen = s->h[1] > 0;
-    TRY(validation_bytes(j, resized ? o->resize.h : seen ? s->h[1] : o->crop_h,
-                         resized ? o->resize.w : seen ? s->w[1] : o->crop_w, &val));
+    const bool seen = s->h[1] > 0;
+    TRY(validation_bytes(&k->c->infer, j, seen ? s->h[1] : o->crop_h, seen ? s->w[1] : o->crop_w, &val));
     check_say(k, "memory: training %.0f MB (student's activations %.0f), validation %.0f MB more, peak %.0f MB; "
                  "images kept decoded %.0f MB; %.0f MB are free",
               megabytes(train), megabytes((double)plan_stats(job_student_plan(j)).arena_bytes), megabytes(val),
@@ -119,7 +122,7 @@ static Err time_validation(const Check *k, Job *j, Timing *t) {
     if (!k->split[VAL] || k->split[VAL]->def->read(k->split[VAL], 0, &s)) return OK;
     uint8_t *pred = xcalloc((size_t)s.h, (size_t)s.w);
     Err rc = predictor_open(job_student(j), job_nodes(j), &p);
-    if (!rc) predictor_options(p, &(InferOptions){.resize = k->c->data.resize});
+    if (!rc) predictor_options(p, &k->c->infer);
     for (int i = 0; i < 2 && !rc; i++) { /* the first one makes the plan */
         const double start = sys_now();
         rc = predictor_run(p, s.rgb, s.h, s.w, pred, NULL);

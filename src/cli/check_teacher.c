@@ -81,7 +81,7 @@ Err check_teacher(Check *k) {
     if (!m->net || !k->split[VAL]) return OK;
     Err rc = predictor_open(m->net, &m->nodes, &p);
     if (rc) return check_problem(k, rc);
-    predictor_options(p, &(InferOptions){.resize = k->c->data.resize});
+    predictor_options(p, &k->c->infer);
     Confusion *all = confusion_open(k->split[VAL]->n_classes);
     int64_t *counts = xcalloc((size_t)k->split[VAL]->n * 3 * (size_t)all->n, sizeof *counts);
     rc = measure(k, p, all, counts);
