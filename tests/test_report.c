@@ -159,6 +159,21 @@ TEST(chart_is_logarithmic_only_where_it_can_be) {
     series_free(&s);
 }
 
+TEST(notes_tell_steps_and_shares) {
+    Series s = {.name = "x"};
+    series_add(&s, 0.25, 1), series_add(&s, 0.75, 2);
+    Str out = {0};
+    chart_lines(&out, &(Chart){.title = "t", .unit = "accuracy by confidence", .series = &s, .n_series = 1});
+    EXPECT_HAS(out.s, "<strong>0.25</strong><br><s class=s1></s> 1</span>");
+    EXPECT_HAS(out.s, "<strong>0.75</strong><br><s class=s1></s> 2</span>");
+    str_free(&out);
+    s.x[0] = 100, s.x[1] = 1234567;
+    chart_lines(&out, &(Chart){.title = "t", .unit = "by step", .series = &s, .n_series = 1});
+    EXPECT_HAS(out.s, "<strong>step 1234567</strong>");
+    str_free(&out);
+    series_free(&s);
+}
+
 TEST(direct_labels_do_not_overlap) {
     Series s[8];
     char names[8][8];
@@ -688,7 +703,7 @@ TEST(demo_runs_end_to_end_and_once) {
 TEST_MAIN(T(base64_matches_rfc4648), T(thinned_series_keeps_mean_and_bound),
           T(thinned_series_skips_gaps), T(chart_escapes_names_and_marks_the_switch),
           T(chart_of_nothing_says_so), T(chart_of_one_constant_point_is_finite),
-          T(envelope_keeps_every_extreme), T(chart_is_logarithmic_only_where_it_can_be), T(direct_labels_do_not_overlap),
+          T(envelope_keeps_every_extreme), T(chart_is_logarithmic_only_where_it_can_be), T(notes_tell_steps_and_shares), T(direct_labels_do_not_overlap),
           T(confusion_tells_shares_counts_and_the_worst), T(confusion_of_many_classes_is_bounded), T(bars_say_absent_for_nan), T(crc32c_matches_rfc3720), T(event_is_the_protocol_buffer_of_its_schema),
           T(event_file_follows_the_metrics_and_is_made_anew), T(report_tells_a_killed_run_and_losses_that_are_not_finite),
           T(report_shows_what_differs_from_the_base), T(every_name_is_shown_as_text), T(tfe_map_is_one_where_heads_agree),

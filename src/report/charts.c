@@ -337,7 +337,9 @@ static void plot_notes(const Plot *p) {
                  "<i%s style='left:%.2f%%;width:%.2f%%'><em style=left:%.0f%%></em><span><strong>",
                  at > 0.5 ? " class=l" : "", 100 * edge, 100 * (next - edge),
                  100 * (at - edge) / (next - edge));
-        str_addf(p->out, "step %.10g</strong>", round(x));
+        if (p->c->unit && str_ends(p->c->unit, "by step"))
+            str_addf(p->out, "step %.10g</strong>", round(x));
+        else str_addf(p->out, "%.4g</strong>", x);
         note_values(p, x, reach);
         str_add(p->out, "</span></i>");
         edge = next;
