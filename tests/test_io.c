@@ -101,6 +101,18 @@ TEST(label_png_of_every_kind_keeps_indices_or_is_refused) {
             str_free(&s);
         }
 }
+TEST(numbers_of_16_bits_are_kept) {
+    uint16_t v[KH * KW];
+    for (int k = 0; k < KH * KW; k++) v[k] = (uint16_t)(k * 977 + 24001);
+    Str s = make_png((PngKind){PNG_COLOR_TYPE_GRAY, 16, 0, KH, KW}, v);
+    Image im;
+    EXPECT_OK(durable_write_all(temp_path("n.png"), s.s, s.n));
+    EXPECT_OK(image_read_numbers(temp_path("n.png"), &im));
+    EXPECT(im.channels == 2 && im.h == KH && im.w == KW);
+    for (int k = 0; k < KH * KW; k++) EXPECT_INT(im.px[2 * k] << 8 | im.px[2 * k + 1], v[k]);
+    free(im.px);
+    str_free(&s);
+}
 TEST(label_png_of_16_bits_above_255_is_refused_with_its_place) {
     uint16_t v[KH * KW] = {0};
     v[2 * KW + 5] = 26001;
@@ -369,7 +381,7 @@ TEST(camvid_pair_is_read) {
 
 TEST_MAIN(T(png_rgb_round_trip), T(png_palette_keeps_indices_and_colours),
           T(label_png_of_every_kind_keeps_indices_or_is_refused),
-          T(label_png_of_16_bits_above_255_is_refused_with_its_place),
+          T(numbers_of_16_bits_are_kept), T(label_png_of_16_bits_above_255_is_refused_with_its_place),
           T(image_png_of_every_kind_becomes_rgb), T(png_cut_at_every_byte_is_refused),
           T(png_flipped_bits_are_detected), T(png_bombs_are_refused_from_the_header),
           T(png_with_a_million_chunks_is_quick), T(jpeg_named_png_is_read_by_its_content),
