@@ -81,6 +81,7 @@ static Err colour_classes(void) { return put_text(in_case("map.txt"), "road:1,2,
 static Err nothing(void) { return OK; }
 static Err size_differs(void) { return put_label(in_case("gt/a2.png"), H - 1, W + 1, 0, 0, 1); }
 static Err id_out_of_range(void) { return put_ids("gt/a3.png", 34); }
+static Err ids_from_one(void) { return put_ids("gt/a3.png", IDS); }
 static Err rgb_mask(void) { return put_picture("gt/a1.png", 1); }
 static Err unknown_colour(void) { TRY(colour_classes()); return put_picture("gt/a1.png", 1); }
 static Err all_void(void) {
@@ -145,6 +146,7 @@ static const struct {
     {"label without a file", lost_label, 3, {"E3031", "gt/a3.png", "data.skip_unpaired=true"}, {0}},
     {"sizes differ", size_differs, 3, {"E3033", "gt/a2.png", "13x9", "12x10", "make them equal"}, {0}},
     {"id out of range", id_out_of_range, 3, {"E3034", "gt/a3.png", "label id 34 at (3,2)", "data.ignore"}, {0}},
+    {"ids from 1", ids_from_one, 3, {"E3034", "gt/a3.png", "label id 3 at (3,2)", "where ids start at 1, write NAME: 1"}, {0}},
     {"RGB mask", rgb_mask, 3, {"E3036", "gt/a1.png", "RGB colour", "give a palette or grey PNG", "data.classes"}, {0}},
     {"unknown colour", unknown_colour, 3, {"E3034", "gt/a1.png", "#1f262d (1 pixels, the first at (0,0))", "data.classes"}, {"data.classes=map.txt"}},
     {"palette read as colours", colour_classes, 3, {"E3034", "gt/a", "#000000", "give the classes ids"}, {"data.classes=map.txt"}},
@@ -175,10 +177,12 @@ static const struct {
     {"empty split", empty_split, 3, {"E3030", "val.txt", "0 pairs found"}, {0}},
     {"no list", no_list, 3, {"E3030", "val.txt", "no such list", "data.split"}, {0}},
     {"coarse groups", nothing, 2, {"val has 5 of 6 images, 83 % where data.split wants 20 %", "data.split.group makes 3 groups"}, {"data.split={val: 0.2, group: '^a[2-5]()'}"}},
+    {"a number for shares", nothing, 2, {"E2076", "data.split=0.1 is no list", "data.split={val: 0.1}"}, {"data.split=0.1"}},
+    {"no table of classes", nothing, 3, {"E3030", "no.yaml and no no.yaml", "correct the path"}, {"data.classes=no.yaml"}},
     {"no folder", nothing, 3, {"E3030", "nowhere", "data.root"}, {"data.root=nowhere"}},
     {"half the ids", half_ids, 2, {"E2076", "classes.yaml", "only 1 of 2 classes have an id", "give all or none"}, {0}},
     {"other classes", nothing, 2, {"E2037", "folder has 3", "the student 5"}, {"student.classes=5", "student.model=fcn_mobilenetv2"}},
-    {"void that is not there", nothing, 2, {"E2076", "data.ignore: moss", "is no id"}, {"data.ignore=[255, moss]"}},
+    {"void that is not there", nothing, 2, {"E2076", "data.ignore:1: moss", "is no id"}, {"data.ignore=[255, moss]"}},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 

@@ -196,7 +196,7 @@ TEST(colours_are_read_exactly_and_strangers_listed) {
     EXPECT_INT(s.label[7], 0);
     sample_free(&s);
     EXPECT_ERR(dataset_read(d, 1, &s), E(3, 34));
-    EXPECT_HAS(err_text(), "gt/b.png: 1 colours are no class's: #00008f (1 pixels, the first at (3,2))");
+    EXPECT_HAS(err_text(), "gt/b.png: 1 colour is no class's: #00008f (1 pixels, the first at (3,2))");
     dataset_close(d);
 }
 
@@ -208,7 +208,7 @@ TEST(faults_of_a_folder_name_files_and_remedy) {
         {"pic/{id}.png", "gt/{id}_L.png", "classes.yaml", "{val: 0.2}", "no such folder", E(3, 30)},
         {"img/{id}.jpg", "gt/{id}_L.png", "classes.yaml", "{val: 0.2}", "which 0 files fit", E(3, 30)},
         {"img/{id}.png", "gt/{id}.png", "classes.yaml", "{val: 0.2}", "no {id} is shared", E(3, 30)},
-        {"img/{id}.png", "gt/{id}_L.png", "no.yaml", "{val: 0.2}", "no.yaml", E(2, 0)},
+        {"img/{id}.png", "gt/{id}_L.png", "no.yaml", "{val: 0.2}", "no.yaml", E(3, 30)},
         {"img/{id}.png", NULL, "classes.yaml", "{val: 0.2}", "data.labels is not set", E(2, 76)},
         {NULL, "gt/{id}.png", "classes.yaml", "{val: 0.2}", "data.images is not set", E(2, 76)},
         {"img/{id}.png", "gt/x.png", "classes.yaml", "{val: 0.2}", "needs {id}", E(2, 76)},

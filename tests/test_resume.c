@@ -157,6 +157,17 @@ TEST(a_finished_run_started_again_changes_nothing) {
     EXPECT_INT(run_whole(config, run, ""), 0);
     expect_same(reference, run);
 }
+TEST(a_refused_change_leaves_a_finished_run_finished) {
+    const char *config = put("c.yaml", plain), *reference = reference_run(config),
+               *run = place("run");
+    copy_run(reference, run);
+    EXPECT_INT(run_whole(config, run, "train.lr=0.5"), 5);
+    expect_said(run, "error E5000 ");
+    json_t *o = status_of(run);
+    EXPECT_STR(text_of(o, "state"), "done");
+    EXPECT_INT(number_of(o, "exit_code"), 0);
+    json_decref(o);
+}
 TEST(the_same_threads_give_the_same_bits) {
     static const char args[] = "train.threads=2 train.steps=6 checkpoint.every=";
     char why[256], *more = xprintf("%s5 data.workers=3 report.every=1s", args),
@@ -288,6 +299,7 @@ TEST_MAIN(T(a_stopped_run_goes_on), T(an_interrupted_run_with_everything_on_goes
           T(a_killed_run_with_everything_on_goes_on), T(a_killed_run_in_its_cross_fade_goes_on),
           T(terms_that_remember_go_on), T(a_teacher_in_8_bit_integers_goes_on), T(killed_at_the_switch_of_stages), T(killed_in_an_evaluation),
           T(killed_before_its_first_checkpoint), T(a_finished_run_started_again_changes_nothing),
+          T(a_refused_change_leaves_a_finished_run_finished),
           T(the_same_threads_give_the_same_bits), T(what_a_killed_writer_left_is_removed),
           T(steps_beyond_two_to_the_31), T(steps_beyond_two_to_the_32),
           T(a_damaged_checkpoint_falls_back_to_the_one_before), T(no_good_checkpoint_is_an_error),

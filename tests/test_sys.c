@@ -299,6 +299,7 @@ static const char *captured(void (*fn)(void)) {
 static void write_lines(void) {
     log_info("two\nlines \x1b[2J");
     log_warn("careful");
+    log_warn("careful"); /* said already */
     log_line(LOG_DEBUG, "not shown");
     log_error_line(E(3, 34), "a\x1b: text");
 }

@@ -24,6 +24,7 @@ static struct {
     bool             drawn;             /* a progress line stands unfinished on the terminal */
     bool             pending;           /* progress holds a text that was not shown yet */
     double           shown_at;          /* 0: never */
+    char             last[512];         /* the last line: a warning that would repeat it is left out */
 } state = {.mutex = PTHREAD_MUTEX_INITIALIZER, .level = LOG_INFO};
 
 /* stderr may be closed or full: nothing to be done about it, training goes on. */
@@ -45,14 +46,27 @@ void log_set_level(LogLevel level) { state.level = level; }
 void log_attach(struct Appender *file) {
     pthread_mutex_lock(&state.mutex);
     state.file = file;
+    state.last[0] = 0;
     pthread_mutex_unlock(&state.mutex);
 }
 
-/* One line to stderr and to the attached file; text is escaped already. */
-static void emit(const char *text) {
+/* Whether text is the line that stands there last; from now on it is. Called with the mutex held. */
+static bool repeats(const char *text) {
+    const bool same = !strncmp(state.last, text, sizeof state.last - 1);
+    snprintf(state.last, sizeof state.last, "%s", text);
+    return same;
+}
+
+/* One line to stderr and to the attached file; text is escaped already. A data set that is opened for
+ * several purposes in a row warns once. */
+static void emit(LogLevel level, const char *text) {
     Str line = {0};
-    str_addf(&line, "%s\n", text);
     pthread_mutex_lock(&state.mutex);
+    if (repeats(text) && level == LOG_WARN) {
+        pthread_mutex_unlock(&state.mutex);
+        return;
+    }
+    str_addf(&line, "%s\n", text);
     clear_progress();
     put_stderr(line.s, line.n);
     if (state.file && append_line(state.file, text)) {
@@ -78,7 +92,7 @@ void log_line(LogLevel level, const char *fmt, ...) {
     va_end(ap);
     str_add(&text, level == LOG_WARN ? "warning: " : "");
     str_escape_lines(&text, raw);
-    emit(text.s);
+    emit(level, text.s);
     free(raw);
     str_free(&text);
 }
@@ -87,7 +101,7 @@ void log_error_line(Err code, const char *text) {
     Str line = {0};
     str_addf(&line, "error E%04d ", code);
     str_escape_terminal(&line, text);
-    emit(line.s);
+    emit(LOG_ERROR, line.s);
     str_free(&line);
 }
 

@@ -26,7 +26,8 @@ enum { META_SHOWN = 100, NAME_SHOWN = 200, PATH_SHOWN = 4096, PLAN_ROWS = 24, TE
 /* ---- a run directory ------------------------------------------------------------------------------ */
 static void print_label(const char *label) {
     cli_print(label, NAME_SHOWN);
-    for (size_t n = strlen(label); n < TEXT_WIDTH; n++) putchar(' ');
+    for (size_t n = strlen(label); n < TEXT_WIDTH - 1; n++) putchar(' ');
+    putchar(' ');
 }
 
 static void print_fact(const char *label, const char *text, size_t max) {
@@ -99,7 +100,8 @@ static Err print_run(const char *dir, const Live *l) {
         const Series *s = &r->series[i];
         if (str_starts(s->name, "eval.")) continue;
         print_label(s->name);
-        printf("%.6g at step %.0f\n", s->y[s->n - 1], s->x[s->n - 1]);
+        if (isnan(s->y[s->n - 1])) printf("none at step %.0f\n", s->x[s->n - 1]);
+        else printf("%.6g at step %.0f\n", s->y[s->n - 1], s->x[s->n - 1]);
     }
     print_evaluation(r);
     print_fact("checkpoint", newest ? newest : "none yet", PATH_SHOWN);

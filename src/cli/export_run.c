@@ -85,8 +85,8 @@ static Err run_child(ExportRunner *r, Shape s, Tensor *out) {
 
 /* ---- our own reader --------------------------------------------------------------------------------- */
 
-static Err start_reader(ExportRunner *r, int h, int w) {
-    snprintf(r->name, sizeof r->name, "retort's own reader (onnxruntime was not found or not wanted)");
+static Err start_reader(ExportRunner *r, const char *why, int h, int w) {
+    snprintf(r->name, sizeof r->name, "retort's own reader (%s)", why);
     return model_open(&(ModelOptions){.model = r->path, .norm = "none", .frozen = true, .dropout_off = true}, h ? h : 64, w ? w : 64, &r->net, &r->nodes);
 }
 static Err run_reader(ExportRunner *r, Shape s, Tensor *out) {
@@ -108,7 +108,10 @@ Err export_runner_open(const char *path, const ExportOptions *o, const char *pyt
     r->path = xstrdup(path), r->bytes = o->bytes, r->batch = o->batch ? o->batch : 1;
     const bool none = python && !strcmp(python, "none");
     Err rc = none ? OK : start_python(r, python);
-    if (none || (rc && !python)) r->bytes = false, rc = start_reader(r, o->h, o->w);
+    if (none || (rc && !python)) {
+        const char *why = none ? "python=none" : "python3 has no onnxruntime; python=FILE names another";
+        r->bytes = false, rc = start_reader(r, why, o->h, o->w);
+    }
     if (rc) return export_runner_close(r), rc;
     return *out = r, OK;
 }

@@ -343,7 +343,7 @@ static Err ignore_one(Arena *a, Classes *c, const YNode *y) {
     for (int k = 0; k < c->n; k++)
         if (!strcmp(c->names[k], y->text)) return drop_class(c, k), OK;
     const char *near = str_nearest(y->text, c->names, c->n);
-    return err_set(E(EXIT_USAGE, 76), "%s: data.ignore: %s is no id of 0..255, colour or class%s%s",
+    return err_set(E(EXIT_USAGE, 76), "%s: %s is no id of 0..255, colour or class%s%s",
                    y->where, y->text, near ? "; did you mean " : "", near ? near : "");
 }
 

@@ -8,6 +8,11 @@
 
 enum { SHOWN = 4, UNKNOWN_MAX = 64 };
 
+/* Ids that start at 1 go unnoticed until the last class occurs: to ignore that one would shift all others. */
+static bool one_too_many(const Classes *c, uint8_t id) {
+    return c->given && id > 0 && c->map[0] < LABEL_REFUSED && c->map[id - 1] < LABEL_REFUSED;
+}
+
 static Err map_ids(const Classes *c, const char *path, Image *im) {
     size_t pixels = (size_t)im->h * (size_t)im->w;
     for (size_t p = 0; p < pixels; p++) {
@@ -16,7 +21,10 @@ static Err map_ids(const Classes *c, const char *path, Image *im) {
             return err_set(E(EXIT_DATA, 34),
                            "%s: label id %d at (%d,%d) is %s; add it to data.ignore, or %s", path,
                            id, (int)(p % (size_t)im->w), (int)(p / (size_t)im->w), c->known,
-                           c->given ? "map it in data.classes" : "correct the label");
+                           one_too_many(c, id) ? "map it in data.classes; where ids start at 1, write "
+                                                 "NAME: 1, NAME: 2 there"
+                           : c->given          ? "map it in data.classes"
+                                               : "correct the label");
         im->px[p] = to;
     }
     return OK;
@@ -56,9 +64,9 @@ static Err refuse_colours(const char *path, const Unknown *v, int n, bool more) 
         str_addf(&s, "%s#%06x (%lld pixels, the first at (%d,%d))", i ? ", " : "", v[i].rgb,
                  (long long)v[i].count, v[i].x, v[i].y);
     Err rc = err_set(E(EXIT_DATA, 34),
-                     "%s: %s%d colours are no class's: %s%s; add them to data.classes or "
+                     "%s: %s%d %s no class's: %s%s; add them to data.classes or "
                      "data.ignore, or give the classes ids where the indices of a palette count",
-                     path, more ? "more than " : "", n, s.s, n > SHOWN ? ", ..." : "");
+                     path, more ? "more than " : "", n, n > 1 ? "colours are" : "colour is", s.s, n > SHOWN ? ", ..." : "");
     str_free(&s);
     return rc;
 }

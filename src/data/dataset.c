@@ -48,6 +48,9 @@ static Err unknown_kind(const char *kind) {
     if (near)
         return err_set(E(EXIT_USAGE, 76), "data.kind: there is no data set %s; did you mean %s?",
                        kind, near);
+    if (sys_is_dir(kind))
+        return err_set(E(EXIT_USAGE, 76), "data.kind: there is no data set %s; for a folder of your own give "
+                                          "data=folder:%s", kind, kind);
     Str list = {0};
     for (int i = 0; i < N_DEFS; i++) str_addf(&list, "%s%s", i ? ", " : "", names[i]);
     Err rc = err_set(E(EXIT_USAGE, 76), "data.kind: there is no data set %s; choose one of %s",

@@ -386,6 +386,10 @@ static Err collect(Dataset *d, const DataOptions *o, const PairSpec *s, PairList
     YNode *split;
     const char *text = s->split ? s->split : "";
     TRY(yaml_parse(text, strlen(text), "data.split", d->arena, &split));
+    double number;
+    if (split->kind == Y_SCALAR && parse_f64(split->text, &number))
+        return err_set(E(EXIT_USAGE, 76), "data.split=%s is no list; for shares give "
+                                          "data.split={val: %s}", split->text, split->text);
     const bool shares = is_shares(split);
     const char *list = shares ? s->lists : list_of(d, s, split);
     if (list) TRY(by_list(d, o, s, list, out));

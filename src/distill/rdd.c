@@ -56,7 +56,7 @@ static void check_site(Net *n, const KdSite *s, const RddOptions *o) {
     if (!s->t_logits.id) net_fail(n, E(2, 0), "rdd: there is no teacher; set teacher.model, or distill.task=ce");
     else if (s->only == KD_TSE) return;
     else if (o->tfe == TFE_AUX && !s->t_aux.id)
-        net_fail(n, E(2, 0), "rdd: tfe=aux needs a teacher with an auxiliary head, and this one has none; use tfe=entropy");
+        net_fail(n, E(2, 0), "rdd: tfe=aux needs a teacher with an auxiliary head, and this one has none; use tfe=flip or tfe=entropy");
     else if (o->tfe == TFE_FLIP && !s->t_flip.id)
         net_fail(n, E(2, 0), "rdd: tfe=flip needs the teacher's logits of the mirrored image; use tfe=entropy");
 }

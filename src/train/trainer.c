@@ -39,6 +39,7 @@ typedef struct Run {
     Digest train_data, val_data; /* fingerprints */
     StepResult last;
     bool has_last, log_failed, dry;
+    bool refused; /* to go on with other options or data: what there is stays as it was */
     int misses;                               /* checkpoints in a row that could not be written */
     double saved_at, status_at, evaluated_at; /* sys_now() of the last */
     double session_start, session_aside;      /* aside: seconds of evaluations and checkpoints */
@@ -214,7 +215,10 @@ static Err restore(Run *r) {
     const Config *c = r->c;
     Checkpoint k;
     Err rc = checkpoint_open(c->out, &k, &r->s);
-    if (!rc && k.path) rc = check_resume(r, &k);
+    if (!rc && k.path) {
+        rc = check_resume(r, &k);
+        r->refused = rc != OK;
+    }
     if (!rc) rc = open_job(r, &k);
     if (!rc && k.path) rc = checkpoint_load(&k, job_student(r->job), r->opt, &r->id);
     const bool fresh = !k.path;
@@ -680,7 +684,7 @@ Err train_run_with(const Config *c, const TrainHooks *hooks) {
             char *text = xstrdup(err_text()); /* writing the status may set another */
             log_progress_end();
             if (rc >= 1000) log_failure(&r, rc, text);
-            write_status(&r, rc >= 128 && rc < 1000 ? "stopped" : "failed", err_exit_code(rc));
+            if (!r.refused) write_status(&r, rc >= 128 && rc < 1000 ? "stopped" : "failed", err_exit_code(rc));
             if (r.metrics) report(&r); /* what there is, up to the last line */
             err_set(rc, "%s", text);
             free(text);
