@@ -27,7 +27,8 @@ static const bool can_count = false;         /* the sanitizer has the allocator 
 #else
 static const bool can_count = true;
 #define EXPORT __attribute__((visibility("default")))
-extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t), *__libc_memalign(size_t, size_t);
+extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t),
+    *__libc_memalign(size_t, size_t);
 extern void  __libc_free(void *);
 
 static void note(long long bytes, long long live) {
@@ -47,7 +48,9 @@ EXPORT void *malloc(size_t n) { return noted(__libc_malloc(n), n); }
 EXPORT void *calloc(size_t n, size_t m) { return noted(__libc_calloc(n, m), n * m); }
 EXPORT void *memalign(size_t a, size_t n) { return noted(__libc_memalign(a, n), n); }
 EXPORT void *aligned_alloc(size_t a, size_t n) { return noted(__libc_memalign(a, n), n); }
-EXPORT int posix_memalign(void **out, size_t a, size_t n) { return (*out = noted(__libc_memalign(a, n), n)) ? 0 : 12; }
+EXPORT int posix_memalign(void **out, size_t a, size_t n) {
+    return (*out = noted(__libc_memalign(a, n), n)) ? 0 : 12;
+}
 EXPORT void free(void *p) {
     if (p) note(-1, -(long long)malloc_usable_size(p));
     __libc_free(p);
@@ -90,10 +93,19 @@ typedef struct Training { Config *c; Job *job; Optimizer *opt; Batch batch; } Tr
 static Training open_training(const char *more, Choices *choices) {
     static uint8_t images[N * H * W * 3];
     static int32_t labels[N * H * W], rects[N * 4] = {0, 0, W, H, 0, 0, W, H};
-    char *args[] = {"student.model=deeplabv3_mobilenetv2", "student.aux=true", "teacher.model=deeplabv3_resnet18", "teacher.aux=true",
-                    "teacher.weights=formula:1", "student.classes=11", "distill.task=rdd", "distill.losses=[kd]", "train.clip=1",
-                    "train.precision=f32", (char *)(uintptr_t)(more ? more : "train.memory=normal")};
-    Training t = {.batch = {.n = N, .h = H, .w = W, .images = images, .labels = labels, .rects = rects}};
+    char *args[] = {"student.model=deeplabv3_mobilenetv2",
+                    "student.aux=true",
+                    "teacher.model=deeplabv3_resnet18",
+                    "teacher.aux=true",
+                    "teacher.weights=formula:1",
+                    "student.classes=11",
+                    "distill.task=rdd",
+                    "distill.losses=[kd]",
+                    "train.clip=1",
+                    "train.precision=f32",
+                    (char *)(uintptr_t)(more ? more : "train.memory=normal")};
+    Training t = {
+        .batch = {.n = N, .h = H, .w = W, .images = images, .labels = labels, .rects = rects}};
     for (int i = 0; i < N * H * W * 3; i++) images[i] = (uint8_t)(i * 37 % 251);
     for (int i = 0; i < N * H * W; i++) labels[i] = i % 29 ? i / 13 % CLASSES : -1;
     Err rc = config_read("train", NULL, args, sizeof args / sizeof *args, &t.c);
@@ -134,7 +146,8 @@ TEST(nor_one_in_bfloat16) {
     count_three_steps("train.precision=bf16", NULL);
 }
 TEST(nor_one_with_a_teacher_in_8_bit_integers) {
-    if (!backend_has(DT_I8)) SKIP("this processor (%s) has no products of 8-bit integers", backend_isa());
+    if (!backend_has(DT_I8))
+        SKIP("this processor (%s) has no products of 8-bit integers", backend_isa());
     count_three_steps("teacher.precision=int8", NULL);
 }
 
@@ -148,10 +161,13 @@ static int run_singly(const Plan *p, const Step *steps, int n) {
         counting = false;
         primitives += theirs.count > 0;
         const char *name = p->net->nodes[s->node].name;
-        if (ours.count) FAIL("%s, %s (%s): %lld allocations of ours", name, s->what, s->impl, ours.count);
-        if (theirs.live) FAIL("%s, %s (%s): oneDNN keeps %lld bytes", name, s->what, s->impl, theirs.live);
+        if (ours.count)
+            FAIL("%s, %s (%s): %lld allocations of ours", name, s->what, s->impl, ours.count);
+        if (theirs.live)
+            FAIL("%s, %s (%s): oneDNN keeps %lld bytes", name, s->what, s->impl, theirs.live);
         if (theirs.largest > BOOKKEEPING && !strstr(s->impl, "gemm"))
-            FAIL("%s, %s (%s): oneDNN allocates a buffer of %lld bytes", name, s->what, s->impl, theirs.largest);
+            FAIL("%s, %s (%s): oneDNN allocates a buffer of %lld bytes", name, s->what, s->impl,
+                 theirs.largest);
     }
     return primitives;
 }
@@ -168,6 +184,7 @@ TEST(onednn_frees_what_it_takes_and_only_its_gemm_takes_buffers) {
     EXPECT(primitives > 100);
 }
 
-TEST_MAIN(T(no_step_after_the_first_allocates), T(nor_with_one_thread), T(nor_a_lean_one), T(nor_in_channels_last),
-          T(nor_one_with_kernels_of_our_own), T(nor_one_in_bfloat16), T(nor_one_with_a_teacher_in_8_bit_integers),
+TEST_MAIN(T(no_step_after_the_first_allocates), T(nor_with_one_thread), T(nor_a_lean_one),
+          T(nor_in_channels_last), T(nor_one_with_kernels_of_our_own), T(nor_one_in_bfloat16),
+          T(nor_one_with_a_teacher_in_8_bit_integers),
           T(onednn_frees_what_it_takes_and_only_its_gemm_takes_buffers))

@@ -23,18 +23,30 @@ static Sample blocks(void) {
     for (int p = 0; p < H * W; p++) {
         const int id = (p / W / 7 * 3 + p % W / 9) % CLASSES;
         s.label[p] = p % 12 ? (uint8_t)id : IGNORE_U8;
-        s.rgb[3 * p] = s.rgb[3 * p + 1] = (uint8_t)(40 * (id + 1)), s.rgb[3 * p + 2] = (uint8_t)(255 - 40 * (id + 1));
+        s.rgb[3 * p] = s.rgb[3 * p + 1] = (uint8_t)(40 * (id + 1)),
+                  s.rgb[3 * p + 2] = (uint8_t)(255 - 40 * (id + 1));
     }
     return s;
 }
 static void run(const Sample *s, const DataOptions *o, uint64_t sample, Slot *out) {
     memset(out, 7, sizeof *out);
-    if (augment_sample(s, o, 5, 2, sample, CH, CW, out->image, out->label, out->rect)) FAIL("%s", err_text());
+    if (augment_sample(s, o, 5, 2, sample, CH, CW, out->image, out->label, out->rect))
+        FAIL("%s", err_text());
 }
 static bool same(const Slot *a, const Slot *b) { return !memcmp(a, b, sizeof *a); }
 static DataOptions all_of_it(void) {
-    return (DataOptions){.scale_min = 0.6, .scale_max = 1.6, .mirror = 0.5, .crop_share = 0.5, .rotate = 20, .brightness = 0.4,
-                         .contrast = 0.4, .saturation = 0.4, .hue = 0.1, .blur = 0.5, .blur_sigma = {0.1, 2}, .cutout = 0.5,
+    return (DataOptions){.scale_min = 0.6,
+                         .scale_max = 1.6,
+                         .mirror = 0.5,
+                         .crop_share = 0.5,
+                         .rotate = 20,
+                         .brightness = 0.4,
+                         .contrast = 0.4,
+                         .saturation = 0.4,
+                         .hue = 0.1,
+                         .blur = 0.5,
+                         .blur_sigma = {0.1, 2},
+                         .cutout = 0.5,
                          .cutout_size = 0.5};
 }
 
@@ -51,7 +63,8 @@ TEST(resizing_is_pillows_to_the_byte) {
         for (int k = 0; k < KERNELS; k++) {
             if (strncmp(t->name, kernels[k], strlen(kernels[k]))) continue;
             uint8_t *out = malloc((size_t)h * (size_t)w * 3);
-            resize_rgb((Resize){h, w, (ResizeKernel)k}, in->data, (int)in->shape.d[0], (int)in->shape.d[1], out);
+            resize_rgb((Resize){h, w, (ResizeKernel)k}, in->data, (int)in->shape.d[0],
+                       (int)in->shape.d[1], out);
             int differ = 0;
             for (int p = 0; p < h * w * 3; p++) differ += out[p] != ((const uint8_t *)t->data)[p];
             if (differ) FAIL("%s: %d of %d bytes differ", t->name, differ, h * w * 3);
@@ -72,7 +85,12 @@ TEST(labels_are_resized_by_their_centres) {
 }
 
 TEST(a_training_split_comes_in_its_size) {
-    DataOptions o = {.kind = "scenes", .seed = 5, .scenes_h = 40, .scenes_w = 56, .scenes_train = 3, .scenes_val = 2,
+    DataOptions o = {.kind = "scenes",
+                     .seed = 5,
+                     .scenes_h = 40,
+                     .scenes_w = 56,
+                     .scenes_train = 3,
+                     .scenes_val = 2,
                      .resize = {20, 28, KERNEL_AREA}};
     Dataset *d;
     Sample s;
@@ -109,7 +127,8 @@ TEST(a_worker_allocates_nothing_for_a_sample) {
     Augment *a = augment_open(&o, CH, CW);
     const uint64_t before = mem_alloc_count();
     for (uint64_t k = 0; k < 30; k++)
-        if (augment_run(a, &s, 5, 2, k, slots[0].image, slots[0].label, slots[0].rect)) FAIL("%s", err_text());
+        if (augment_run(a, &s, 5, 2, k, slots[0].image, slots[0].label, slots[0].rect))
+            FAIL("%s", err_text());
     EXPECT_INT(mem_alloc_count() - before, 0);
     run(&s, &o, 29, &slots[1]);
     EXPECT(same(&slots[0], &slots[1]));
@@ -142,8 +161,13 @@ TEST(settings_that_mean_nothing_change_nothing) {
         EXPECT(same(&slots[0], &slots[1]));
     }
     /* A factor of one, a turn of nothing, a blur within its pixel. */
-    Augment *a = augment_open(&(DataOptions){.brightness = 1e-9, .contrast = 1e-9, .saturation = 1e-9, .hue = 1e-9, .blur = 1,
-                                             .blur_sigma = {0, 0}}, CH, CW);
+    Augment *a = augment_open(&(DataOptions){.brightness = 1e-9,
+                                             .contrast = 1e-9,
+                                             .saturation = 1e-9,
+                                             .hue = 1e-9,
+                                             .blur = 1,
+                                             .blur_sigma = {0, 0}},
+                              CH, CW);
     run(&s, &plain, 3, &slots[0]);
     slots[1] = slots[0];
     const Rng r = rng_stream(5, RNG_AUGMENT, 2, 3);
@@ -172,7 +196,8 @@ TEST(crops_are_drawn_until_no_class_fills_them) {
         run(&s, &any, k, &slots[0]), run(&s, &shared, k, &slots[1]);
         full += share_of(&slots[0]) > 0.77, still += share_of(&slots[1]) > 0.77;
     }
-    if (full < 140 || still > full / 3) FAIL("%d of 200 crops full of one class, %d with crop_share", full, still);
+    if (full < 140 || still > full / 3)
+        FAIL("%d of 200 crops full of one class, %d with crop_share", full, still);
     sample_free(&s);
 }
 
@@ -194,7 +219,8 @@ TEST(rotation_turns_image_and_label_alike) {
                 for (int dx = -1; dx <= 1; dx++) inner &= x->label[p + dy * CW + dx] == id;
             if (!inner) continue;
             checked++;
-            wrong += abs(x->image[3 * p] - 40 * (id + 1)) > 1 || abs(x->image[3 * p + 2] - (255 - 40 * (id + 1))) > 1;
+            wrong += abs(x->image[3 * p] - 40 * (id + 1)) > 1 ||
+                     abs(x->image[3 * p + 2] - (255 - 40 * (id + 1))) > 1;
         }
     }
     EXPECT(checked > 10000 && outside > 1000);
@@ -208,21 +234,28 @@ TEST(rotation_is_its_definition) {
     const DataOptions o = {.rotate = 30};
     for (uint64_t k = 0; k < 10; k++) {
         const Rng r = rng_stream(5, RNG_AUGMENT, 2, k);
-        const double angle = 30 * M_PI / 180 * (2 * (double)rng_uniform(&r, DRAW_ANGLE) - 1), c = cos(angle), q = sin(angle);
-        const int x0 = (int)rng_below(&r, DRAW_X, W - CW + 1), y0 = (int)rng_below(&r, DRAW_Y, H - CH + 1);
+        const double angle = 30 * M_PI / 180 * (2 * (double)rng_uniform(&r, DRAW_ANGLE) - 1),
+                     c = cos(angle), q = sin(angle);
+        const int x0 = (int)rng_below(&r, DRAW_X, W - CW + 1),
+                  y0 = (int)rng_below(&r, DRAW_Y, H - CH + 1);
         int worst = 0, wrong = 0;
         run(&s, &o, k, &slots[0]);
         for (int p = 0; p < PIXELS; p++) {
             const double u = p % CW - (CW - 1) / 2.0, v = p / CW - (CH - 1) / 2.0;
-            const double x = x0 + (CW - 1) / 2.0 + c * u - q * v, y = y0 + (CH - 1) / 2.0 + q * u + c * v;
+            const double x = x0 + (CW - 1) / 2.0 + c * u - q * v,
+                         y = y0 + (CH - 1) / 2.0 + q * u + c * v;
             const int nx = (int)floor(x + 0.5), ny = (int)floor(y + 0.5);
             const bool in = nx >= 0 && nx < W && ny >= 0 && ny < H;
             const int want = in && s.label[ny * W + nx] != IGNORE_U8 ? s.label[ny * W + nx] : -1;
             const double fx = fmin(fmax(x, 0), W - 1), fy = fmin(fmax(y, 0), H - 1);
-            const int lx = (int)fx, ly = (int)fy, hx = lx + 1 < W ? lx + 1 : lx, hy = ly + 1 < H ? ly + 1 : ly;
-            const double top = s.rgb[3 * (ly * W + lx)] * (1 - fx + lx) + s.rgb[3 * (ly * W + hx)] * (fx - lx),
-                         low = s.rgb[3 * (hy * W + lx)] * (1 - fx + lx) + s.rgb[3 * (hy * W + hx)] * (fx - lx);
-            const int off = abs(slots[0].image[3 * p] - (int)lrint(top * (1 - fy + ly) + low * (fy - ly)));
+            const int lx = (int)fx, ly = (int)fy, hx = lx + 1 < W ? lx + 1 : lx,
+                      hy = ly + 1 < H ? ly + 1 : ly;
+            const double top = s.rgb[3 * (ly * W + lx)] * (1 - fx + lx) +
+                               s.rgb[3 * (ly * W + hx)] * (fx - lx),
+                         low = s.rgb[3 * (hy * W + lx)] * (1 - fx + lx) +
+                               s.rgb[3 * (hy * W + hx)] * (fx - lx);
+            const int off =
+                abs(slots[0].image[3 * p] - (int)lrint(top * (1 - fy + ly) + low * (fy - ly)));
             worst = off > worst ? off : worst, wrong += slots[0].label[p] != want;
         }
         if (worst > 1) FAIL("sample %d: off by %d levels", (int)k, worst);      /* 11-bit weights */
@@ -236,7 +269,8 @@ TEST(rotation_is_its_definition) {
 TEST(colours_are_their_definition) {
     Sample s = blocks();
     static const double luma[3] = {0.299, 0.587, 0.114};
-    const DataOptions plain = {0}, o = {.brightness = 0.3, .contrast = 0.4, .saturation = 0.5, .hue = 0.2};
+    const DataOptions plain = {0},
+                      o = {.brightness = 0.3, .contrast = 0.4, .saturation = 0.5, .hue = 0.2};
     for (uint64_t k = 0; k < 12; k++) {
         const Rng r = rng_stream(5, RNG_AUGMENT, 2, k);
         const double b = 1 + o.brightness * (2 * (double)rng_uniform(&r, DRAW_BRIGHTNESS) - 1),
@@ -251,9 +285,11 @@ TEST(colours_are_their_definition) {
             const uint8_t *px = slots[0].image + 3 * p;
             const double grey = (px[0] + px[1] + px[2]) / 3.0;       /* Rodrigues' turn about (1, 1, 1) */
             for (int i = 0; i < 3; i++)
-                x[p][i] = px[i] * cos(h) + (px[(i + 2) % 3] - px[(i + 1) % 3]) * sin(h) / sqrt(3) + grey * (1 - cos(h));
+                x[p][i] = px[i] * cos(h) + (px[(i + 2) % 3] - px[(i + 1) % 3]) * sin(h) / sqrt(3) +
+                          grey * (1 - cos(h));
             const double y = luma[0] * x[p][0] + luma[1] * x[p][1] + luma[2] * x[p][2];
-            for (int i = 0; i < 3; i++) x[p][i] = b * (t * x[p][i] + (1 - t) * y), mean += luma[i] * x[p][i] / PIXELS;
+            for (int i = 0; i < 3; i++)
+                x[p][i] = b * (t * x[p][i] + (1 - t) * y), mean += luma[i] * x[p][i] / PIXELS;
         }
         for (int p = 0; p < PIXELS; p++)
             for (int i = 0; i < 3; i++) {
@@ -278,8 +314,10 @@ TEST(blur_is_a_gaussian_of_its_sigma) {
         double v = 0;
         for (int dy = -5; dy <= 5; dy++)
             for (int dx = -5; dx <= 5; dx++) {
-                const int y = (int)fmin(fmax(p / CW + dy, 0), CH - 1), x = (int)fmin(fmax(p % CW + dx, 0), CW - 1);
-                v += weight[dy + 5] * weight[dx + 5] / (sum * sum) * slots[0].image[3 * (y * CW + x)];
+                const int y = (int)fmin(fmax(p / CW + dy, 0), CH - 1),
+                          x = (int)fmin(fmax(p % CW + dx, 0), CW - 1);
+                v += weight[dy + 5] * weight[dx + 5] / (sum * sum) *
+                     slots[0].image[3 * (y * CW + x)];
             }
         const int off = abs((int)lrint(v) - slots[1].image[3 * p]);
         worst = off > worst ? off : worst;
@@ -300,10 +338,12 @@ TEST(outside_of_the_image_nothing_changes) {
         const int32_t *r = slots[0].rect;
         run(&s, &o, k, &slots[0]);
         for (int p = 0; p < PIXELS; p++) {
-            const bool inside = p % CW >= r[0] && p % CW < r[0] + r[2] && p / CW >= r[1] && p / CW < r[1] + r[3];
+            const bool inside =
+                p % CW >= r[0] && p % CW < r[0] + r[2] && p / CW >= r[1] && p / CW < r[1] + r[3];
             const uint8_t *px = slots[0].image + 3 * p;
             if (!inside) EXPECT(slots[0].label[p] == -1 && !px[0] && !px[1] && !px[2]);
-            cut += inside && slots[0].label[p] == -1 && px[0] == 124 && px[1] == 116 && px[2] == 104;
+            cut +=
+                inside && slots[0].label[p] == -1 && px[0] == 124 && px[1] == 116 && px[2] == 104;
         }
     }
     EXPECT(cut > 500);
@@ -311,20 +351,31 @@ TEST(outside_of_the_image_nothing_changes) {
 }
 
 TEST(a_preview_shows_the_first_batches) {
-    DataOptions o = {.kind = "scenes", .seed = 5, .scenes_h = 40, .scenes_w = 56, .scenes_train = 3, .scenes_val = 2,
-                     .crop_h = 32, .crop_w = 40, .mirror = 0.5};
+    DataOptions o = {.kind = "scenes",
+                     .seed = 5,
+                     .scenes_h = 40,
+                     .scenes_w = 56,
+                     .scenes_train = 3,
+                     .scenes_val = 2,
+                     .crop_h = 32,
+                     .crop_w = 40,
+                     .mirror = 0.5};
     Dataset *d;
     Image im;
     EXPECT_OK(dataset_open_training(&o, &d));
     EXPECT_OK(preview_write(d, &o, 32, 40, 1, temp_path("sheet.png")));
     EXPECT_OK(image_read_rgb(temp_path("sheet.png"), &im));
-    EXPECT(im.h == 4 * (32 + PREVIEW_GAP) + PREVIEW_GAP && im.w == 4 * (2 * 40 + PREVIEW_GAP) + PREVIEW_GAP);
+    EXPECT(im.h == 4 * (32 + PREVIEW_GAP) + PREVIEW_GAP &&
+           im.w == 4 * (2 * 40 + PREVIEW_GAP) + PREVIEW_GAP);
     free(im.px);
     dataset_close(d);
 }
 
-TEST_MAIN(T(resizing_is_pillows_to_the_byte), T(labels_are_resized_by_their_centres), T(a_training_split_comes_in_its_size),
-          T(a_sample_is_a_function_of_its_number), T(a_worker_allocates_nothing_for_a_sample), T(all_instruction_sets_agree),
-          T(settings_that_mean_nothing_change_nothing), T(crops_are_drawn_until_no_class_fills_them),
-          T(rotation_turns_image_and_label_alike), T(rotation_is_its_definition), T(colours_are_their_definition),
-          T(blur_is_a_gaussian_of_its_sigma), T(outside_of_the_image_nothing_changes), T(a_preview_shows_the_first_batches))
+TEST_MAIN(T(resizing_is_pillows_to_the_byte), T(labels_are_resized_by_their_centres),
+          T(a_training_split_comes_in_its_size), T(a_sample_is_a_function_of_its_number),
+          T(a_worker_allocates_nothing_for_a_sample), T(all_instruction_sets_agree),
+          T(settings_that_mean_nothing_change_nothing),
+          T(crops_are_drawn_until_no_class_fills_them), T(rotation_turns_image_and_label_alike),
+          T(rotation_is_its_definition), T(colours_are_their_definition),
+          T(blur_is_a_gaussian_of_its_sigma), T(outside_of_the_image_nothing_changes),
+          T(a_preview_shows_the_first_batches))

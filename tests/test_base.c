@@ -74,7 +74,8 @@ TEST(numbers_ignore_the_locale) {
     str_free(&s);
 }
 TEST(json_numbers_round_trip) {
-    static const double values[] = {0, 1, -1, 0.1, 1.0 / 3, 1e300, 5e-324, 123456789, 0x1.fffffffffffffp1023};
+    static const double values[] = {
+        0, 1, -1, 0.1, 1.0 / 3, 1e300, 5e-324, 123456789, 0x1.fffffffffffffp1023};
     for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
         Str s = {0};
         double back = -7;
@@ -94,7 +95,8 @@ TEST(parsing_takes_whole_strings_only) {
     double d;
     EXPECT(parse_i64("-42", &i) && i == -42);
     EXPECT(parse_i64("9223372036854775807", &i) && i == INT64_MAX);
-    static const char *const bad[] = {"", "-", " 1", "1 ", "0x10", "1.5", "9223372036854775808", "1e3"};
+    static const char *const bad[] = {"",   "-", " 1", "1 ", "0x10", "1.5", "9223372036854775808",
+                                      "1e3"};
     for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) EXPECT(!parse_i64(bad[k], &i));
     EXPECT(parse_f64("1e-3", &d) && d == 1e-3);
     static const char *const bad_f[] = {"", "nan", "inf", "0x1p3", "e5", "1e999", "--1", "1 "};
@@ -108,7 +110,8 @@ TEST(nearest_name_is_suggested) {
     EXPECT(str_nearest("completely-else", names, 3) == NULL);
 }
 TEST(path_pieces) {
-    char *a = path_join("a/", "b"), *b = path_join("a", "/b"), *c = path_stem("x/y.tar.gz"), *d = path_stem(".hidden");
+    char *a = path_join("a/", "b"), *b = path_join("a", "/b"), *c = path_stem("x/y.tar.gz"),
+         *d = path_stem(".hidden");
     EXPECT_STR(a, "a/b");
     EXPECT_STR(b, "/b");
     EXPECT_STR(c, "y.tar");
@@ -168,7 +171,8 @@ TEST(philox_known_answers) {
     EXPECT_INT(out[1], 0x41c83b0eu);
     EXPECT_INT(out[2], 0xa20bc7c6u);
     EXPECT_INT(out[3], 0x6d5451fdu);
-    rng_block(&(Rng){{0xa4093822u, 0x299f31d0u}, {0x13198a2eu, 0x03707344u}}, 0x85a308d3243f6a88u, out);
+    rng_block(&(Rng){{0xa4093822u, 0x299f31d0u}, {0x13198a2eu, 0x03707344u}}, 0x85a308d3243f6a88u,
+              out);
     EXPECT_INT(out[0], 0xd16cfe09u);
     EXPECT_INT(out[1], 0x94fdccebu);
     EXPECT_INT(out[2], 0x5001e420u);
@@ -176,14 +180,16 @@ TEST(philox_known_answers) {
 }
 TEST(streams_differ_in_every_part_of_the_key) {
     Rng base = rng_stream(1, RNG_DROPOUT, 2, 3);
-    Rng other[] = {rng_stream(2, RNG_DROPOUT, 2, 3), rng_stream(1, RNG_AUGMENT, 2, 3), rng_stream(1, RNG_DROPOUT, 3, 3),
-                   rng_stream(1, RNG_DROPOUT, 2, 4), rng_stream(1, RNG_DROPOUT, 3, 2)};
+    Rng other[] = {rng_stream(2, RNG_DROPOUT, 2, 3), rng_stream(1, RNG_AUGMENT, 2, 3),
+                   rng_stream(1, RNG_DROPOUT, 3, 3), rng_stream(1, RNG_DROPOUT, 2, 4),
+                   rng_stream(1, RNG_DROPOUT, 3, 2)};
     for (int i = 0; i < 5; i++) {
         int same = 0;
         for (uint64_t k = 0; k < 64; k++) same += rng_u32(&base, k) == rng_u32(&other[i], k);
         EXPECT_INT(same, 0);
     }
-    EXPECT_INT(rng_u32(&base, 5), rng_u32(&(Rng){{base.key[0], base.key[1]}, {base.hi[0], base.hi[1]}}, 5));
+    EXPECT_INT(rng_u32(&base, 5),
+               rng_u32(&(Rng){{base.key[0], base.key[1]}, {base.hi[0], base.hi[1]}}, 5));
 }
 TEST(distributions_have_their_moments) {
     Rng r = rng_stream(42, RNG_INIT, 0, 0);
@@ -241,7 +247,15 @@ TEST(cpu_level_is_never_above_the_processor) {
 }
 
 /* ---- options ----------------------------------------------------------------------------------- */
-typedef struct { bool b; int64_t i; double f, range[2], time; const char *s; int e, i32, size32[2]; int64_t size[2]; OptEvery every; } Opts;
+typedef struct {
+    bool b;
+    int64_t i;
+    double f, range[2], time;
+    const char *s;
+    int e, i32, size32[2];
+    int64_t size[2];
+    OptEvery every;
+} Opts;
 #define AT(field) offsetof(Opts, field)
 static const Option table[] = {
     {"mirror", OPT_BOOL, AT(b), "true", "", "a bool", 0, NULL, 0, 0},
@@ -280,15 +294,31 @@ TEST(option_errors_name_place_and_remedy) {
     Arena *a = arena_open();
     Opts o = {0};
     EXPECT_ERR(option_set(table, &o, a, "distill.cwd", "tua", "1", "a.yaml:12"), E(2, 76));
-    EXPECT_STR(err_text(), "a.yaml:12: distill.cwd.tua is not an option; did you mean distill.cwd.tau?");
+    EXPECT_STR(err_text(),
+               "a.yaml:12: distill.cwd.tua is not an option; did you mean distill.cwd.tau?");
     EXPECT_ERR(option_set(table, &o, a, "", "rule", "nor", "command line"), E(2, 76));
     EXPECT_HAS(err_text(), "xor|or|and");
-    static const char *const bad[][2] = {
-        {"steps", "0"}, {"steps", "9223372036854775808"}, {"steps", "4e4"}, {"steps", "auto"}, {"tau", "nan"}, {"tau", "-1"},
-        {"mirror", "1"}, {"workers", "65"}, {"workers", "4294967297"}, {"crop", "360"}, {"crop", "0x5"}, {"crop", "5x-5"},
-        {"scale", "[2, 1]"}, {"scale", "[1"}, {"report", "10 parsecs"}, {"report", "min"}, {"every", "1.5"}, {"every", "-3"}};
+    static const char *const bad[][2] = {{"steps", "0"},
+                                         {"steps", "9223372036854775808"},
+                                         {"steps", "4e4"},
+                                         {"steps", "auto"},
+                                         {"tau", "nan"},
+                                         {"tau", "-1"},
+                                         {"mirror", "1"},
+                                         {"workers", "65"},
+                                         {"workers", "4294967297"},
+                                         {"crop", "360"},
+                                         {"crop", "0x5"},
+                                         {"crop", "5x-5"},
+                                         {"scale", "[2, 1]"},
+                                         {"scale", "[1"},
+                                         {"report", "10 parsecs"},
+                                         {"report", "min"},
+                                         {"every", "1.5"},
+                                         {"every", "-3"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        if (option_set(table, &o, a, "", bad[i][0], bad[i][1], "x") != E(2, 76)) FAIL("%s=%s was accepted", bad[i][0], bad[i][1]);
+        if (option_set(table, &o, a, "", bad[i][0], bad[i][1], "x") != E(2, 76))
+            FAIL("%s=%s was accepted", bad[i][0], bad[i][1]);
     }
     arena_close(a);
 }
@@ -314,7 +344,8 @@ TEST(layouts_round_trip_and_pad_with_zeros) {
     static const Layout all[] = {LAYOUT_PLAIN, LAYOUT_LAST, LAYOUT_C8, LAYOUT_C16};
     for (int a = 0; a < 4; a++)
         for (int b = 0; b < 4; b++) {
-            float *x = xcalloc(1, layout_bytes(all[a], s, DT_F32)), *y = xcalloc(1, layout_bytes(all[b], s, DT_F32));
+            float *x = xcalloc(1, layout_bytes(all[a], s, DT_F32)),
+                  *y = xcalloc(1, layout_bytes(all[b], s, DT_F32));
             memset(y, 0x7f, layout_bytes(all[b], s, DT_F32));
             layout_copy_f32(x, all[a], src, LAYOUT_PLAIN, s);
             layout_copy_f32(y, all[b], x, all[a], s);
@@ -367,11 +398,15 @@ TEST(spark_keeps_the_mean_of_any_number) {
     EXPECT_NEAR(sum + s.sum, 99999.0 * 100000 / 2, 1);
 }
 
-TEST_MAIN(T(spark_goes_from_lowest_to_highest), T(spark_keeps_the_mean_of_any_number), T(err_escapes_hostile_bytes), T(err_exit_codes), T(err_long_text_is_cut), T(utf8_rejects_overlong_and_surrogates),
-          T(html_and_json_cannot_be_broken_out_of), T(numbers_ignore_the_locale), T(json_numbers_round_trip),
+TEST_MAIN(T(spark_goes_from_lowest_to_highest), T(spark_keeps_the_mean_of_any_number),
+          T(err_escapes_hostile_bytes), T(err_exit_codes), T(err_long_text_is_cut),
+          T(utf8_rejects_overlong_and_surrogates), T(html_and_json_cannot_be_broken_out_of),
+          T(numbers_ignore_the_locale), T(json_numbers_round_trip),
           T(parsing_takes_whole_strings_only), T(nearest_name_is_suggested), T(path_pieces),
-          T(arena_hands_out_zeroed_aligned_memory), T(arena_reuses_chunks_after_reset), T(block_too_big_is_an_error_with_purpose),
-          T(philox_known_answers), T(streams_differ_in_every_part_of_the_key), T(distributions_have_their_moments), T(permutation_is_one),
-          T(hash_known_values), T(parallel_for_visits_each_index_once), T(cpu_level_is_never_above_the_processor),
-          T(option_defaults_and_text_round_trip), T(option_errors_name_place_and_remedy),
-          T(shapes_count_and_refuse_overflow), T(layouts_round_trip_and_pad_with_zeros), T(tensor_list_finds_by_name))
+          T(arena_hands_out_zeroed_aligned_memory), T(arena_reuses_chunks_after_reset),
+          T(block_too_big_is_an_error_with_purpose), T(philox_known_answers),
+          T(streams_differ_in_every_part_of_the_key), T(distributions_have_their_moments),
+          T(permutation_is_one), T(hash_known_values), T(parallel_for_visits_each_index_once),
+          T(cpu_level_is_never_above_the_processor), T(option_defaults_and_text_round_trip),
+          T(option_errors_name_place_and_remedy), T(shapes_count_and_refuse_overflow),
+          T(layouts_round_trip_and_pad_with_zeros), T(tensor_list_finds_by_name))

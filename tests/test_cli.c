@@ -66,7 +66,9 @@ TEST(wrong_words_name_the_right_ones) {
         {E(2, 76),
          {"eval", MODEL, "data=camvit:."},
          {"no data set camvit", "did you mean camvid?"}},
-        {E(2, 76), {"eval", MODEL, "data=xyzzy"}, {"choose one of folder, camvid, cityscapes, voc, ade20k, scenes"}},
+        {E(2, 76),
+         {"eval", MODEL, "data=xyzzy"},
+         {"choose one of folder, camvid, cityscapes, voc, ade20k, scenes"}},
         {E(2, 76), {"predict", MODEL, "a.png"}, {"nowhere to write to", "out=DIR"}},
         {E(2, 76), {"info", "."}, {".: holds no config.yaml"}},
         {E(2, 76), {"report", "."}, {".: holds no config.yaml"}},
@@ -97,8 +99,12 @@ TEST(wrong_options_name_the_right_ones) {
          {"train", "distill.task=rdd", "distill.task.thta=1"},
          {"did you mean distill.task.theta?"}},
         {E(2, 76), {"train", "exact=shards"}, {"comes with a later version"}},
-        {E(2, 76), {"train", "data.unlabelled=a/*.jpg", "distill.losses=[ifvd]"}, {"works without labels"}},
-        {E(2, 76), {"train", "data.unlabelled=a/*.jpg", "distill.losses=[kd]", "train.batch=1"}, {"train.batch=2"}},
+        {E(2, 76),
+         {"train", "data.unlabelled=a/*.jpg", "distill.losses=[ifvd]"},
+         {"works without labels"}},
+        {E(2, 76),
+         {"train", "data.unlabelled=a/*.jpg", "distill.losses=[kd]", "train.batch=1"},
+         {"train.batch=2"}},
         {E(2, 76), {"eval", MODEL, "--json"}, {"--json needs a value", "json=VALUE"}},
         {E(2, 76), {"eval", MODEL, "--json", "--probs"}, {"--json needs a value"}},
         {E(2, 76),
@@ -151,8 +157,8 @@ TEST(a_configuration_is_refused_with_its_line) {
     }
 }
 TEST(every_command_explains_itself) {
-    static const char *const commands[] = {"train", "eval", "predict", "maps",  "report",
-                                           "info",  "loss", "run",     "bench", "stop", "study", "demo"};
+    static const char *const commands[] = {"train", "eval", "predict", "maps", "report", "info",
+                                           "loss",  "run",  "bench",   "stop", "study",  "demo"};
     char usage[64];
     EXPECT_RUNS("--help");
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {

@@ -407,7 +407,9 @@ TEST(every_truncation_is_read_or_refused) {
 }
 TEST(a_teacher_has_its_own_classes_and_taps) {
     Config *c;
-    EXPECT_OK(read_text("teacher:\n  model: t.onnx\n  classes: [2, 0, 1]\n  taps: {features: /a/b.c_0}\n  input: resize\n", &c));
+    EXPECT_OK(read_text(
+        "teacher:\n  model: t.onnx\n  classes: [2, 0, 1]\n  taps: {features: /a/b.c_0}\n  input: resize\n",
+        &c));
     EXPECT_INT(c->teacher.n_class_map, 3);
     for (int i = 0; i < 3; i++) EXPECT_INT(c->teacher.class_map[i], (i + 2) % 3);
     EXPECT_STR(c->teacher.tap[2], "/a/b.c_0");
@@ -419,8 +421,12 @@ TEST(a_teacher_has_its_own_classes_and_taps) {
     EXPECT_STR(c->teacher.norm, "bgr-caffe");
     EXPECT_STR(c->student.norm, "rgb-imagenet");
     config_close(c);
-    static const char *const bad[] = {"teacher.classes=[]", "teacher.classes=[1,-1]", "teacher.classes=[1,x]", "teacher.classes=0", "teacher.classes=257"};
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) expect_refused(read_args(bad[i], &c), c, bad[i], "is neither same, a number from 1 to 256 nor a list");
+    static const char *const bad[] = {"teacher.classes=[]", "teacher.classes=[1,-1]",
+                                      "teacher.classes=[1,x]", "teacher.classes=0",
+                                      "teacher.classes=257"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        expect_refused(read_args(bad[i], &c), c, bad[i],
+                       "is neither same, a number from 1 to 256 nor a list");
 }
 TEST(later_features_say_so) {
     static const char *const cases[][2] = {
@@ -442,14 +448,16 @@ TEST(later_features_say_so) {
 
 TEST(maps_and_lists_stay_yaml) {
     Config *c, *again;
-    EXPECT_OK(read_text("data:\n  ignore: [255, Void]\n  split: {val: 0.1, group: '^(d\\d+)'}\n", &c));
+    EXPECT_OK(
+        read_text("data:\n  ignore: [255, Void]\n  split: {val: 0.1, group: '^(d\\d+)'}\n", &c));
     char *text = config_text(c);
     EXPECT_OK(config_read_text(text, "again", &again));
     EXPECT_STR(again->data.ignore, c->data.ignore);
     EXPECT_STR(again->data.split, c->data.split);
     EXPECT_HAS(c->data.split, "group: \"^(d\\\\d+)\"");
     free(text), config_close(c), config_close(again);
-    expect_refused(read_text("data: {classes: {a: 1}}", &c), c, "classes", "takes a value, not a group");
+    expect_refused(read_text("data: {classes: {a: 1}}", &c), c, "classes",
+                   "takes a value, not a group");
 }
 
 TEST(precision_is_settled_when_training) {
@@ -616,20 +624,20 @@ TEST(every_recipe_can_be_read) {
     }
 }
 
-TEST_MAIN(T(every_recipe_can_be_read), T(values_come_from_the_file), T(out_defaults_to_the_name_of_the_file),
-          T(an_empty_file_means_defaults), T(base_files_are_inherited_in_a_chain),
-          T(base_is_looked_for_beside_the_file_first), T(a_circle_of_bases_is_refused),
-          T(a_long_chain_of_bases_is_refused), T(a_missing_base_is_named),
-          T(arguments_win_over_files), T(short_forms),
+TEST_MAIN(T(every_recipe_can_be_read), T(values_come_from_the_file),
+          T(out_defaults_to_the_name_of_the_file), T(an_empty_file_means_defaults),
+          T(base_files_are_inherited_in_a_chain), T(base_is_looked_for_beside_the_file_first),
+          T(a_circle_of_bases_is_refused), T(a_long_chain_of_bases_is_refused),
+          T(a_missing_base_is_named), T(arguments_win_over_files), T(short_forms),
           T(short_names_belong_to_commands_with_one_model), T(words_and_options_are_told_apart),
           T(a_method_may_come_twice), T(options_of_terms_are_overridden_by_label),
           T(order_within_one_source_does_not_matter),
           T(another_method_drops_the_options_of_the_first), T(methods_are_checked),
           T(unknown_keys_name_the_nearest), T(duplicate_keys_are_refused), T(values_are_checked),
           T(groups_and_values_are_not_mixed_up), T(what_is_not_yaml_is_refused_with_its_place),
-          T(every_truncation_is_read_or_refused), T(a_teacher_has_its_own_classes_and_taps), T(later_features_say_so), T(maps_and_lists_stay_yaml),
-          T(precision_is_settled_when_training),
-          T(what_is_printed_reads_back_the_same), T(any_text_survives_printing),
-          T(the_written_file_is_the_printed_text),
+          T(every_truncation_is_read_or_refused), T(a_teacher_has_its_own_classes_and_taps),
+          T(later_features_say_so), T(maps_and_lists_stay_yaml),
+          T(precision_is_settled_when_training), T(what_is_printed_reads_back_the_same),
+          T(any_text_survives_printing), T(the_written_file_is_the_printed_text),
           T(a_resume_may_change_what_cannot_change_the_result),
           T(a_resume_lists_what_it_may_not_change), T(a_configuration_of_another_version_is_told))

@@ -135,7 +135,8 @@ TEST(lent_batches_stay_until_returned) {
 /* ---- images without labels ---------------------------------------------------------------------- */
 static DataOptions scenes_and_unlabelled(void) {
     DataOptions o = small_scenes();
-    CHECK(!put_image("x2.png", 50, 60) && !put_image("x1.png", 45, 70) && !put_image("x3.png", 60, 50));
+    CHECK(!put_image("x2.png", 50, 60) && !put_image("x1.png", 45, 70) &&
+          !put_image("x3.png", 60, 50));
     static char pattern[512];
     snprintf(pattern, sizeof pattern, "%s", temp_path("x*.png"));
     o.unlabelled = pattern, o.unlabelled_share = 0.4;
@@ -592,10 +593,11 @@ TEST(absent_classes_and_void_labels_are_told_once) {
     uint8_t px[10 * 12], grey[256][3] = {{0}};
     memset(px, 11, sizeof px);
     EXPECT_OK(image_write_png_palette(temp_path("trainannot/a.png"), px, 10, 12, grey, 256));
-    EXPECT_STR(warnings_of("log"), "warning: camvid/train: 9 classes that no label shows: building, "
-                                   "pole, road, pavement, tree, sign, "
-                                   "fence, pedestrian, cyclist\n"
-                                   "warning: camvid/train: 1 of 2 labels are void all over\n");
+    EXPECT_STR(warnings_of("log"),
+               "warning: camvid/train: 9 classes that no label shows: building, "
+               "pole, road, pavement, tree, sign, "
+               "fence, pedestrian, cyclist\n"
+               "warning: camvid/train: 1 of 2 labels are void all over\n");
     memset(px, 0, sizeof px);
     for (int i = 0; i < 11; i++) px[i] = (uint8_t)i;
     EXPECT_OK(image_write_png_palette(temp_path("trainannot/a.png"), px, 10, 12, grey, 256));
@@ -685,7 +687,8 @@ TEST(camvid_has_367_101_and_233_images) {
 TEST_MAIN(T(batch_depends_on_first_sample_alone), T(workers_do_not_change_batches),
           T(epoch_shows_each_image_once), T(lent_batches_stay_until_returned),
           T(unlabelled_images_come_last_and_disturb_nothing),
-          T(batches_with_unlabelled_images_restart_anywhere), T(unlabelled_images_are_counted_checked_and_watched),
+          T(batches_with_unlabelled_images_restart_anywhere),
+          T(unlabelled_images_are_counted_checked_and_watched),
           T(mirror_turns_image_and_label_alike), T(padding_is_zero_and_ignored),
           T(void_pixels_become_minus_one), T(scaling_is_bilinear_with_half_pixel_centres),
           T(scale_takes_only_its_steps), T(all_instruction_sets_give_the_same_bytes),

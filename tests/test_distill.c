@@ -48,14 +48,17 @@ static void set_options(const KdMethod *m, void *opt, Arena *a, const char *text
     }
 }
 static Node add_field(Run *r, int i, const char *name) {
-    int64_t h = i >= TEACHER && r->c.th ? r->c.th : r->c.h, w = i >= TEACHER && r->c.tw ? r->c.tw : r->c.w;
+    int64_t h = i >= TEACHER && r->c.th ? r->c.th : r->c.h,
+            w = i >= TEACHER && r->c.tw ? r->c.tw : r->c.w;
     r->shape[i] = SHAPE(r->c.n, r->c.k, h, w);
     r->count[i] = shape_count(r->shape[i]);
     r->field[i] = xcalloc((size_t)r->count[i], sizeof(float));
     Rng g = rng_stream(7, RNG_METHOD, 0, (uint64_t)i);
     double spread = i >= TEACHER ? r->c.t_spread : r->c.spread;
-    for (int64_t e = 0; e < r->count[i]; e++) r->field[i][e] = rng_normal(&g, (uint64_t)e) * (float)(spread > 0 ? spread : 2.0);
-    for (int64_t e = 0; e < r->count[i]; e++) r->field[i][e] += e / (h * w) % r->c.k ? 0 : r->c.boost;
+    for (int64_t e = 0; e < r->count[i]; e++)
+        r->field[i][e] = rng_normal(&g, (uint64_t)e) * (float)(spread > 0 ? spread : 2.0);
+    for (int64_t e = 0; e < r->count[i]; e++)
+        r->field[i][e] += e / (h * w) % r->c.k ? 0 : r->c.boost;
     Node x = net_input(r->net, name, DT_F32, r->shape[i]);
     r->input[x.id] = r->field[i];
     return x;
@@ -66,7 +69,8 @@ static void fill_labels(Run *r) {
     r->labels = xcalloc((size_t)n, sizeof(int32_t));
     for (int64_t i = 0; i < n; i++) {
         bool is_void = (double)rng_uniform(&g, (uint64_t)(2 * i)) < r->c.void_share;
-        r->labels[i] = is_void ? -1 : (int32_t)rng_below(&g, (uint64_t)(2 * i + 1), (uint32_t)r->c.k);
+        r->labels[i] =
+            is_void ? -1 : (int32_t)rng_below(&g, (uint64_t)(2 * i + 1), (uint32_t)r->c.k);
         if (r->c.boost > 0) r->labels[i] = 0;
     }
 }
@@ -90,7 +94,8 @@ static Run make(Case c) {
     r.loss = m->build(r.net, &s, opt);
     r.input[s.stage.id] = arena_alloc(r.net->arena, sizeof r.c.stage);
     memcpy((void *)r.input[s.stage.id], r.c.stage, sizeof r.c.stage);
-    for (int j = 0; j < 2; j++) r.grad[j] = xcalloc((size_t)(r.count[j] ? r.count[j] : 1), sizeof(float));
+    for (int j = 0; j < 2; j++)
+        r.grad[j] = xcalloc((size_t)(r.count[j] ? r.count[j] : 1), sizeof(float));
     r.node = r.net->err ? NULL : net_node(r.net, r.loss);
     return r;
 }
@@ -108,12 +113,21 @@ static void run(Run *r, bool fast) {
             if (src[i] == r->field[j]) dsrc[i] = r->grad[j];
     }
     OpSite site = {.attr = node->attr, .n_src = node->n_src, .src = shape, .src_dtype = type};
-    size_t saved = node->op->saved_bytes(&site, node->shape), scratch = node->op->scratch_bytes(&site, node->shape);
+    size_t saved = node->op->saved_bytes(&site, node->shape),
+           scratch = node->op->scratch_bytes(&site, node->shape);
     free(r->saved), free(r->scratch);
-    CHECK(posix_memalign(&r->saved, 64, saved) == 0 && posix_memalign(&r->scratch, 64, scratch) == 0);
+    CHECK(posix_memalign(&r->saved, 64, saved) == 0 &&
+          posix_memalign(&r->scratch, 64, scratch) == 0);
     memset(r->saved, 0xaa, saved), memset(r->scratch, 0xaa, scratch);
-    OpCall call = {.attr = node->attr, .n_src = node->n_src, .src_shape = shape, .shape = node->shape, .src = src,
-                   .dst = &value, .saved = r->saved, .scratch = r->scratch, .run = &r->run};
+    OpCall call = {.attr = node->attr,
+                   .n_src = node->n_src,
+                   .src_shape = shape,
+                   .shape = node->shape,
+                   .src = src,
+                   .dst = &value,
+                   .saved = r->saved,
+                   .scratch = r->scratch,
+                   .run = &r->run};
     (fast ? node->op->fast_forward : node->op->forward)(&call);
     for (int j = 0; j < 2; j++) memset(r->grad[j], 0, sizeof(float) * (size_t)r->count[j]);
     const void *none[NODE_SRC_MAX] = {0};
@@ -161,7 +175,8 @@ static void check_gradient(Case c) {
             double numeric = (up - r.value) / (2 * (double)step), analytic = (double)grad[j][i];
             r.field[j][i] = old;
             if (!(fabs(numeric - analytic) <= 2e-3 * scale + 1e-4))
-                FAIL("%s %s head %d element %lld: %.7g, expected %.7g", c.method, c.options ? c.options : "", j, (long long)i, analytic, numeric);
+                FAIL("%s %s head %d element %lld: %.7g, expected %.7g", c.method,
+                     c.options ? c.options : "", j, (long long)i, analytic, numeric);
         }
     }
     free(grad[0]), free(grad[1]);
@@ -189,7 +204,9 @@ TEST(kd_gradient_through_a_resize_is_the_resizes) {      /* kd sees equal grids:
 }
 /* The mask must not move under the differences: a student unsure everywhere (q near 1/5, hard at 0.5) beside a
  * teacher with an opinion, or everything kept. */
-static const char *const steady[] = {"theta=0.5", "theta=0.5 class_weights=1,2,3,4,5", "theta=0 min_kept_count=1000000", "theta=0 min_kept_fraction=1"};
+static const char *const steady[] = {"theta=0.5", "theta=0.5 class_weights=1,2,3,4,5",
+                                     "theta=0 min_kept_count=1000000",
+                                     "theta=0 min_kept_fraction=1"};
 TEST(ohem_gradient) {
     Case c = small;
     c.spread = 0.2;
@@ -232,23 +249,31 @@ static void compare(Case c, double tol) {
     for (int level = CPU_PLAIN; level <= (int)cpu_best(); level++) {
         cpu_force((CpuLevel)level);
         run(&r, true);
-        double d[3] = {fabs(r.value - value) / fmax(fabs(value), 1e-30), differ(r.grad[0], want[0], r.count[0]),
+        double d[3] = {fabs(r.value - value) / fmax(fabs(value), 1e-30),
+                       differ(r.grad[0], want[0], r.count[0]),
                        differ(r.grad[1], want[1], r.count[1])};
         if (r.value == value) d[0] = 0;
         if (!(d[0] <= tol && d[1] <= tol && d[2] <= tol))
-            FAIL("%s %s %s n%d k%d %dx%d -> %dx%d: loss %.8g (%.8g), differences %.2g %.2g %.2g", c.method,
-                 c.options ? c.options : "", cpu_level_name((CpuLevel)level), c.n, c.k, c.h, c.w, c.H, c.W, r.value, value, d[0], d[1], d[2]);
+            FAIL("%s %s %s n%d k%d %dx%d -> %dx%d: loss %.8g (%.8g), differences %.2g %.2g %.2g",
+                 c.method, c.options ? c.options : "", cpu_level_name((CpuLevel)level), c.n, c.k,
+                 c.h, c.w, c.H, c.W, r.value, value, d[0], d[1], d[2]);
     }
     free(want[0]), free(want[1]);
     drop(&r);
 }
 static const Case sizes[] = {
-    {.n = 2, .k = 2, .h = 5, .w = 6, .H = 37, .W = 41},    {.n = 1, .k = 11, .h = 7, .w = 9, .H = 50, .W = 67},
-    {.n = 2, .k = 19, .h = 4, .w = 33, .H = 25, .W = 260}, {.n = 1, .k = 150, .h = 3, .w = 5, .H = 19, .W = 31},
-    {.n = 2, .k = 5, .h = 1, .w = 7, .H = 9, .W = 50},     {.n = 2, .k = 5, .h = 6, .w = 1, .H = 40, .W = 23},
-    {.n = 1, .k = 3, .h = 1, .w = 1, .H = 5, .W = 5},      {.n = 1, .k = 3, .h = 4, .w = 4, .H = 1, .W = 1},
-    {.n = 1, .k = 4, .h = 9, .w = 21, .H = 5, .W = 8},     {.n = 1, .k = 4, .h = 8, .w = 20, .H = 8, .W = 20},
-    {.n = 1, .k = 1, .h = 3, .w = 3, .H = 20, .W = 20},    {.n = 1, .k = 700, .h = 2, .w = 3, .H = 6, .W = 20},
+    {.n = 2, .k = 2, .h = 5, .w = 6, .H = 37, .W = 41},
+    {.n = 1, .k = 11, .h = 7, .w = 9, .H = 50, .W = 67},
+    {.n = 2, .k = 19, .h = 4, .w = 33, .H = 25, .W = 260},
+    {.n = 1, .k = 150, .h = 3, .w = 5, .H = 19, .W = 31},
+    {.n = 2, .k = 5, .h = 1, .w = 7, .H = 9, .W = 50},
+    {.n = 2, .k = 5, .h = 6, .w = 1, .H = 40, .W = 23},
+    {.n = 1, .k = 3, .h = 1, .w = 1, .H = 5, .W = 5},
+    {.n = 1, .k = 3, .h = 4, .w = 4, .H = 1, .W = 1},
+    {.n = 1, .k = 4, .h = 9, .w = 21, .H = 5, .W = 8},
+    {.n = 1, .k = 4, .h = 8, .w = 20, .H = 8, .W = 20},
+    {.n = 1, .k = 1, .h = 3, .w = 3, .H = 20, .W = 20},
+    {.n = 1, .k = 700, .h = 2, .w = 3, .H = 6, .W = 20},
     {.n = 1, .k = 6, .h = 5, .w = 6, .H = 33, .W = 40, .th = 3, .tw = 9},
 };
 enum { SIZES = sizeof sizes / sizeof *sizes };
@@ -282,7 +307,8 @@ TEST(tfe_fused_equals_reference) {
 }
 TEST(tse_fused_equals_reference) {
     compare_all("rdd", "tfe=entropy", 0, 1);
-    compare_all("rdd", "tfe=entropy rule=student-not-teacher theta=0.05 min_kept_fraction=0.5", 0.3f, 0.7f);
+    compare_all("rdd", "tfe=entropy rule=student-not-teacher theta=0.05 min_kept_fraction=0.5",
+                0.3f, 0.7f);
     compare_all("rdd", "tfe=entropy rule=or min_kept_count=40 theta=0", 0, 1);
     compare_all("rdd", "tfe=entropy rule=student", 0, 1);
 }
@@ -346,7 +372,8 @@ TEST(empty_mask_gives_zero_and_says_so) {
         memcpy(r.field[T_AUX], r.field[S_AUX], sizeof(float) * (size_t)r.count[0]);
         run(&r, fast);
         const FrStats *s = r.saved;
-        EXPECT(r.value == 0 && max_abs(r.grad[0], r.count[0]) == 0 && max_abs(r.grad[1], r.count[1]) == 0);
+        EXPECT(r.value == 0 && max_abs(r.grad[0], r.count[0]) == 0 &&
+               max_abs(r.grad[1], r.count[1]) == 0);
         EXPECT_INT(s->empty, 1);
         EXPECT_INT(s->kept[0], 0);
         drop(&r);
@@ -368,7 +395,8 @@ TEST(a_random_mask_is_as_large_as_the_rules) {
     Run drawn = make(c);
     double value[4];
     for (int i = 0; i < 4; i++) {                /* the reference; another sample; another seed; the first, fused */
-        drawn.run = (OpRun){.training = true, .seed = i == 2 ? 9 : 0, .first_sample = i == 1 ? 2 : 0};
+        drawn.run =
+            (OpRun){.training = true, .seed = i == 2 ? 9 : 0, .first_sample = i == 1 ? 2 : 0};
         run(&ruled, i == 3), run(&drawn, i == 3);
         const FrStats *a = ruled.saved, *b = drawn.saved;
         EXPECT(a->kept[0] > 100 && a->kept[0] < a->valid / 2);
@@ -377,7 +405,8 @@ TEST(a_random_mask_is_as_large_as_the_rules) {
         int64_t sum = 0, rule_off = 0;
         for (int k = 0; k < c.k; k++) {          /* every class by its share, whatever its difficulty */
             sum += of[k], rule_off += of[k] != of_rule[k];
-            EXPECT_NEAR((double)of[k] / (double)of[c.k + k], (double)b->kept[0] / (double)b->valid, 0.1);
+            EXPECT_NEAR((double)of[k] / (double)of[c.k + k], (double)b->kept[0] / (double)b->valid,
+                        0.1);
         }
         EXPECT(sum == b->kept[0] && rule_off > 0);
         value[i] = drawn.value;
@@ -389,14 +418,19 @@ TEST(a_random_mask_is_as_large_as_the_rules) {
 }
 /* Images without labels change neither value, nor counts, nor the others' gradient, and get none of it. */
 TEST(images_without_labels_leave_task_losses_alone) {
-    static const char *const methods[][2] = {{"ce", ""}, {"ohem", ""}, {"rdd", ""}, {"rdd", "min_kept_scope=image theta=0.1"}, {"rdd", "theta=0 min_kept_fraction=0.3"}};
+    static const char *const methods[][2] = {{"ce", ""},
+                                             {"ohem", ""},
+                                             {"rdd", ""},
+                                             {"rdd", "min_kept_scope=image theta=0.1"},
+                                             {"rdd", "theta=0 min_kept_fraction=0.3"}};
     for (int m = 0; m < 10; m++) {
         Case c = with(small, methods[m / 2][0], methods[m / 2][1]);
         c.stage[m % 2] = 1;
         Run own = make(c);
         c.n = 3;
         Run more = make(c);
-        for (int f = 0; f < T_FLIP; f++) memcpy(more.field[f], own.field[f], sizeof(float) * (size_t)own.count[f]);
+        for (int f = 0; f < T_FLIP; f++)
+            memcpy(more.field[f], own.field[f], sizeof(float) * (size_t)own.count[f]);
         const size_t pixels = (size_t)(c.H * c.W);
         memcpy(more.labels, own.labels, 2 * pixels * sizeof(int32_t));
         for (size_t i = 2 * pixels; i < 3 * pixels; i++) more.labels[i] = -1;
@@ -480,8 +514,10 @@ static void expect_same_bits(Case c) {
             Run r = make(c);
             run(&r, fast);
             if (!first) first = r.grad[0], r.grad[0] = NULL, value = r.value;
-            else if (value != r.value || memcmp(first, r.grad[0], sizeof(float) * (size_t)r.count[0]))
-                FAIL("%s %s: %d threads give %.9g, one %.9g", c.method, c.options, threads, r.value, value);
+            else if (value != r.value ||
+                     memcmp(first, r.grad[0], sizeof(float) * (size_t)r.count[0]))
+                FAIL("%s %s: %d threads give %.9g, one %.9g", c.method, c.options, threads, r.value,
+                     value);
             drop(&r);
         }
         free(first);
@@ -508,12 +544,16 @@ TEST(halves_average_to_the_whole) {
         double sum = 0;
         for (int i = 0; i < 2; i++) {
             Run half = make(c);
-            for (int f = 0; f < T_FLIP; f++) memcpy(half.field[f], whole.field[f] + i * half.count[f], sizeof(float) * (size_t)half.count[f]);
-            memcpy(half.labels, whole.labels + i * c.H * c.W, sizeof(int32_t) * (size_t)(c.H * c.W));
+            for (int f = 0; f < T_FLIP; f++)
+                memcpy(half.field[f], whole.field[f] + i * half.count[f],
+                       sizeof(float) * (size_t)half.count[f]);
+            memcpy(half.labels, whole.labels + i * c.H * c.W,
+                   sizeof(int32_t) * (size_t)(c.H * c.W));
             run(&half, true);
             sum += half.value / 2;
             for (int64_t e = 0; e < half.count[0]; e++) half.grad[0][e] /= 2;
-            EXPECT_NEAR(differ(half.grad[0], whole.grad[0] + i * half.count[0], half.count[0]), 0, 3e-6);
+            EXPECT_NEAR(differ(half.grad[0], whole.grad[0] + i * half.count[0], half.count[0]), 0,
+                        3e-6);
             drop(&half);
         }
         EXPECT_NEAR(sum / whole.value, 1, 1e-6);
@@ -530,7 +570,8 @@ TEST(nan_reaches_the_loss) {
             Run r = make(c);
             r.field[STUDENT][0] = NAN;
             run(&r, true);
-            if (!isnan(r.value)) FAIL("%s at %s: loss %g", methods[m], cpu_level_name((CpuLevel)level), r.value);
+            if (!isnan(r.value))
+                FAIL("%s at %s: loss %g", methods[m], cpu_level_name((CpuLevel)level), r.value);
             drop(&r);
         }
 }
@@ -574,7 +615,9 @@ TEST(compat_weighs_nineteen_classes_only) {
         for (int compat = 0; compat < 2; compat++) {
             Case c = small;
             c.k = k, c.stage[1] = 1;
-            Run r = make(with(c, "rdd", compat ? "compat=rdd2023 rule=or min_kept_count=20" : "rule=or min_kept_count=20"));
+            Run r = make(with(c, "rdd",
+                              compat ? "compat=rdd2023 rule=or min_kept_count=20"
+                                     : "rule=or min_kept_count=20"));
             run(&r, true);
             value[compat] = r.value;
             drop(&r);
@@ -589,11 +632,16 @@ TEST(methods_are_listed) {
     EXPECT(method_find("nope") == NULL);
 }
 
-TEST_MAIN(T(a_random_mask_is_as_large_as_the_rules), T(ce_gradient), T(kd_gradient), T(ohem_gradient), T(kd_gradient_through_a_resize_is_the_resizes), T(tfe_gradient), T(tse_gradient), T(ce_fused_equals_reference),
-          T(kd_fused_equals_reference), T(ohem_fused_equals_reference), T(tfe_fused_equals_reference),
-          T(tse_fused_equals_reference), T(heads_may_be_missing), T(large_logits_stay_finite), T(sure_pixels_keep_their_digits),
-          T(close_students_keep_their_digits), T(all_void_gives_zero),
-          T(empty_mask_gives_zero_and_says_so), T(mostly_void_works), T(images_without_labels_leave_task_losses_alone), T(k_smallest_are_kept), T(fraction_is_of_valid_pixels),
-          T(compat_reports_too_few_pixels), T(compat_divides_by_all_pixels), T(cross_fade_is_the_weighted_sum),
-          T(threads_do_not_change_bits), T(halves_average_to_the_whole), T(nan_reaches_the_loss), T(wrong_sites_are_refused), T(a_single_stage_needs_its_own_only),
+TEST_MAIN(T(a_random_mask_is_as_large_as_the_rules), T(ce_gradient), T(kd_gradient),
+          T(ohem_gradient), T(kd_gradient_through_a_resize_is_the_resizes), T(tfe_gradient),
+          T(tse_gradient), T(ce_fused_equals_reference), T(kd_fused_equals_reference),
+          T(ohem_fused_equals_reference), T(tfe_fused_equals_reference),
+          T(tse_fused_equals_reference), T(heads_may_be_missing), T(large_logits_stay_finite),
+          T(sure_pixels_keep_their_digits), T(close_students_keep_their_digits),
+          T(all_void_gives_zero), T(empty_mask_gives_zero_and_says_so), T(mostly_void_works),
+          T(images_without_labels_leave_task_losses_alone), T(k_smallest_are_kept),
+          T(fraction_is_of_valid_pixels), T(compat_reports_too_few_pixels),
+          T(compat_divides_by_all_pixels), T(cross_fade_is_the_weighted_sum),
+          T(threads_do_not_change_bits), T(halves_average_to_the_whole), T(nan_reaches_the_loss),
+          T(wrong_sites_are_refused), T(a_single_stage_needs_its_own_only),
           T(compat_weighs_nineteen_classes_only), T(methods_are_listed))

@@ -48,7 +48,8 @@ TEST(batch_norm_is_folded) {
 }
 TEST(a_fixed_size_leaves_no_arithmetic_of_shapes) {
     static const char *const GONE[] = {"Shape", "Range", "Slice", "Concat", "Less"};
-    EXPECT_RUNS("export", "pspnet_mobilenetv2", "m.onnx", FORMULA, "size=97x131", "batch=2", "output=logits_full", "opset=11");
+    EXPECT_RUNS("export", "pspnet_mobilenetv2", "m.onnx", FORMULA, "size=97x131", "batch=2",
+                "output=logits_full", "opset=11");
     OnnxModel *m = read_model("m.onnx");
     if (!m) return;
     for (int i = 0; i < 5; i++) EXPECT_INT(count_ops(m, GONE[i]), strcmp(GONE[i], "Concat") ? 0 : 1);   /* of the pyramid's levels */
@@ -71,35 +72,48 @@ TEST(bytes_in_classes_out) {
 TEST(refusals) {
     EXPECT_INT(RETORT("export", "fcn_mobilenetv2", "m.bin", FORMULA)->code, EXIT_USAGE);
     EXPECT_HAS(ran.err, "E2076");
-    EXPECT_INT(RETORT("export", "fcn_mobilenetv2", "m.onnx", FORMULA, "opset=10")->code, EXIT_USAGE);
+    EXPECT_INT(RETORT("export", "fcn_mobilenetv2", "m.onnx", FORMULA, "opset=10")->code,
+               EXIT_USAGE);
     EXPECT_INT(RETORT("export", "fcn_mobilenetv2", "m.onnx", FORMULA, "--int8")->code, EXIT_USAGE);
     EXPECT_HAS(ran.err, "training images");
-    EXPECT_INT(RETORT("export", "fcn_mobilenetv2", "m.onnx", FORMULA, "--check", "python=no-such-python")->code, EXIT_USAGE);
+    EXPECT_INT(
+        RETORT("export", "fcn_mobilenetv2", "m.onnx", FORMULA, "--check", "python=no-such-python")
+            ->code,
+        EXIT_USAGE);
     EXPECT_HAS(ran.err, "no-such-python");
-    EXPECT_INT(RETORT("export", "fcn_mobilenetv2", "no/such/folder/m.onnx", FORMULA)->code, EXIT_OUTPUT);
+    EXPECT_INT(RETORT("export", "fcn_mobilenetv2", "no/such/folder/m.onnx", FORMULA)->code,
+               EXIT_OUTPUT);
 }
 
 /* ---- what stands beside it ---------------------------------------------------------------------- */
 
 TEST(the_json_file_tells_how_to_use_the_network) {
     EXPECT_RUNS("export", "fcn_mobilenetv2", "m.onnx", FORMULA, "norm=bgr-caffe");
-    json_t *j = read_json("m.json"), *norm = json_object_get(j, "normalisation"), *reference = json_object_get(j, "reference");
+    json_t *j = read_json("m.json"), *norm = json_object_get(j, "normalisation"),
+           *reference = json_object_get(j, "reference");
     EXPECT_STR(json_string_value(json_object_get(j, "onnx")), "m.onnx");
     EXPECT_STR(json_string_value(json_object_get(norm, "channel_order")), "bgr");
-    EXPECT_NEAR(json_number_value(json_array_get(json_object_get(norm, "mean"), 0)), 104.00698793, 1e-6);
+    EXPECT_NEAR(json_number_value(json_array_get(json_object_get(norm, "mean"), 0)), 104.00698793,
+                1e-6);
     EXPECT_INT(json_array_size(json_object_get(norm, "std")), 3);
     EXPECT_INT(json_array_size(json_object_get(j, "classes")), 11);
     EXPECT_INT(json_array_size(json_object_get(j, "palette")), 11);
     EXPECT(json_is_object(json_object_get(j, "resize")));
-    EXPECT_INT(strlen(json_string_value(json_object_get(json_object_get(reference, "input"), "base64"))), 3 * 64 * 96 * 4 / 3);
-    EXPECT_INT(strlen(json_string_value(json_object_get(json_object_get(reference, "output"), "base64"))), 11 * 8 * 12 * 4 * 4 / 3);
+    EXPECT_INT(
+        strlen(json_string_value(json_object_get(json_object_get(reference, "input"), "base64"))),
+        3 * 64 * 96 * 4 / 3);
+    EXPECT_INT(
+        strlen(json_string_value(json_object_get(json_object_get(reference, "output"), "base64"))),
+        11 * 8 * 12 * 4 * 4 / 3);
     json_decref(j);
 }
 TEST(the_classes_are_the_data_sets) {
     EXPECT_RUNS("export", "fcn_mobilenetv2", "m.onnx", FORMULA, "data=scenes");
     json_t *j = read_json("m.json");
     EXPECT_STR(json_string_value(json_array_get(json_object_get(j, "classes"), 0)), "sky");
-    EXPECT_INT(json_integer_value(json_array_get(json_array_get(json_object_get(j, "palette"), 0), 2)), 128);
+    EXPECT_INT(
+        json_integer_value(json_array_get(json_array_get(json_object_get(j, "palette"), 0), 2)),
+        128);
     json_decref(j);
 }
 
@@ -115,7 +129,8 @@ TEST(safetensors_hold_the_network_and_what_it_needs) {
     EXPECT_HAS(st_meta(&f, "palette"), "[0, 0, 0]");
     EXPECT_HAS(st_meta(&f, "normalisation"), "\"channel_order\": \"rgb\"");
     EXPECT_STR(st_meta(&f, "n_classes"), "11");
-    const Tensor *w = tensor_find(f.tensors, "pretrained.net.features.0.0.weight"), *count = tensor_find(f.tensors, "pretrained.net.features.0.1.num_batches_tracked");
+    const Tensor *w = tensor_find(f.tensors, "pretrained.net.features.0.0.weight"),
+                 *count = tensor_find(f.tensors, "pretrained.net.features.0.1.num_batches_tracked");
     EXPECT(w && shape_equal(w->shape, SHAPE(16, 3, 3, 3)));
     EXPECT(count && count->dtype == DT_I64);
     st_close(&f);
@@ -143,7 +158,8 @@ static double share_told(void) {
 }
 /* `python=none` among `more` is our own reader. */
 static void expect_agrees(const char *name, const char *const *more, int n_more) {
-    const char *args[ARGS_MAX + 1] = {"export", name, "m.onnx", SMALL, "--check", "images=1"}, *by = "by ONNX Runtime";
+    const char *args[ARGS_MAX + 1] = {"export", name, "m.onnx", SMALL, "--check", "images=1"},
+                                *by = "by ONNX Runtime";
     int n = 6;
     if (!strchr(name, '/')) args[n++] = "weights=formula:1", args[n++] = "classes=11";
     for (int i = 0; i < n_more; i++) {
@@ -168,18 +184,23 @@ TEST(pspnet_in_onnxruntime) { every_backbone("pspnet_"); }
 TEST(fcn_in_onnxruntime) { every_backbone("fcn_"); }
 TEST(lraspp_in_onnxruntime) { every_backbone("lraspp_"); }
 TEST(options_in_onnxruntime) {
-    static const char *const NETS[] = {"deeplabv3_resnet18", "pspnet_efficientnet_lite0", "lraspp_mobilenetv2"};
+    static const char *const NETS[] = {"deeplabv3_resnet18", "pspnet_efficientnet_lite0",
+                                       "lraspp_mobilenetv2"};
     static const char *const OPTIONS[][4] = {
-        {"opset=11", "output=argmax", "input=u8-nhwc", "norm=bgr-caffe"}, {"opset=12", "output=logits_full", "batch=2", "size=65x97"},
-        {"opset=23", "output=argmax", "size=80x128", "input=u8-nhwc"}, {"opset=14", "output=logits", "size=97x129", "batch=1"}};
+        {"opset=11", "output=argmax", "input=u8-nhwc", "norm=bgr-caffe"},
+        {"opset=12", "output=logits_full", "batch=2", "size=65x97"},
+        {"opset=23", "output=argmax", "size=80x128", "input=u8-nhwc"},
+        {"opset=14", "output=logits", "size=97x129", "batch=1"}};
     need_onnxruntime();
     for (int i = 0; i < 3; i++)
         for (int k = 0; k < 4; k++) expect_agrees(NETS[i], OPTIONS[k], 4);
 }
 TEST(our_own_reader_agrees) {
-    static const char *const NETS[] = {"deeplabv3_resnet18", "pspnet_efficientnet_lite0", "lraspp_mobilenetv2", "fcn_resnet50"};
-    static const char *const OPTIONS[][5] = {{"python=none", "opset=11", "output=argmax", "input=u8-nhwc", "norm=bgr-caffe"},
-                                             {"python=none", "opset=20", "output=logits_full", "size=65x97", "batch=1"}};
+    static const char *const NETS[] = {"deeplabv3_resnet18", "pspnet_efficientnet_lite0",
+                                       "lraspp_mobilenetv2", "fcn_resnet50"};
+    static const char *const OPTIONS[][5] = {
+        {"python=none", "opset=11", "output=argmax", "input=u8-nhwc", "norm=bgr-caffe"},
+        {"python=none", "opset=20", "output=logits_full", "size=65x97", "batch=1"}};
     for (int i = 0; i < 4; i++)
         for (int k = 0; k < 2; k++) expect_agrees(NETS[i], OPTIONS[k], 5);
 }
@@ -197,16 +218,20 @@ TEST(imported_networks_in_onnxruntime) {
     imported((const char *const[]){"size=96x128"}, 1);
     imported((const char *const[]){"size=96x128", "opset=23", "input=u8-nhwc", "output=argmax"}, 4);
 }
-TEST(imported_networks_by_our_own_reader) { imported((const char *const[]){"size=96x128", "python=none"}, 2); }
+TEST(imported_networks_by_our_own_reader) {
+    imported((const char *const[]){"size=96x128", "python=none"}, 2);
+}
 TEST(strides_and_stems_in_onnxruntime) {
-    static const char *const OPTIONS[][2] = {{"output_stride=16", "stem=plain"}, {"output_stride=32", "stem=deep"}};
+    static const char *const OPTIONS[][2] = {{"output_stride=16", "stem=plain"},
+                                             {"output_stride=32", "stem=deep"}};
     need_onnxruntime();
     for (int k = 0; k < 2; k++) expect_agrees("pspnet_resnet50", OPTIONS[k], 2);
     expect_agrees("deeplabv3_efficientnet_lite1", &OPTIONS[0][0], 1);
 }
 TEST(eight_bits_in_onnxruntime) {
     need_onnxruntime();
-    EXPECT_RUNS("export", "fcn_resnet18", "m.onnx", FORMULA, "--int8", "data=scenes", SMALL, "data.scenes.train=4", "calibrate=4", "images=2");
+    EXPECT_RUNS("export", "fcn_resnet18", "m.onnx", FORMULA, "--int8", "data=scenes", SMALL,
+                "data.scenes.train=4", "calibrate=4", "images=2");
     EXPECT_HAS(ran.out, "ONNX Runtime");
     EXPECT_HAS(ran.out, "mIoU");
     if (!(share_told() >= 90)) FAIL("%s", ran.out);      /* random weights are all borders; a wrong zero point leaves a half at most */
@@ -214,20 +239,28 @@ TEST(eight_bits_in_onnxruntime) {
     if (!m) return;
     EXPECT_INT(count_ops(m, "Relu"), 0);
     EXPECT(count_ops(m, "QuantizeLinear") > 20 && count_ops(m, "DequantizeLinear") > 60);
-    for (int i = 0; i < m->n_value; i++) EXPECT(!m->value[i].tensor || m->value[i].tensor->dtype != DT_F32 || shape_count(m->value[i].tensor->shape) < 4096);
+    for (int i = 0; i < m->n_value; i++)
+        EXPECT(!m->value[i].tensor || m->value[i].tensor->dtype != DT_F32 ||
+               shape_count(m->value[i].tensor->shape) < 4096);
     onnx_close(m);
 }
 /* The same file read by ourselves: the same rounding, so the same classes but for sums in another order. */
 TEST(eight_bits_by_our_own_reader) {
-    static const char *const INT8[] = {"export", "fcn_resnet18", "m.onnx", FORMULA, "--int8", "data=scenes", SMALL, "data.scenes.train=4", "calibrate=4", "images=2", "python=none", NULL};
+    static const char *const INT8[] = {
+        "export", "fcn_resnet18",        "m.onnx",      FORMULA,    "--int8",      "data=scenes",
+        SMALL,    "data.scenes.train=4", "calibrate=4", "images=2", "python=none", NULL};
     if (retort_to(NULL, INT8)->code) FAIL("%s", ran.err);
     EXPECT_HAS(ran.out, "own reader");
     if (!(share_told() >= 90)) FAIL("%s", ran.out);
-    EXPECT_RUNS("export", "m.onnx", "again.onnx", "size=97x129", SMALL, "--check", "images=1", "python=none");
+    EXPECT_RUNS("export", "m.onnx", "again.onnx", "size=97x129", SMALL, "--check", "images=1",
+                "python=none");
     if (!(share_told() >= 99.9)) FAIL("%s", ran.out);    /* written again from what was read */
 }
-TEST_MAIN(T(batch_norm_is_folded), T(a_fixed_size_leaves_no_arithmetic_of_shapes), T(bytes_in_classes_out), T(refusals),
-          T(the_json_file_tells_how_to_use_the_network), T(the_classes_are_the_data_sets), T(safetensors_hold_the_network_and_what_it_needs),
-          T(deeplabv3_in_onnxruntime), T(pspnet_in_onnxruntime), T(fcn_in_onnxruntime), T(lraspp_in_onnxruntime),
-          T(options_in_onnxruntime), T(strides_and_stems_in_onnxruntime), T(our_own_reader_agrees),
-          T(imported_networks_in_onnxruntime), T(imported_networks_by_our_own_reader), T(eight_bits_in_onnxruntime), T(eight_bits_by_our_own_reader))
+TEST_MAIN(T(batch_norm_is_folded), T(a_fixed_size_leaves_no_arithmetic_of_shapes),
+          T(bytes_in_classes_out), T(refusals), T(the_json_file_tells_how_to_use_the_network),
+          T(the_classes_are_the_data_sets), T(safetensors_hold_the_network_and_what_it_needs),
+          T(deeplabv3_in_onnxruntime), T(pspnet_in_onnxruntime), T(fcn_in_onnxruntime),
+          T(lraspp_in_onnxruntime), T(options_in_onnxruntime), T(strides_and_stems_in_onnxruntime),
+          T(our_own_reader_agrees), T(imported_networks_in_onnxruntime),
+          T(imported_networks_by_our_own_reader), T(eight_bits_in_onnxruntime),
+          T(eight_bits_by_our_own_reader))

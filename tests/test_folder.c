@@ -35,7 +35,8 @@ static Err put_colours(const char *name, uint32_t rgb, uint32_t other) {
     uint8_t px[H * W * 3];
     for (int i = 0; i < H * W; i++) {
         uint32_t c = i == 2 * W + 3 ? other : rgb;
-        px[3 * i] = (uint8_t)(c >> 16), px[3 * i + 1] = (uint8_t)(c >> 8), px[3 * i + 2] = (uint8_t)c;
+        px[3 * i] = (uint8_t)(c >> 16), px[3 * i + 1] = (uint8_t)(c >> 8),
+               px[3 * i + 2] = (uint8_t)c;
     }
     return image_write_png_rgb(temp_path(name), px, H, W);
 }
@@ -74,7 +75,8 @@ TEST(tables_of_classes_in_every_notation) {
         {"classes: [{name: road, id: 7, color: [128, 64, 128]}, {name: car, id: 26}]", false, 26},
         {"{road: 0, car: [5, 6]}", false, 6},
         {"[road, car]", false, 1},
-        {"classes:\n - {name: road, color: '#804080'}\n - {name: car, color: [0, 0, 142]}\n", true, 1},
+        {"classes:\n - {name: road, color: '#804080'}\n - {name: car, color: [0, 0, 142]}\n", true,
+         1},
         {"# label:color_rgb:parts:actions\nroad:128,64,128::\ncar:0,0,142::\n", true, 1},
         {"128 64 128\troad\r\n0 0 142\tcar\r\n", true, 1},
         {"road\n\ncar\n", false, 1},
@@ -196,7 +198,8 @@ TEST(colours_are_read_exactly_and_strangers_listed) {
     EXPECT_INT(s.label[7], 0);
     sample_free(&s);
     EXPECT_ERR(dataset_read(d, 1, &s), E(3, 34));
-    EXPECT_HAS(err_text(), "gt/b.png: 1 colour is no class's: #00008f (1 pixels, the first at (3,2))");
+    EXPECT_HAS(err_text(),
+               "gt/b.png: 1 colour is no class's: #00008f (1 pixels, the first at (3,2))");
     dataset_close(d);
 }
 
@@ -206,8 +209,10 @@ TEST(faults_of_a_folder_name_files_and_remedy) {
         int code;
     } cases[] = {
         {"pic/{id}.png", "gt/{id}_L.png", "classes.yaml", "{val: 0.2}", "no such folder", E(3, 30)},
-        {"img/{id}.jpg", "gt/{id}_L.png", "classes.yaml", "{val: 0.2}", "which 0 files fit", E(3, 30)},
-        {"img/{id}.png", "gt/{id}.png", "classes.yaml", "{val: 0.2}", "no {id} is shared", E(3, 30)},
+        {"img/{id}.jpg", "gt/{id}_L.png", "classes.yaml", "{val: 0.2}", "which 0 files fit",
+         E(3, 30)},
+        {"img/{id}.png", "gt/{id}.png", "classes.yaml", "{val: 0.2}", "no {id} is shared",
+         E(3, 30)},
         {"img/{id}.png", "gt/{id}_L.png", "no.yaml", "{val: 0.2}", "no.yaml", E(3, 30)},
         {"img/{id}.png", NULL, "classes.yaml", "{val: 0.2}", "data.labels is not set", E(2, 76)},
         {NULL, "gt/{id}.png", "classes.yaml", "{val: 0.2}", "data.images is not set", E(2, 76)},
@@ -215,10 +220,14 @@ TEST(faults_of_a_folder_name_files_and_remedy) {
         {"img/{id}.png", "gt/{id}_L.png", NULL, "{val: 0.2}", "data.classes is not set", E(2, 76)},
         {"img/{id}.png", "gt/{id}_L.png", "classes.yaml", NULL, "data.split is not set", E(2, 76)},
         {"img/{id}.png", "gt/{id}_L.png", "classes.yaml", "{val: 2}", "from 0 to 1", E(2, 76)},
-        {"img/{id}.png", "gt/{id}_L.png", "classes.yaml", "{val: 0.6, test: 0.5}", "nothing to train", E(2, 76)},
-        {"img/{id}.png", "gt/{id}_L.png", "classes.yaml", "{val: 0.1, group: '('}", "no regular", E(2, 76)},
-        {"img/{id}.png", "gt/{id}_L.png", "classes.yaml", "{train: no.txt}", "there is no such list", E(3, 30)},
-        {"img/{id}.png", "gt/{id}_L.png", "classes.yaml", "{train: up.txt}", "leaves the data root", E(3, 46)},
+        {"img/{id}.png", "gt/{id}_L.png", "classes.yaml", "{val: 0.6, test: 0.5}",
+         "nothing to train", E(2, 76)},
+        {"img/{id}.png", "gt/{id}_L.png", "classes.yaml", "{val: 0.1, group: '('}", "no regular",
+         E(2, 76)},
+        {"img/{id}.png", "gt/{id}_L.png", "classes.yaml", "{train: no.txt}",
+         "there is no such list", E(3, 30)},
+        {"img/{id}.png", "gt/{id}_L.png", "classes.yaml", "{train: up.txt}", "leaves the data root",
+         E(3, 46)},
         {"list.txt", NULL, "classes.yaml", "{val: 0.1}", "without a label file", E(3, 31)},
     };
     EXPECT_OK(make_folder());
@@ -324,7 +333,8 @@ TEST(real_cityscapes_colours_are_known) {
     if (!sys_is_dir(root)) SKIP("%s is not there", root);
     EXPECT_OK(put_text("list.txt", "frankfurt_000001_058914\n"));
     DataOptions city = {.kind = "cityscapes", .root = root_path()};
-    EXPECT_OK(put_pair("leftImg8bit/val/a/a_leftImg8bit.png", "gtFine/val/a/a_gtFine_labelIds.png", 0));
+    EXPECT_OK(
+        put_pair("leftImg8bit/val/a/a_leftImg8bit.png", "gtFine/val/a/a_gtFine_labelIds.png", 0));
     Dataset *d;
     EXPECT_OK(dataset_open(&city, "val", &d));
     Str s = {0};

@@ -20,13 +20,16 @@ static Err read_cut(Reader reader, const uint8_t *data, size_t n) {
     free(copy);
     return rc;
 }
-static void replay(const char *name, Reader reader, bool strict, const char *file, const uint8_t *data, size_t n) {
+static void replay(const char *name, Reader reader, bool strict, const char *file,
+                   const uint8_t *data, size_t n) {
     const bool seed = !strncmp(file, "seed", 4);
     Err rc = read_cut(reader, data, n);
     if (seed && rc) FAIL("%s/%s: E%d %s", name, file, rc, err_text());
-    if (rc && err_exit_code(rc) < EXIT_USAGE) FAIL("%s/%s: exit code %d", name, file, err_exit_code(rc));
+    if (rc && err_exit_code(rc) < EXIT_USAGE)
+        FAIL("%s/%s: exit code %d", name, file, err_exit_code(rc));
     for (size_t k = 0; k < n && n <= CUT_MAX_BYTES && test_failures < 5; k++)
-        if (!read_cut(reader, data, k) && seed && strict) FAIL("%s/%s: its first %zu bytes are taken for the whole", name, file, k);
+        if (!read_cut(reader, data, k) && seed && strict)
+            FAIL("%s/%s: its first %zu bytes are taken for the whole", name, file, k);
 }
 static void replay_all(const char *name, Reader reader, bool strict) {
     char dir[512], path[1024], **files;

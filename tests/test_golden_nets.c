@@ -20,7 +20,8 @@ typedef struct Case {
 } Case;
 
 static const Tensor *find(Case *c, const char *what) {
-    const Tensor *t = tensor_find(c->file.tensors, arena_printf(c->net->arena, "%s/%s", c->name, what));
+    const Tensor *t =
+        tensor_find(c->file.tensors, arena_printf(c->net->arena, "%s/%s", c->name, what));
     if (!t) FAIL("%s/%s is not in the file", c->name, what);
     return t;
 }
@@ -39,19 +40,22 @@ static Err open_case(Case *c, const char *name, ModelOptions o) {
     TRY(model_open(&o, (int)c->image->shape.d[2], (int)c->image->shape.d[3], &c->net, &c->at));
     c->label_shape = bytes->shape;
     c->label = arena_alloc(c->net->arena, (size_t)shape_count(bytes->shape) * sizeof *c->label);
-    for (int64_t i = 0; i < shape_count(bytes->shape); i++) c->label[i] = ((uint8_t *)bytes->data)[i] == 255 ? -1 : ((uint8_t *)bytes->data)[i];
+    for (int64_t i = 0; i < shape_count(bytes->shape); i++)
+        c->label[i] = ((uint8_t *)bytes->data)[i] == 255 ? -1 : ((uint8_t *)bytes->data)[i];
     c->labels = net_input(c->net, "labels", DT_I32, SHAPE(1, 33, 41));
     c->loss = add_loss(c->net, &c->at, c->labels);
     TRY(net_finish(c->net));
     return model_load_weights(c->net, "formula:1", 0, 0);
 }
-static void expect_ratio(const Case *c, const char *what, const float *got, const Tensor *want, double tol) {
+static void expect_ratio(const Case *c, const char *what, const float *got, const Tensor *want,
+                         double tol) {
     double d = 0, s = 0;
     for (int64_t i = 0; want && i < shape_count(want->shape); i++) {
         double w = (double)((const float *)want->data)[i], e = (double)got[i] - w;
         d += e * e, s += w * w;
     }
-    if (!(sqrt(d) <= tol * sqrt(s))) FAIL("%s: %s is off by %.2g, at most %.2g", c->name, what, sqrt(d / s), tol);
+    if (!(sqrt(d) <= tol * sqrt(s)))
+        FAIL("%s: %s is off by %.2g, at most %.2g", c->name, what, sqrt(d / s), tol);
 }
 /* By the triangle inequality: norm and projection of two vectors differ no more than the vectors do. */
 static void expect_gradients(Case *c) {
@@ -70,8 +74,12 @@ static void expect_gradients(Case *c) {
             norm += g * g, dot += g * v, size += v * v;
         }
         double may = 2 * fmax((double)want[row][2], 1e-6 * sqrt(whole));
-        if (!(fabs(sqrt(norm) - (double)want[row][0]) <= may)) FAIL("%s: gradient of %s has norm %.6g, not %.6g; may differ by %.2g", c->name, p->name, sqrt(norm), (double)want[row][0], may);
-        if (!(fabs(dot - (double)want[row][1]) <= may * sqrt(size))) FAIL("%s: gradient of %s times it is %.6g, not %.6g", c->name, p->name, dot, (double)want[row][1]);
+        if (!(fabs(sqrt(norm) - (double)want[row][0]) <= may))
+            FAIL("%s: gradient of %s has norm %.6g, not %.6g; may differ by %.2g", c->name, p->name,
+                 sqrt(norm), (double)want[row][0], may);
+        if (!(fabs(dot - (double)want[row][1]) <= may * sqrt(size)))
+            FAIL("%s: gradient of %s times it is %.6g, not %.6g", c->name, p->name, dot,
+                 (double)want[row][1]);
         row++;
     }
     EXPECT_INT(row, rows);
@@ -79,8 +87,15 @@ static void expect_gradients(Case *c) {
 static Err run(Case *c, bool training, Plan **plan) {
     Node outputs[] = {c->at.logits, c->at.aux, c->loss}, inputs[] = {c->at.image, c->labels};
     Shape shapes[] = {c->image->shape, c->label_shape};
-    TRY(plan_make(c->net, &(PlanSpec){.training = training, .loss = training ? c->loss : NO_NODE, .outputs = outputs, .n_outputs = 3,
-                                      .inputs = inputs, .input_shapes = shapes, .n_inputs = 2}, plan));
+    TRY(plan_make(c->net,
+                  &(PlanSpec){.training = training,
+                              .loss = training ? c->loss : NO_NODE,
+                              .outputs = outputs,
+                              .n_outputs = 3,
+                              .inputs = inputs,
+                              .input_shapes = shapes,
+                              .n_inputs = 2},
+                  plan));
     plan_bind(*plan, c->at.image, c->image->data);
     plan_bind(*plan, c->labels, c->label);
     plan_run(*plan, &(OpRun){.training = training, .seed = 1}, false);
@@ -104,9 +119,19 @@ static void compare(const char *name, ModelOptions o) {
 }
 TEST(resnet18_equals_torch) { compare("resnet18", (ModelOptions){.model = "deeplabv3_resnet18"}); }
 TEST(resnet50_equals_torch) { compare("resnet50", (ModelOptions){.model = "deeplabv3_resnet50"}); }
-TEST(mobilenetv2_equals_torch) { compare("mobilenetv2", (ModelOptions){.model = "deeplabv3_mobilenetv2"}); }
-TEST(half_width_mobilenetv2_equals_torch) { compare("mobilenetv2_w05", (ModelOptions){.model = "deeplabv3_mobilenetv2", .width = 0.5}); }
-TEST(resnet18_at_stride_16_equals_torch) { compare("resnet18_os16", (ModelOptions){.model = "deeplabv3_resnet18", .output_stride = 16}); }
-TEST(mobilenetv2_at_stride_16_equals_torch) { compare("mobilenetv2_os16", (ModelOptions){.model = "deeplabv3_mobilenetv2", .output_stride = 16}); }
-TEST_MAIN(T(resnet18_equals_torch), T(resnet50_equals_torch), T(mobilenetv2_equals_torch), T(half_width_mobilenetv2_equals_torch),
-          T(resnet18_at_stride_16_equals_torch), T(mobilenetv2_at_stride_16_equals_torch))
+TEST(mobilenetv2_equals_torch) {
+    compare("mobilenetv2", (ModelOptions){.model = "deeplabv3_mobilenetv2"});
+}
+TEST(half_width_mobilenetv2_equals_torch) {
+    compare("mobilenetv2_w05", (ModelOptions){.model = "deeplabv3_mobilenetv2", .width = 0.5});
+}
+TEST(resnet18_at_stride_16_equals_torch) {
+    compare("resnet18_os16", (ModelOptions){.model = "deeplabv3_resnet18", .output_stride = 16});
+}
+TEST(mobilenetv2_at_stride_16_equals_torch) {
+    compare("mobilenetv2_os16",
+            (ModelOptions){.model = "deeplabv3_mobilenetv2", .output_stride = 16});
+}
+TEST_MAIN(T(resnet18_equals_torch), T(resnet50_equals_torch), T(mobilenetv2_equals_torch),
+          T(half_width_mobilenetv2_equals_torch), T(resnet18_at_stride_16_equals_torch),
+          T(mobilenetv2_at_stride_16_equals_torch))

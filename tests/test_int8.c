@@ -34,12 +34,14 @@ static const float *run_chain(Chain *c, float *ranges, bool bytes, Plan **p) {
 }
 
 /* One channel of one convolution in integers; sums in 32 bits, one rounding at the end. */
-static double channel_sum(const NetParam *w, const NetParam *bias, int o, const int *q, int pixel, double scale) {
+static double channel_sum(const NetParam *w, const NetParam *bias, int o, const int *q, int pixel,
+                          double scale) {
     double top = 0;
     int32_t sum = 0;
     for (int i = 0; i < C; i++) top = fmax(top, fabs((double)w->data[o * C + i]));
     const double unit = top > 0 ? top / 127 : 1;
-    for (int i = 0; i < C; i++) sum += (int32_t)lrint(w->data[o * C + i] / unit) * q[i * PIXELS + pixel];
+    for (int i = 0; i < C; i++)
+        sum += (int32_t)lrint(w->data[o * C + i] / unit) * q[i * PIXELS + pixel];
     return sum * unit * scale + bias->data[o];
 }
 static int byte(double v, double scale) { return (int)lrint(fmin(fmax(v / scale, 0), 255)); }
@@ -52,21 +54,27 @@ TEST(bytes_equal_integer_arithmetic) {
     Plan *exact, *bytes;
     open_chain(&c, 0.3f);
     EXPECT(c.net->n_nodes <= 16);
-    const float *want = run_chain(&c, ranges, false, &exact), *got = run_chain(&c, ranges, true, &bytes);
-    const double sx = ranges[c.first.id] / 255, sa = ranges[c.middle.id] / 255, sb = ranges[c.last.id] / 255;
+    const float *want = run_chain(&c, ranges, false, &exact),
+                *got = run_chain(&c, ranges, true, &bytes);
+    const double sx = ranges[c.first.id] / 255, sa = ranges[c.middle.id] / 255,
+                 sb = ranges[c.last.id] / 255;
     const NetParam *w = c.net->params;
     for (int i = 0; i < C * PIXELS; i++) x[i] = byte(c.x[i], sx);
-    for (int i = 0; i < C * PIXELS; i++) a[i] = byte(channel_sum(&w[0], &w[1], i / PIXELS, x, i % PIXELS, sx), sa);
-    for (int i = 0; i < C * PIXELS; i++) b[i] = byte(channel_sum(&w[2], &w[3], i / PIXELS, a, i % PIXELS, sa) + x[i] * sx, sb);
+    for (int i = 0; i < C * PIXELS; i++)
+        a[i] = byte(channel_sum(&w[0], &w[1], i / PIXELS, x, i % PIXELS, sx), sa);
+    for (int i = 0; i < C * PIXELS; i++)
+        b[i] = byte(channel_sum(&w[2], &w[3], i / PIXELS, a, i % PIXELS, sa) + x[i] * sx, sb);
     double off = 0, lost = 0, size = 0;
     for (int i = 0; i < C * PIXELS; i++) {
         const double v = fmax(0, channel_sum(&w[4], &w[5], i / PIXELS, b, i % PIXELS, sb));
-        off += (got[i] - v) * (got[i] - v), lost += (got[i] - (double)want[i]) * (got[i] - (double)want[i]), size += v * v;
+        off += (got[i] - v) * (got[i] - v),
+            lost += (got[i] - (double)want[i]) * (got[i] - (double)want[i]), size += v * v;
     }
     /* A half may round either way where float32 and double differ: one unit in a few of 1584 bytes. */
     EXPECT(size > 0);
     if (!(sqrt(off / size) < 3e-4)) FAIL("off by %.3g of its size", sqrt(off / size));
-    if (!(sqrt(lost / size) < 2e-2 && sqrt(lost / size) > 1e-4)) FAIL("8 bits lost %.3g", sqrt(lost / size));
+    if (!(sqrt(lost / size) < 2e-2 && sqrt(lost / size) > 1e-4))
+        FAIL("8 bits lost %.3g", sqrt(lost / size));
     plan_close(exact), plan_close(bytes), net_close(c.net);
 }
 /* All of `middle` is zero on the images seen: its range is 0, and nothing divides by it. */
@@ -76,10 +84,12 @@ TEST(a_dead_relu_has_a_scale) {
     float ranges[16] = {0};
     Plan *exact, *bytes;
     open_chain(&c, -1000);
-    const float *want = run_chain(&c, ranges, false, &exact), *got = run_chain(&c, ranges, true, &bytes);
+    const float *want = run_chain(&c, ranges, false, &exact),
+                *got = run_chain(&c, ranges, true, &bytes);
     EXPECT(ranges[c.middle.id] == 0 && ranges[c.last.id] > 0);
     double off = 0, size = 0;
-    for (int i = 0; i < C * PIXELS; i++) off += (got[i] - want[i]) * (got[i] - want[i]), size += want[i] * want[i];
+    for (int i = 0; i < C * PIXELS; i++)
+        off += (got[i] - want[i]) * (got[i] - want[i]), size += want[i] * want[i];
     if (!(size > 0 && sqrt(off / size) < 2e-2)) FAIL("off by %.3g of %.3g", sqrt(off), sqrt(size));
     plan_close(exact), plan_close(bytes), net_close(c.net);
 }
@@ -92,12 +102,19 @@ static double network_loss(const char *model, Dtype precision) {
     static float image[3 * 65 * 81];
     const Rng r = rng_stream(5, RNG_METHOD, 1, 1);
     for (int i = 0; i < 3 * 65 * 81; i++) image[i] = rng_normal(&r, (uint64_t)i);
-    if (model_open(&(ModelOptions){.model = model, .classes = 11, .norm = "none", .frozen = true}, 65, 81, &n, &m)) FAIL("%s", err_text()), exit(1);
+    if (model_open(&(ModelOptions){.model = model, .classes = 11, .norm = "none", .frozen = true},
+                   65, 81, &n, &m))
+        FAIL("%s", err_text()), exit(1);
     net_init_formula(n, 1);
     float *ranges = xcalloc((size_t)n->n_nodes, sizeof *ranges);
     for (int k = 0; k < 2; k++) {
-        const PlanSpec spec = {.precision = k ? precision : DT_F32, .ranges = k ? ranges : NULL, .outputs = &m.logits, .n_outputs = 1,
-                               .inputs = &m.image, .input_shapes = &s, .n_inputs = 1};
+        const PlanSpec spec = {.precision = k ? precision : DT_F32,
+                               .ranges = k ? ranges : NULL,
+                               .outputs = &m.logits,
+                               .n_outputs = 1,
+                               .inputs = &m.image,
+                               .input_shapes = &s,
+                               .n_inputs = 1};
         if (plan_make(n, &spec, &p[k])) FAIL("%s", err_text()), exit(1);
         if (!k) plan_watch(p[k], ranges);
         plan_bind(p[k], m.image, image);
@@ -106,19 +123,24 @@ static double network_loss(const char *model, Dtype precision) {
     double off = 0, size = 0;
     const float *want = plan_value(p[0], m.logits), *got = plan_value(p[1], m.logits);
     for (int64_t i = 0; i < shape_count(plan_shape(p[0], m.logits)); i++)
-        off += ((double)got[i] - want[i]) * ((double)got[i] - want[i]), size += (double)want[i] * want[i];
+        off += ((double)got[i] - want[i]) * ((double)got[i] - want[i]),
+            size += (double)want[i] * want[i];
     plan_close(p[0]), plan_close(p[1]), free(ranges), net_close(n);
     return sqrt(off / size);
 }
 /* Depthwise and grouped layers, dilated ones, ReLU6, summands that may be negative. */
 TEST(networks_in_bytes_are_near_float32) {
     if (!backend_has(DT_I8)) SKIP("this processor multiplies no bytes");
-    static const char *const models[] = {"deeplabv3_resnet18", "deeplabv3_resnet50", "deeplabv3_mobilenetv2"};
+    static const char *const models[] = {"deeplabv3_resnet18", "deeplabv3_resnet50",
+                                         "deeplabv3_mobilenetv2"};
     for (int i = 0; i < 3; i++) {
-        const double lost = network_loss(models[i], backend_has(DT_BF16) ? DT_BF16 : DT_F32), plain = network_loss(models[i], DT_F32);
+        const double lost = network_loss(models[i], backend_has(DT_BF16) ? DT_BF16 : DT_F32),
+                     plain = network_loss(models[i], DT_F32);
         printf("  %s: %.3g of the logits lost, %.3g with float32 around\n", models[i], lost, plain);
-        if (!(lost < 0.1 && plain < 0.1 && plain > 1e-4)) FAIL("%s: 8 bits lost %.3g, %.3g", models[i], lost, plain);
+        if (!(lost < 0.1 && plain < 0.1 && plain > 1e-4))
+            FAIL("%s: 8 bits lost %.3g, %.3g", models[i], lost, plain);
     }
 }
 
-TEST_MAIN(T(bytes_equal_integer_arithmetic), T(a_dead_relu_has_a_scale), T(networks_in_bytes_are_near_float32))
+TEST_MAIN(T(bytes_equal_integer_arithmetic), T(a_dead_relu_has_a_scale),
+          T(networks_in_bytes_are_near_float32))

@@ -264,7 +264,8 @@ TEST(jpeg_of_every_sampling_is_read) {
             for (int y = 0; y < 19; y++)
                 for (int x = 0; x < 37 * 3; x++)
                     worst = fmax(worst, fabs(im.px[y * 37 * 3 + x] - jpeg_value(y, x, 3)));
-            if (worst > 12) FAIL("sampling %dx%d: off by %g", samplings[i][0], samplings[i][1], worst);
+            if (worst > 12)
+                FAIL("sampling %dx%d: off by %g", samplings[i][0], samplings[i][1], worst);
             free(im.px), str_free(&s);
         }
 }
@@ -380,13 +381,13 @@ TEST(camvid_pair_is_read) {
 }
 
 TEST_MAIN(T(png_rgb_round_trip), T(png_palette_keeps_indices_and_colours),
-          T(label_png_of_every_kind_keeps_indices_or_is_refused),
-          T(numbers_of_16_bits_are_kept), T(label_png_of_16_bits_above_255_is_refused_with_its_place),
+          T(label_png_of_every_kind_keeps_indices_or_is_refused), T(numbers_of_16_bits_are_kept),
+          T(label_png_of_16_bits_above_255_is_refused_with_its_place),
           T(image_png_of_every_kind_becomes_rgb), T(png_cut_at_every_byte_is_refused),
           T(png_flipped_bits_are_detected), T(png_bombs_are_refused_from_the_header),
           T(png_with_a_million_chunks_is_quick), T(jpeg_named_png_is_read_by_its_content),
-          T(jpeg_of_every_sampling_is_read), T(jpeg_grey_becomes_rgb_and_cmyk_is_refused), T(exif_rotation_is_told_and_not_made),
-          T(jpeg_cut_at_every_byte_is_refused), T(jpeg_flipped_bits_never_crash),
-          T(jpeg_with_too_many_scans_is_refused), T(jpeg_scan_bomb_is_refused),
-          T(other_files_are_named_for_what_they_are),
+          T(jpeg_of_every_sampling_is_read), T(jpeg_grey_becomes_rgb_and_cmyk_is_refused),
+          T(exif_rotation_is_told_and_not_made), T(jpeg_cut_at_every_byte_is_refused),
+          T(jpeg_flipped_bits_never_crash), T(jpeg_with_too_many_scans_is_refused),
+          T(jpeg_scan_bomb_is_refused), T(other_files_are_named_for_what_they_are),
           T(fifo_and_device_are_refused_without_hanging), T(camvid_pair_is_read))

@@ -18,12 +18,14 @@ static void fill(Data *d, uint64_t key, bool zero) {
 static void *at(Data *d, Dtype t) { return t == DT_BF16 ? (void *)d->h : (void *)d->f; }
 
 /* got, in its type, against the float32 values of want: 2^-8 for one rounding, or float32's own. */
-static void near(const char *what, CpuLevel level, Dtype t, int inner, Data *got, const Data *want, int64_t n) {
+static void near(const char *what, CpuLevel level, Dtype t, int inner, Data *got, const Data *want,
+                 int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         float g = t == DT_BF16 ? bf16_to_f32(got->h[i]) : got->f[i], w = want->f[i];
         float tol = t == DT_BF16 ? 0x1p-8f : 1e-5f;
         if (fabsf(g - w) <= tol * fabsf(w) + 1e-5f) continue;
-        FAIL("%s %s %s inner %d: element %lld is %g, not %g", what, cpu_level_name(level), dtype_name(t), inner, (long long)i, (double)g, (double)w);
+        FAIL("%s %s %s inner %d: element %lld is %g, not %g", what, cpu_level_name(level),
+             dtype_name(t), inner, (long long)i, (double)g, (double)w);
         return;
     }
 }
@@ -43,25 +45,44 @@ static Data x, residual, y, dy, out, dres, want, want_res;
 static float per_lane[5][INNER_MAX];         /* scale, shift, mean, c1, c2 */
 static BnRows rows(Dtype t, int inner, Act act, bool with_residual, double *sums) {
     for (int k = 0; k < 5; k++)
-        for (int c = 0; c < inner; c++) per_lane[k][c] = 0.25f * (float)(k + 1) + 0.125f * (float)(c % 7);
-    return (BnRows){.x = at(&x, t), .residual = with_residual ? at(&residual, t) : NULL, .y = with_residual ? at(&y, t) : NULL, .dy = at(&dy, t),
-                    .out = at(&out, t), .dresidual = with_residual ? at(&dres, t) : NULL, .scale = per_lane[0], .shift = per_lane[1],
-                    .mean = per_lane[2], .c1 = per_lane[3], .c2 = per_lane[4], .sum = sums, .sum2 = sums + INNER_MAX,
-                    .rows = ROWS, .inner = inner, .act = act};
+        for (int c = 0; c < inner; c++)
+            per_lane[k][c] = 0.25f * (float)(k + 1) + 0.125f * (float)(c % 7);
+    return (BnRows){.x = at(&x, t),
+                    .residual = with_residual ? at(&residual, t) : NULL,
+                    .y = with_residual ? at(&y, t) : NULL,
+                    .dy = at(&dy, t),
+                    .out = at(&out, t),
+                    .dresidual = with_residual ? at(&dres, t) : NULL,
+                    .scale = per_lane[0],
+                    .shift = per_lane[1],
+                    .mean = per_lane[2],
+                    .c1 = per_lane[3],
+                    .c2 = per_lane[4],
+                    .sum = sums,
+                    .sum2 = sums + INNER_MAX,
+                    .rows = ROWS,
+                    .inner = inner,
+                    .act = act};
 }
-static float activated(float v, Act act) { return act == ACT_NONE ? v : v < 0 ? 0 : act == ACT_RELU6 && v > 6 ? 6 : v; }
-static float gated(float g, float v, Act act) { return act == ACT_NONE || (v > 0 && (act == ACT_RELU || v < 6)) ? g : 0; }
+static float activated(float v, Act act) {
+    return act == ACT_NONE ? v : v < 0 ? 0 : act == ACT_RELU6 && v > 6 ? 6 : v;
+}
+static float gated(float g, float v, Act act) {
+    return act == ACT_NONE || (v > 0 && (act == ACT_RELU || v < 6)) ? g : 0;
+}
 static void check_norm(CpuLevel level, Dtype t, int inner) {
     fill(&x, 1, false), fill(&residual, 2, false), fill(&y, 3, false), fill(&dy, 4, false);
     for (int act = ACT_NONE; act <= ACT_RELU6; act++)
         for (int with = 0; with < 2; with++) {
-            double sums[2 * INNER_MAX], s[INNER_MAX] = {0}, q[INNER_MAX] = {0}, gs[INNER_MAX] = {0}, gq[INNER_MAX] = {0};
+            double sums[2 * INNER_MAX], s[INNER_MAX] = {0}, q[INNER_MAX] = {0}, gs[INNER_MAX] = {0},
+                                        gq[INNER_MAX] = {0};
             BnRows b = rows(t, inner, (Act)act, with, sums);
             for (int64_t i = 0; i < ROWS * inner; i++) {
                 int c = (int)(i % inner);
                 float v = x.f[i] * per_lane[0][c] + per_lane[1][c], d = x.f[i] - per_lane[2][c];
                 float g = gated(dy.f[i], with ? y.f[i] : v, (Act)act);
-                s[c] += (double)d, q[c] += (double)d * d, gs[c] += (double)g, gq[c] += (double)g * d;
+                s[c] += (double)d, q[c] += (double)d * d, gs[c] += (double)g,
+                    gq[c] += (double)g * d;
                 want.f[i] = activated(v + (with ? residual.f[i] : 0), (Act)act), want_res.f[i] = g;
             }
             lanes(t)->bn_sums(&b);
@@ -79,7 +100,8 @@ static void check_norm(CpuLevel level, Dtype t, int inner) {
             if (with) near("g", level, t, inner, &dres, &want_res, ROWS * inner);
             for (int64_t i = 0; i < ROWS * inner; i++) {
                 int c = (int)(i % inner);
-                want.f[i] = per_lane[0][c] * (want_res.f[i] - per_lane[3][c] - (x.f[i] - per_lane[2][c]) * per_lane[4][c]);
+                want.f[i] = per_lane[0][c] * (want_res.f[i] - per_lane[3][c] -
+                                              (x.f[i] - per_lane[2][c]) * per_lane[4][c]);
             }
             lanes(t)->bn_backward(&b);
             near("bn_backward", level, t, inner, &out, &want, ROWS * inner);
@@ -95,13 +117,19 @@ static void check_elementwise(CpuLevel level, Dtype t, int inner) {
     fill(&x, 5, false), fill(&dy, 6, false);
     for (int64_t i = 0; i < n; i++) mask[i] = i % 3 != 0;
     for (int64_t i = 0; i < n; i++) want.f[i] = x.f[i] + dy.f[i];
-    lanes(t)->add(at(&out, t), at(&x, t), at(&dy, t), n), near("add", level, t, inner, &out, &want, n);
+    lanes(t)->add(at(&out, t), at(&x, t), at(&dy, t), n),
+        near("add", level, t, inner, &out, &want, n);
     for (int64_t i = 0; i < n; i++) want.f[i] = mask[i] ? x.f[i] * 1.25f : 0;
-    lanes(t)->drop(at(&out, t), at(&x, t), mask, 1.25f, n), near("drop", level, t, inner, &out, &want, n);
+    lanes(t)->drop(at(&out, t), at(&x, t), mask, 1.25f, n),
+        near("drop", level, t, inner, &out, &want, n);
     for (int act = ACT_RELU; act <= ACT_RELU6; act++) {
-        for (int64_t i = 0; i < n; i++) want.f[i] = activated(x.f[i], (Act)act), want_res.f[i] = gated(dy.f[i], x.f[i], (Act)act);
-        lanes(t)->act(at(&out, t), at(&x, t), n, (Act)act), near("act", level, t, inner, &out, &want, n);
-        lanes(t)->act_backward(at(&out, t), at(&dy, t), at(&x, t), n, (Act)act), near("act_backward", level, t, inner, &out, &want_res, n);
+        for (int64_t i = 0; i < n; i++)
+            want.f[i] = activated(x.f[i], (Act)act),
+            want_res.f[i] = gated(dy.f[i], x.f[i], (Act)act);
+        lanes(t)->act(at(&out, t), at(&x, t), n, (Act)act),
+            near("act", level, t, inner, &out, &want, n);
+        lanes(t)->act_backward(at(&out, t), at(&dy, t), at(&x, t), n, (Act)act),
+            near("act_backward", level, t, inner, &out, &want_res, n);
     }
 }
 TEST(elementwise_loops_equal_plain_arithmetic) { everywhere(check_elementwise); }
@@ -115,15 +143,26 @@ static void check_pool(CpuLevel level, Dtype t, int inner) {
     static Data dx, pooled;
     for (size_t kind = 0; kind < sizeof kinds / sizeof *kinds; kind++) {
         int k = kinds[kind][0], stride = kinds[kind][1], pad = kinds[kind][2];
-        PoolRow p = {.src = at(&x, t), .dst = at(&pooled, t), .arg = arg, .in_h = H, .in_w = W, .out_h = (H + 2 * pad - k) / stride + 1,
-                     .out_w = (W + 2 * pad - k) / stride + 1, .k = k, .stride = stride, .pad = pad, .inner = inner};
+        PoolRow p = {.src = at(&x, t),
+                     .dst = at(&pooled, t),
+                     .arg = arg,
+                     .in_h = H,
+                     .in_w = W,
+                     .out_h = (H + 2 * pad - k) / stride + 1,
+                     .out_w = (W + 2 * pad - k) / stride + 1,
+                     .k = k,
+                     .stride = stride,
+                     .pad = pad,
+                     .inner = inner};
         fill(&x, 7, false), fill(&dy, 8, false), fill(&want_res, 0, true);
         for (int64_t o = 0; o < p.out_h * p.out_w * inner; o++) {
             int64_t oy = o / inner / p.out_w, ox = o / inner % p.out_w, c = o % inner, best = -1;
             for (int ky = 0; ky < k; ky++)
                 for (int kx = 0; kx < k; kx++) {
-                    int64_t iy = oy * stride + ky - pad, ix = ox * stride + kx - pad, i = (iy * W + ix) * inner + c;
-                    if (iy >= 0 && iy < H && ix >= 0 && ix < W && (best < 0 || x.f[i] > x.f[best])) best = i;
+                    int64_t iy = oy * stride + ky - pad, ix = ox * stride + kx - pad,
+                            i = (iy * W + ix) * inner + c;
+                    if (iy >= 0 && iy < H && ix >= 0 && ix < W && (best < 0 || x.f[i] > x.f[best]))
+                        best = i;
                 }
             want.f[o] = x.f[best], want_res.f[best] += dy.f[o];
         }
@@ -155,13 +194,26 @@ static void check_depthwise(CpuLevel level, Dtype t, int inner) {
         for (int64_t o = 0; o < oh * ow; o++)
             for (int k = 0; k < DW_TAPS; k++)
                 for (int c = 0; c < n; c++) {
-                    int64_t iy = o / ow + k / 3 * d - pad, ix = o % ow + k % 3 * d - pad, i = (iy * W + ix) * inner + c;
+                    int64_t iy = o / ow + k / 3 * d - pad, ix = o % ow + k % 3 * d - pad,
+                            i = (iy * W + ix) * inner + c;
                     if (iy < 0 || iy >= H || ix < 0 || ix >= W) continue;
-                    want.f[i] += w[k][c] * dy.f[o * inner + c], expected[k][c] += (double)dy.f[o * inner + c] * x.f[i];
+                    want.f[i] += w[k][c] * dy.f[o * inner + c],
+                        expected[k][c] += (double)dy.f[o * inner + c] * x.f[i];
                 }
         fill(&out, 0, true);
-        DwBlock b = {.x = at(&x, t), .dy = at(&dy, t), .dx = at(&out, t), .w = w, .sums = sums, .pixel = inner, .in_h = H, .in_w = W,
-                     .out_h = oh, .out_w = ow, .lanes = n, .dilation = d, .pad = pad};
+        DwBlock b = {.x = at(&x, t),
+                     .dy = at(&dy, t),
+                     .dx = at(&out, t),
+                     .w = w,
+                     .sums = sums,
+                     .pixel = inner,
+                     .in_h = H,
+                     .in_w = W,
+                     .out_h = oh,
+                     .out_w = ow,
+                     .lanes = n,
+                     .dilation = d,
+                     .pad = pad};
         lanes(t)->dw_data(&b), lanes(t)->dw_weights(&b);
         near("dw_data", level, t, inner, &out, &want, H * W * inner);
         for (int k = 0; k < DW_TAPS; k++)
@@ -170,5 +222,5 @@ static void check_depthwise(CpuLevel level, Dtype t, int inner) {
 }
 TEST(depthwise_loops_equal_plain_arithmetic) { everywhere(check_depthwise); }
 
-TEST_MAIN(T(batch_norm_loops_equal_plain_arithmetic), T(elementwise_loops_equal_plain_arithmetic), T(max_pool_loops_equal_plain_arithmetic),
-          T(depthwise_loops_equal_plain_arithmetic))
+TEST_MAIN(T(batch_norm_loops_equal_plain_arithmetic), T(elementwise_loops_equal_plain_arithmetic),
+          T(max_pool_loops_equal_plain_arithmetic), T(depthwise_loops_equal_plain_arithmetic))

@@ -7,16 +7,27 @@
 #include "test.h"
 
 enum { TENSORS_MAX = 512 };
-typedef struct { Net *net; ModelNodes at; Tensor t[TENSORS_MAX]; int n; char name[TENSORS_MAX][160], path[256]; } Case;
+typedef struct {
+    Net *net;
+    ModelNodes at;
+    Tensor t[TENSORS_MAX];
+    int n;
+    char name[TENSORS_MAX][160], path[256];
+} Case;
 
 static Net *open_named(const char *model, int classes, bool aux) {
-    ModelOptions o = {.model = model, .classes = classes, .aux = aux, .width = strstr(model, "mobilenet") ? 0.25 : 0};
+    ModelOptions o = {.model = model,
+                      .classes = classes,
+                      .aux = aux,
+                      .width = strstr(model, "mobilenet") ? 0.25 : 0};
     ModelNodes at;
     Net *n = NULL;
     if (model_open(&o, 33, 33, &n, &at)) FAIL("%s", err_text());
     return n;
 }
-static Net *open_net(int classes, bool aux) { return open_named("deeplabv3_mobilenetv2", classes, aux); }
+static Net *open_net(int classes, bool aux) {
+    return open_named("deeplabv3_mobilenetv2", classes, aux);
+}
 
 /* The tensors of a network of formula weights; data is borrowed from the net. */
 static void open_case_of(Case *c, Net *net) {
@@ -27,7 +38,8 @@ static void open_case_of(Case *c, Net *net) {
         NetParam *p = &c->net->params[c->n];
         const bool count = p->kind == PARAM_COUNT;
         if (count) p->count = 7;
-        c->t[c->n] = (Tensor){p->name, count ? DT_I64 : DT_F32, p->shape, count ? (void *)&p->count : p->data};
+        c->t[c->n] = (Tensor){p->name, count ? DT_I64 : DT_F32, p->shape,
+                              count ? (void *)&p->count : p->data};
     }
     snprintf(c->path, sizeof c->path, BUILD_DIR "/test_load_%d.safetensors", (int)getpid());
 }
@@ -54,7 +66,8 @@ static void expect_equal(const Net *a, const Net *b) {
     for (int i = 0; i < a->n_params; i++) {
         const NetParam *p = &a->params[i], *q = &b->params[i];
         if (p->kind == PARAM_COUNT) EXPECT_INT(p->count, q->count);
-        else if (memcmp(p->data, q->data, (size_t)shape_count(p->shape) * sizeof(float))) FAIL("%s differs", p->name);
+        else if (memcmp(p->data, q->data, (size_t)shape_count(p->shape) * sizeof(float)))
+            FAIL("%s differs", p->name);
     }
 }
 TEST(a_file_of_all_tensors_loads) {
@@ -129,13 +142,18 @@ static void expect_backbone(const Net *n, const Case *c) {
     Net *random = open_named(n->name, 5, false);
     net_init_random(random, 1);
     for (int i = 0; i < n->n_params; i++) {
-        const NetParam *p = &n->params[i], *q = strncmp(p->name, "pretrained.", 11) ? &random->params[i] : &c->net->params[i];
-        if (p->kind != PARAM_COUNT && memcmp(p->data, q->data, (size_t)shape_count(p->shape) * sizeof(float))) FAIL("%s differs", p->name);
+        const NetParam *p = &n->params[i], *q = strncmp(p->name, "pretrained.", 11)
+                                                    ? &random->params[i]
+                                                    : &c->net->params[i];
+        if (p->kind != PARAM_COUNT &&
+            memcmp(p->data, q->data, (size_t)shape_count(p->shape) * sizeof(float)))
+            FAIL("%s differs", p->name);
     }
     net_close(random);
 }
 /* A student starts from the renamed backbone; a whole network is not to be had from it. */
-static void check_backbone(const char *model, const Renaming *r, int n_r, const char *const *extra, int n_extra) {
+static void check_backbone(const char *model, const Renaming *r, int n_r, const char *const *extra,
+                           int n_extra) {
     Case c;
     open_case_of(&c, open_named(model, 5, false));
     Net *n = open_named(model, 5, false);
@@ -153,11 +171,19 @@ static void check_backbone(const char *model, const Renaming *r, int n_r, const 
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 TEST(backbones_in_published_layouts_start_a_student) {
     static const Renaming own[] = {{"head", NULL}}, plain[] = {{"head", NULL}, {"pretrained.", ""}},
-        sequence[] = {{"head", NULL}, {"pretrained.conv1", "conv1.0"}, {"pretrained.bn1", "conv1.1"}, {"pretrained.conv2", "conv1.3"},
-                      {"pretrained.bn2", "conv1.4"}, {"pretrained.conv3", "conv1.6"}, {"pretrained.bn3", "bn1"}, {"pretrained.", ""}},
-        flat[] = {{"head", NULL}, {"pretrained.net.", ""}};
-    static const char *const fc[] = {"fc.weight", "fc.bias"}, *const last[] = {"features.18.0.weight", "classifier.1.weight", "conv.0.weight"},
-        *const lite[] = {"_conv_head.weight", "_bn1.weight", "_fc.bias"};
+                          sequence[] = {{"head", NULL},
+                                        {"pretrained.conv1", "conv1.0"},
+                                        {"pretrained.bn1", "conv1.1"},
+                                        {"pretrained.conv2", "conv1.3"},
+                                        {"pretrained.bn2", "conv1.4"},
+                                        {"pretrained.conv3", "conv1.6"},
+                                        {"pretrained.bn3", "bn1"},
+                                        {"pretrained.", ""}},
+                          flat[] = {{"head", NULL}, {"pretrained.net.", ""}};
+    static const char *const fc[] = {"fc.weight", "fc.bias"},
+                             *const last[] = {"features.18.0.weight", "classifier.1.weight",
+                                              "conv.0.weight"},
+                             *const lite[] = {"_conv_head.weight", "_bn1.weight", "_fc.bias"};
     check_backbone("pspnet_resnet18", own, COUNT(own), NULL, 0);
     check_backbone("pspnet_resnet18", plain, COUNT(plain), fc, 2);
     check_backbone("pspnet_resnet18", sequence, COUNT(sequence), fc, 2);
@@ -166,7 +192,8 @@ TEST(backbones_in_published_layouts_start_a_student) {
 }
 /* features.N.conv: 0 1 (2) 3 4 (5) 6 7 here, 0.0 0.1 1.0 1.1 2 3 there; the first block lacks its first pair. */
 TEST(torchvisions_mobilenetv2_starts_a_student) {
-    static const char *const WHOLE[] = {"0.0", "0.1", NULL, "1.0", "1.1", NULL, "2", "3"}, *const FIRST[] = {"0.0", "0.1", NULL, "1", "2"};
+    static const char *const WHOLE[] = {"0.0", "0.1", NULL, "1.0", "1.1", NULL, "2", "3"},
+                             *const FIRST[] = {"0.0", "0.1", NULL, "1", "2"};
     Case c;
     open_case(&c, 5);
     Net *n = open_net(5, false);
@@ -179,22 +206,31 @@ TEST(torchvisions_mobilenetv2_starts_a_student) {
         name += strlen(prefix);
         c.t[kept] = c.t[i];
         if (sscanf(name, "features.%d.conv.%d%n", &block, &layer, &end) == 2) {
-            snprintf(there, sizeof there, "features.%d.conv.%s%s", block, block == 1 ? FIRST[layer] : WHOLE[layer], name + end);
+            snprintf(there, sizeof there, "features.%d.conv.%s%s", block,
+                     block == 1 ? FIRST[layer] : WHOLE[layer], name + end);
             rename_tensor(&c, kept, "", there);
         } else rename_tensor(&c, kept, "", name);
         kept++;
     }
     c.n = kept;
-    add_extra(&c, "features.18.0.weight"), add_extra(&c, "features.18.1.num_batches_tracked"), add_extra(&c, "classifier.1.bias");
+    add_extra(&c, "features.18.0.weight"), add_extra(&c, "features.18.1.num_batches_tracked"),
+        add_extra(&c, "classifier.1.bias");
     EXPECT_OK(load_case_as(&c, n, LOAD_START));
     expect_backbone(n, &c);
     close_case(&c, n);
 }
 TEST(torchvisions_segmentation_networks_load_whole) {
-    static const Renaming deeplab[] = {
-        {"pretrained", "backbone"}, {"head.aspp.b0", "classifier.0.convs.0"}, {"head.aspp.b1.block", "classifier.0.convs.1"}, {"head.aspp.b2.block", "classifier.0.convs.2"},
-        {"head.aspp.b3.block", "classifier.0.convs.3"}, {"head.aspp.b4.gap", "classifier.0.convs.4"}, {"head.aspp.project", "classifier.0.project"},
-        {"head.block.0", "classifier.1"}, {"head.block.1", "classifier.2"}, {"head.block.4", "classifier.4"}, {"auxlayer.block", "aux_classifier"}};
+    static const Renaming deeplab[] = {{"pretrained", "backbone"},
+                                       {"head.aspp.b0", "classifier.0.convs.0"},
+                                       {"head.aspp.b1.block", "classifier.0.convs.1"},
+                                       {"head.aspp.b2.block", "classifier.0.convs.2"},
+                                       {"head.aspp.b3.block", "classifier.0.convs.3"},
+                                       {"head.aspp.b4.gap", "classifier.0.convs.4"},
+                                       {"head.aspp.project", "classifier.0.project"},
+                                       {"head.block.0", "classifier.1"},
+                                       {"head.block.1", "classifier.2"},
+                                       {"head.block.4", "classifier.4"},
+                                       {"auxlayer.block", "aux_classifier"}};
     Case c;
     open_case_of(&c, open_named("deeplabv3_resnet18", 5, true));
     Net *n = open_named("deeplabv3_resnet18", 5, true);
@@ -213,9 +249,13 @@ TEST(in_part_what_fits_is_loaded) {
     EXPECT_HAS(err_text(), "student.partial=true");
     ((float *)tensor_of(&c, "head.psp.conv1.0.weight")->data)[0] = NAN;                 /* not wanted, so it does no harm */
     EXPECT_OK(load_case_as(&c, n, LOAD_PARTIAL));
-    const int w = net_find_param(n, "pretrained.conv1.weight"), head = net_find_param(n, "head.block.0.weight"), shared = net_find_param(n, "head.block.1.weight");
-    EXPECT(n->params[w].data[7] == c.net->params[net_find_param(c.net, "pretrained.conv1.weight")].data[7]);
-    EXPECT(n->params[shared].data[7] == c.net->params[net_find_param(c.net, "head.block.1.weight")].data[7]);
+    const int w = net_find_param(n, "pretrained.conv1.weight"),
+              head = net_find_param(n, "head.block.0.weight"),
+              shared = net_find_param(n, "head.block.1.weight");
+    EXPECT(n->params[w].data[7] ==
+           c.net->params[net_find_param(c.net, "pretrained.conv1.weight")].data[7]);
+    EXPECT(n->params[shared].data[7] ==
+           c.net->params[net_find_param(c.net, "head.block.1.weight")].data[7]);
     Net *random = open_named("deeplabv3_resnet18", 5, false);
     net_init_random(random, 1);
     EXPECT(n->params[head].data[7] == random->params[head].data[7]);
@@ -231,13 +271,20 @@ TEST(strangers_are_told_the_nearest_network_and_the_way_out) {
     for (int i = 0; i < c.n; i++) rename_tensor(&c, i, "encoder.", c.net->params[i].name);
     for (unsigned flags = 0; flags <= LOAD_PARTIAL; flags++) {
         EXPECT_ERR(load_case_as(&c, n, flags), E(4, 61));
-        EXPECT_HAS(err_text(), "none of its 170 tensors is one of deeplabv3_mobilenetv2; they are those of no network that is known here");
-        EXPECT_HAS(err_text(), "model = YourNet(); model.load_state_dict(safetensors.torch.load_file('");
-        EXPECT_HAS(err_text(), "torch.onnx.export(model.eval(), torch.zeros(1, 3, 512, 1024), 'model.onnx', opset_version=17, ");
+        EXPECT_HAS(
+            err_text(),
+            "none of its 170 tensors is one of deeplabv3_mobilenetv2; they are those of no network that is known here");
+        EXPECT_HAS(err_text(),
+                   "model = YourNet(); model.load_state_dict(safetensors.torch.load_file('");
+        EXPECT_HAS(
+            err_text(),
+            "torch.onnx.export(model.eval(), torch.zeros(1, 3, 512, 1024), 'model.onnx', opset_version=17, ");
         EXPECT_HAS(err_text(), "then give model.onnx");
     }
-    EXPECT_ERR(model_load_weights(n, SOURCE_DIR "/tests/golden/pth/checkpoint.pth", 1, 0), E(4, 61));
-    EXPECT_HAS(err_text(), "checkpoint.pth', map_location='cpu')['state_dict']); torch.onnx.export(");
+    EXPECT_ERR(model_load_weights(n, SOURCE_DIR "/tests/golden/pth/checkpoint.pth", 1, 0),
+               E(4, 61));
+    EXPECT_HAS(err_text(),
+               "checkpoint.pth', map_location='cpu')['state_dict']); torch.onnx.export(");
     close_case(&c, n);
 }
 TEST(a_published_network_that_is_none_of_ours_is_refused) {
@@ -293,7 +340,8 @@ TEST(other_number_formats_are_converted) {
     static uint16_t bf[128], half[128];                  /* both hold 1.5 throughout, then a few others */
     for (int i = 0; i < 128; i++) bf[i] = 0x3FC0, half[i] = 0x3E00;
     half[1] = 0xC000, half[2] = 0x0001;                  /* -2 and the smallest subnormal */
-    Tensor *bias = tensor_of(&c, "head.block.4.bias"), *w = tensor_of(&c, "head.block.1.weight"), *b = tensor_of(&c, "head.block.1.bias");
+    Tensor *bias = tensor_of(&c, "head.block.4.bias"), *w = tensor_of(&c, "head.block.1.weight"),
+           *b = tensor_of(&c, "head.block.1.bias");
     bias->dtype = DT_F64, bias->data = d;
     w->dtype = DT_BF16, w->data = bf;
     b->dtype = DT_F16, b->data = half;
@@ -313,7 +361,8 @@ TEST(a_start_keeps_the_classifier_of_other_classes) {
     Net *random = open_net(8, false);
     net_init_random(random, 1);
     const int w = net_find_param(n, "head.block.4.weight"), first = 0;
-    EXPECT(!memcmp(n->params[w].data, random->params[w].data, (size_t)shape_count(n->params[w].shape) * sizeof(float)));
+    EXPECT(!memcmp(n->params[w].data, random->params[w].data,
+                   (size_t)shape_count(n->params[w].shape) * sizeof(float)));
     EXPECT(n->params[first].data[5] == c.net->params[first].data[5]);
     net_close(random);
     close_case(&c, n);
@@ -332,10 +381,12 @@ TEST(weights_by_rule_are_refused_when_misspelt) {
     EXPECT(model_load_weights(n, "/no/such/file", 1, 0) / 1000 == EXIT_MODEL);
     net_close(n);
 }
-TEST_MAIN(T(a_file_of_all_tensors_loads), T(missing_extra_and_wrong_tensors_are_named), T(wrapped_names_load),
-          T(backbones_in_published_layouts_start_a_student), T(torchvisions_mobilenetv2_starts_a_student),
+TEST_MAIN(T(a_file_of_all_tensors_loads), T(missing_extra_and_wrong_tensors_are_named),
+          T(wrapped_names_load), T(backbones_in_published_layouts_start_a_student),
+          T(torchvisions_mobilenetv2_starts_a_student),
           T(torchvisions_segmentation_networks_load_whole), T(in_part_what_fits_is_loaded),
-          T(strangers_are_told_the_nearest_network_and_the_way_out), T(a_published_network_that_is_none_of_ours_is_refused),
-          T(a_file_without_counts_loads), T(a_checkpoints_own_tensors_are_passed_over), T(nan_is_refused_with_its_place),
+          T(strangers_are_told_the_nearest_network_and_the_way_out),
+          T(a_published_network_that_is_none_of_ours_is_refused), T(a_file_without_counts_loads),
+          T(a_checkpoints_own_tensors_are_passed_over), T(nan_is_refused_with_its_place),
           T(other_number_formats_are_converted), T(a_start_keeps_the_classifier_of_other_classes),
           T(a_missing_auxiliary_head_is_refused), T(weights_by_rule_are_refused_when_misspelt))

@@ -17,10 +17,17 @@ static double tolerance(const char *method) {
 }
 enum { FIELDS = 10, STUDENTS = 4, IN_SITE = 6 };
 /* The student's first; those of a method's site last, the others are asked for by name. */
-static const struct { const char *name; size_t offset; } FIELD[FIELDS] = {
-    {"student.mid", 0}, {"student.features", 0}, {"student.logits", offsetof(KdSite, logits)}, {"student.aux", offsetof(KdSite, aux)},
-    {"teacher.mid", 0}, {"teacher.features", 0}, {"teacher.logits", offsetof(KdSite, t_logits)},
-    {"teacher.aux", offsetof(KdSite, t_aux)}, {"teacher.flip", offsetof(KdSite, t_flip)}, {"labels", offsetof(KdSite, labels)}};
+static const struct { const char *name; size_t offset;
+} FIELD[FIELDS] = {{"student.mid", 0},
+                   {"student.features", 0},
+                   {"student.logits", offsetof(KdSite, logits)},
+                   {"student.aux", offsetof(KdSite, aux)},
+                   {"teacher.mid", 0},
+                   {"teacher.features", 0},
+                   {"teacher.logits", offsetof(KdSite, t_logits)},
+                   {"teacher.aux", offsetof(KdSite, t_aux)},
+                   {"teacher.flip", offsetof(KdSite, t_flip)},
+                   {"labels", offsetof(KdSite, labels)}};
 
 typedef struct Case {
     const SafeFile *file;
@@ -41,7 +48,8 @@ static const Tensor *find(const Case *c, const char *scope, const char *name) {
 static const void *data_of(Case *c, const Tensor *t) {
     if (t->dtype == DT_F32) return t->data;
     int32_t *y = arena_alloc(c->net->arena, sizeof *y * (size_t)shape_count(t->shape));
-    for (int64_t i = 0; i < shape_count(t->shape); i++) y[i] = ((const uint8_t *)t->data)[i] == 255 ? -1 : ((const uint8_t *)t->data)[i];
+    for (int64_t i = 0; i < shape_count(t->shape); i++)
+        y[i] = ((const uint8_t *)t->data)[i] == 255 ? -1 : ((const uint8_t *)t->data)[i];
     return y;
 }
 /* "rdd-tse rule=or": a stage of rdd, or a method's own name; then options. */
@@ -53,7 +61,8 @@ static void build(Case *c) {
         if (!t) continue;
         c->data[i] = data_of(c, t);
         c->node[i] = net_input(n, FIELD[i].name, t->dtype == DT_F32 ? DT_F32 : DT_I32, t->shape);
-        if (FIELD[i].offset || !strcmp(FIELD[i].name, "student.logits")) *(Node *)((char *)&site + FIELD[i].offset) = c->node[i];
+        if (FIELD[i].offset || !strcmp(FIELD[i].name, "student.logits"))
+            *(Node *)((char *)&site + FIELD[i].offset) = c->node[i];
     }
     char *rest = arena_strdup(n->arena, c->text), *word = strtok_r(rest, " ", &rest);
     site.only = !strcmp(word, "rdd-tfe") ? KD_TFE : !strcmp(word, "rdd-tse") ? KD_TSE : 0;
@@ -76,14 +85,17 @@ static void build(Case *c) {
         if (t) memcpy(p->data, t->data, sizeof(float) * (size_t)shape_count(p->shape));
     }
 }
-static void compare(const Case *c, const char *what, const char *name, const float *got, const Tensor *want) {
+static void compare(const Case *c, const char *what, const char *name, const float *got,
+                    const Tensor *want) {
     double worst = 0, size = 0;
     for (int64_t i = 0; i < shape_count(want->shape); i++) {
-        double w = (double)((const float *)want->data)[i], d = fabs((got ? (double)got[i] : 0.0) - w);
+        double w = (double)((const float *)want->data)[i],
+               d = fabs((got ? (double)got[i] : 0.0) - w);
         if (!(d <= worst)) worst = d;
         size = fmax(size, fabs(w));
     }
-    if (!(worst <= tolerance(c->method->name) * size)) FAIL("%s on %s: %s is off by %.2g of %.2g", c->prefix, what, name, worst, size);
+    if (!(worst <= tolerance(c->method->name) * size))
+        FAIL("%s on %s: %s is off by %.2g of %.2g", c->prefix, what, name, worst, size);
 }
 /* What a method remembers, as it was before any run. */
 static void fill_states(const Case *c) {
@@ -101,15 +113,23 @@ static void run_on(Case *c, BackendKind backend, const char *what) {
     int n_wanted = 0;
     for (int i = 0; i < STUDENTS; i++)
         if (c->node[i].id) wanted[n_wanted++] = c->node[i];
-    EXPECT_OK(plan_make(c->net, &(PlanSpec){.backend = backend, .training = true, .loss = c->loss, .outputs = &c->loss, .n_outputs = 1,
-                                            .wanted = wanted, .n_wanted = n_wanted}, &plan));
+    EXPECT_OK(plan_make(c->net,
+                        &(PlanSpec){.backend = backend,
+                                    .training = true,
+                                    .loss = c->loss,
+                                    .outputs = &c->loss,
+                                    .n_outputs = 1,
+                                    .wanted = wanted,
+                                    .n_wanted = n_wanted},
+                        &plan));
     for (int i = 0; i < FIELDS; i++)
         if (c->data[i]) plan_bind(plan, c->node[i], c->data[i]);
     plan_run(plan, &(OpRun){.training = true}, false);
     if (c->method->check) EXPECT_OK(c->method->check(plan_saved(plan, c->loss)));
     compare(c, what, "loss", plan_value(plan, c->loss), find(c, c->prefix, "loss"));
     for (int i = 0; i < STUDENTS; i++) {
-        const Tensor *want = find(c, c->prefix, arena_printf(c->net->arena, "grad.%s", FIELD[i].name));
+        const Tensor *want =
+            find(c, c->prefix, arena_printf(c->net->arena, "grad.%s", FIELD[i].name));
         if (want) compare(c, what, FIELD[i].name, plan_gradient(plan, c->node[i]), want);
     }
     for (int i = 0; i < c->net->n_params; i++) {
@@ -140,8 +160,11 @@ static void run_method(const char *method, int least) {
     EXPECT_OK(st_read(SOURCE_DIR "/tests/golden/losses.safetensors", EXIT_MODEL, &f));
     int count = 0;
     for (int i = 0; i < f.tensors->n && test_failures < 10; i++) {
-        const char *name = f.tensors->v[i].name, *slash = strchr(name, '/'), *end = strrchr(name, '/');
-        if (strcmp(end, "/loss") || !str_starts(slash + 1, method) || !strchr(" /", slash[1 + strlen(method)])) continue;
+        const char *name = f.tensors->v[i].name, *slash = strchr(name, '/'),
+                   *end = strrchr(name, '/');
+        if (strcmp(end, "/loss") || !str_starts(slash + 1, method) ||
+            !strchr(" /", slash[1 + strlen(method)]))
+            continue;
         char *copy = xstrdup(name);
         run_case(&f, copy);
         free(copy);
@@ -165,4 +188,7 @@ TEST(skd_pa_equals_torch) { run_method("skd.pa", 6); }
 TEST(cirkd_equals_torch) { run_method("cirkd", 8); }
 TEST(dice_equals_torch) { run_method("dice", 2); }
 TEST(lovasz_equals_torch) { run_method("lovasz", 2); }
-TEST_MAIN(T(dice_equals_torch), T(lovasz_equals_torch), T(skd_pa_equals_torch), T(cirkd_equals_torch), T(at_equals_torch), T(fitnet_equals_torch), T(ifvd_equals_torch), T(cwd_equals_torch), T(dsd_equals_torch), T(dist_equals_torch), T(ce_equals_torch), T(ohem_equals_torch), T(kd_equals_torch), T(tfe_equals_torch), T(tse_equals_torch))
+TEST_MAIN(T(dice_equals_torch), T(lovasz_equals_torch), T(skd_pa_equals_torch),
+          T(cirkd_equals_torch), T(at_equals_torch), T(fitnet_equals_torch), T(ifvd_equals_torch),
+          T(cwd_equals_torch), T(dsd_equals_torch), T(dist_equals_torch), T(ce_equals_torch),
+          T(ohem_equals_torch), T(kd_equals_torch), T(tfe_equals_torch), T(tse_equals_torch))

@@ -19,7 +19,8 @@ static void compare_line(const Net *n, int i, const char *line) {
     }
     const NetParam *p = &n->params[i];
     char ours[512];
-    snprintf(ours, sizeof ours, "%s\t%s\t%s", p->name, shape_text(p->shape).s, p->kind == PARAM_COUNT ? "int64" : "float32");
+    snprintf(ours, sizeof ours, "%s\t%s\t%s", p->name, shape_text(p->shape).s,
+             p->kind == PARAM_COUNT ? "int64" : "float32");
     EXPECT_STR(ours, line);
 }
 static void compare_names(const char *model, bool aux) {
@@ -54,7 +55,8 @@ TEST(every_model_opens_at_every_stride) {
     EXPECT_INT(count, 4 * 8);
     for (int i = 0; i < count; i++)
         for (int stride = 8; stride <= 32; stride *= 2) {
-            ModelOptions o = {.model = names[i], .classes = 11, .aux = true, .output_stride = stride};
+            ModelOptions o = {
+                .model = names[i], .classes = 11, .aux = true, .output_stride = stride};
             ModelNodes at;
             Net *n;
             EXPECT_OK(model_open(&o, 360, 480, &n, &at));
@@ -103,7 +105,9 @@ TEST(dilation_of_mobilenetv2_at_stride_8) {
     }
     net_close(n);
 }
-static int dilation_of(const Net *n, const char *conv) { return ((const ConvAttr *)net_node(n, net_find(n, conv))->attr)->dilation; }
+static int dilation_of(const Net *n, const char *conv) {
+    return ((const ConvAttr *)net_node(n, net_find(n, conv))->attr)->dilation;
+}
 TEST(dilation_of_resnets_at_stride_8) {
     ModelNodes at;
     Net *n = open_model("deeplabv3_resnet18", 19, false, &at);
@@ -120,23 +124,29 @@ TEST(dilation_of_resnets_at_stride_8) {
     EXPECT_INT(dilation_of(n, "pretrained.layer4.2.conv2"), 4);
     net_close(n);
 }
-static int64_t out_of(const Net *n, const char *conv) { return n->params[net_find_param(n, conv)].shape.d[0]; }
+static int64_t out_of(const Net *n, const char *conv) {
+    return n->params[net_find_param(n, conv)].shape.d[0];
+}
 /* Every block's channels are int(c w) and its inner ones six times the block before; names are those of width 1. */
 TEST(width_scales_mobilenetv2) {
-    static const int CHANNELS[18] = {32, 16, 24, 24, 32, 32, 32, 64, 64, 64, 64, 96, 96, 96, 160, 160, 160, 320};
+    static const int CHANNELS[18] = {32, 16, 24, 24, 32, 32,  32,  64,  64,
+                                     64, 64, 96, 96, 96, 160, 160, 160, 320};
     static const double WIDTHS[] = {0.5, 0.35, 1.4};
     ModelNodes at;
     Net *full = open_model("deeplabv3_mobilenetv2", 19, true, &at);
     for (int i = 0; i < 3; i++) {
-        ModelOptions o = {.model = "deeplabv3_mobilenetv2", .classes = 19, .aux = true, .width = WIDTHS[i]};
+        ModelOptions o = {
+            .model = "deeplabv3_mobilenetv2", .classes = 19, .aux = true, .width = WIDTHS[i]};
         Net *n;
         EXPECT_OK(model_open(&o, 65, 65, &n, &at));
         EXPECT_INT(n->n_params, full->n_params);
-        for (int p = 0; p < n->n_params && p < full->n_params; p++) EXPECT_STR(n->params[p].name, full->params[p].name);
+        for (int p = 0; p < n->n_params && p < full->n_params; p++)
+            EXPECT_STR(n->params[p].name, full->params[p].name);
         EXPECT_INT(out_of(n, "pretrained.net.features.0.0.weight"), (int)(32 * WIDTHS[i]));
         for (int b = 1; b < 18; b++) {
             char conv[64];
-            snprintf(conv, sizeof conv, "pretrained.net.features.%d.conv.%d.weight", b, b == 1 ? 3 : 6);
+            snprintf(conv, sizeof conv, "pretrained.net.features.%d.conv.%d.weight", b,
+                     b == 1 ? 3 : 6);
             EXPECT_INT(out_of(n, conv), (int)(CHANNELS[b] * WIDTHS[i]));
             snprintf(conv, sizeof conv, "pretrained.net.features.%d.conv.0.weight", b);
             EXPECT_INT(out_of(n, conv), (b == 1 ? 1 : 6) * (int)(CHANNELS[b - 1] * WIDTHS[i]));
@@ -163,19 +173,23 @@ TEST(dilation_of_efficientnet_lite0_at_stride_8) {
 TEST(efficientnet_lite_has_its_own_batch_norm) {
     ModelNodes at;
     Net *n = open_model("deeplabv3_efficientnet_lite0", 19, false, &at);
-    const BnAttr *mine = net_node(n, net_find(n, "pretrained._blocks.3._bn1"))->attr, *head = net_node(n, net_find(n, "head.block.1"))->attr;
-    EXPECT(mine->eps == 1e-3f && mine->momentum == 0.01f && head->eps == 1e-5f && head->momentum == 0.1f);
+    const BnAttr *mine = net_node(n, net_find(n, "pretrained._blocks.3._bn1"))->attr,
+                 *head = net_node(n, net_find(n, "head.block.1"))->attr;
+    EXPECT(mine->eps == 1e-3f && mine->momentum == 0.01f && head->eps == 1e-5f &&
+           head->momentum == 0.1f);
     net_close(n);
 }
 /* The packages' files: all but the last convolution, its batch norm and the classifier. */
-static void efficientnet_backbone_is(const char *model, int tensors, int64_t floats, int last_block, int last_channels) {
+static void efficientnet_backbone_is(const char *model, int tensors, int64_t floats, int last_block,
+                                     int last_channels) {
     ModelNodes at;
     char name[64];
     Net *n = open_model(model, 19, false, &at);
     int count = 0;
     int64_t sum = 0;
     for (int i = 0; n && i < n->n_params; i++)
-        if (str_starts(n->params[i].name, "pretrained.")) count++, sum += n->params[i].kind == PARAM_COUNT ? 0 : shape_count(n->params[i].shape);
+        if (str_starts(n->params[i].name, "pretrained."))
+            count++, sum += n->params[i].kind == PARAM_COUNT ? 0 : shape_count(n->params[i].shape);
     EXPECT_INT(count, tensors);
     EXPECT_INT(sum, floats);
     snprintf(name, sizeof name, "pretrained._blocks.%d", last_block);
@@ -194,9 +208,11 @@ TEST(a_plain_stem_is_one_convolution) {
     ModelNodes at;
     Net *n;
     EXPECT_OK(model_open(&o, 65, 65, &n, &at));
-    EXPECT(shape_equal(n->params[net_find_param(n, "pretrained.conv1.weight")].shape, SHAPE(64, 3, 7, 7)));
+    EXPECT(shape_equal(n->params[net_find_param(n, "pretrained.conv1.weight")].shape,
+                       SHAPE(64, 3, 7, 7)));
     EXPECT_INT(net_find_param(n, "pretrained.conv2.weight"), -1);
-    EXPECT(shape_equal(n->params[net_find_param(n, "pretrained.layer1.0.conv1.weight")].shape, SHAPE(64, 64, 1, 1)));
+    EXPECT(shape_equal(n->params[net_find_param(n, "pretrained.layer1.0.conv1.weight")].shape,
+                       SHAPE(64, 64, 1, 1)));
     net_close(n);
     o.model = "fcn_resnet18";                            /* its first block keeps the stem's 64 channels: no projection */
     EXPECT_OK(model_open(&o, 65, 65, &n, &at));
@@ -205,8 +221,11 @@ TEST(a_plain_stem_is_one_convolution) {
 }
 /* torchvision's: the backbone at stride 16, the low branch and the result at 8, in this order of names. */
 TEST(lraspp_is_torchvisions) {
-    static const char *const NAMES[] = {"cbr.0.weight", "cbr.1.weight", "cbr.1.bias", "cbr.1.running_mean", "cbr.1.running_var",
-        "cbr.1.num_batches_tracked", "scale.1.weight", "low_classifier.weight", "low_classifier.bias", "high_classifier.weight", "high_classifier.bias"};
+    static const char *const NAMES[] = {
+        "cbr.0.weight",           "cbr.1.weight",          "cbr.1.bias",
+        "cbr.1.running_mean",     "cbr.1.running_var",     "cbr.1.num_batches_tracked",
+        "scale.1.weight",         "low_classifier.weight", "low_classifier.bias",
+        "high_classifier.weight", "high_classifier.bias"};
     ModelNodes at;
     Net *n = open_model("lraspp_mobilenetv2", 19, false, &at);
     const int first = net_find_param(n, "head.cbr.0.weight");
@@ -220,13 +239,15 @@ TEST(lraspp_is_torchvisions) {
 }
 TEST(lraspp_starts_from_weights_of_other_classes) {
     ModelNodes at;
-    Net *five = open_model("lraspp_mobilenetv2", 5, false, &at), *seven = open_model("lraspp_mobilenetv2", 7, false, &at);
+    Net *five = open_model("lraspp_mobilenetv2", 5, false, &at),
+        *seven = open_model("lraspp_mobilenetv2", 7, false, &at);
     TensorList *list = tensor_list_open();
     net_init_formula(five, 1), net_init_random(seven, 1);
     for (int i = 0; i < five->n_params; i++) {
         const NetParam *p = &five->params[i];
         if (p->kind == PARAM_COUNT) continue;
-        memcpy(tensor_add(list, p->name, DT_F32, p->shape)->data, p->data, (size_t)shape_count(p->shape) * sizeof(float));
+        memcpy(tensor_add(list, p->name, DT_F32, p->shape)->data, p->data,
+               (size_t)shape_count(p->shape) * sizeof(float));
     }
     const SafeFile file = {.tensors = list};
     EXPECT_ERR(model_load_file(seven, &file, "five", 1, 0), E(4, 61));
@@ -239,9 +260,14 @@ TEST(lraspp_starts_from_weights_of_other_classes) {
 TEST(options_a_backbone_lacks_are_refused) {
     ModelNodes at;
     Net *n;
-    EXPECT_ERR(model_open(&(ModelOptions){.model = "fcn_resnet18", .classes = 2, .width = 0.5}, 65, 65, &n, &at), E(2, 76));
+    EXPECT_ERR(model_open(&(ModelOptions){.model = "fcn_resnet18", .classes = 2, .width = 0.5}, 65,
+                          65, &n, &at),
+               E(2, 76));
     EXPECT_HAS(err_text(), "width 0.5");
-    EXPECT_ERR(model_open(&(ModelOptions){.model = "fcn_mobilenetv2", .classes = 2, .plain_stem = true}, 65, 65, &n, &at), E(2, 76));
+    EXPECT_ERR(
+        model_open(&(ModelOptions){.model = "fcn_mobilenetv2", .classes = 2, .plain_stem = true},
+                   65, 65, &n, &at),
+        E(2, 76));
     EXPECT_HAS(err_text(), "stem");
 }
 TEST(trainable_values_come_first) {
@@ -267,7 +293,8 @@ TEST(a_frozen_net_has_no_gradients) {
 }
 TEST(dropout_off_leaves_no_dropout) {
     for (int off = 0; off < 2; off++) {
-        ModelOptions o = {.model = "deeplabv3_resnet18", .classes = 11, .aux = true, .dropout_off = off};
+        ModelOptions o = {
+            .model = "deeplabv3_resnet18", .classes = 11, .aux = true, .dropout_off = off};
         ModelNodes at;
         Net *n;
         EXPECT_OK(model_open(&o, 65, 65, &n, &at));
@@ -289,11 +316,18 @@ TEST(a_block_is_found_by_its_name) {
 TEST(unknown_names_are_refused_with_the_nearest) {
     Net *n;
     ModelNodes at;
-    EXPECT_ERR(model_open(&(ModelOptions){.model = "deeplabv3_resnet19", .classes = 2}, 65, 65, &n, &at), E(2, 76));
+    EXPECT_ERR(
+        model_open(&(ModelOptions){.model = "deeplabv3_resnet19", .classes = 2}, 65, 65, &n, &at),
+        E(2, 76));
     EXPECT_HAS(err_text(), "deeplabv3_resnet1");
-    EXPECT_ERR(model_open(&(ModelOptions){.model = "deeplabv3_resnet18", .classes = 2, .norm = "rgb-imagnet"}, 65, 65, &n, &at), E(2, 76));
+    EXPECT_ERR(
+        model_open(
+            &(ModelOptions){.model = "deeplabv3_resnet18", .classes = 2, .norm = "rgb-imagnet"}, 65,
+            65, &n, &at),
+        E(2, 76));
     EXPECT_HAS(err_text(), "rgb-imagenet");
-    EXPECT_ERR(model_open(&(ModelOptions){.model = "deeplabv3_resnet18"}, 65, 65, &n, &at), E(2, 37));
+    EXPECT_ERR(model_open(&(ModelOptions){.model = "deeplabv3_resnet18"}, 65, 65, &n, &at),
+               E(2, 37));
 }
 TEST(formula_weights_are_the_documented) {
     /* Computed with Python integers from the rule of docs/formats.md. */
@@ -324,11 +358,14 @@ TEST(random_weights_have_the_stated_spread) {
 }
 TEST_MAIN(T(deeplabv3_resnet18_names), T(deeplabv3_resnet50_names), T(deeplabv3_resnet101_names),
           T(deeplabv3_mobilenetv2_names), T(pspnet_resnet18_names), T(pspnet_resnet50_names),
-          T(pspnet_resnet101_names), T(pspnet_mobilenetv2_names), T(every_model_opens_at_every_stride),
-          T(multiply_adds_are_the_published), T(dilation_of_mobilenetv2_at_stride_8),
-          T(dilation_of_resnets_at_stride_8), T(dilation_of_efficientnet_lite0_at_stride_8), T(efficientnet_lite_has_its_own_batch_norm),
-          T(efficientnet_lite_has_the_files_tensors), T(a_plain_stem_is_one_convolution), T(lraspp_is_torchvisions), T(lraspp_starts_from_weights_of_other_classes),
-          T(options_a_backbone_lacks_are_refused), T(width_scales_mobilenetv2), T(trainable_values_come_first),
-          T(a_frozen_net_has_no_gradients), T(dropout_off_leaves_no_dropout), T(a_block_is_found_by_its_name),
-          T(unknown_names_are_refused_with_the_nearest), T(formula_weights_are_the_documented),
-          T(random_weights_have_the_stated_spread))
+          T(pspnet_resnet101_names), T(pspnet_mobilenetv2_names),
+          T(every_model_opens_at_every_stride), T(multiply_adds_are_the_published),
+          T(dilation_of_mobilenetv2_at_stride_8), T(dilation_of_resnets_at_stride_8),
+          T(dilation_of_efficientnet_lite0_at_stride_8),
+          T(efficientnet_lite_has_its_own_batch_norm), T(efficientnet_lite_has_the_files_tensors),
+          T(a_plain_stem_is_one_convolution), T(lraspp_is_torchvisions),
+          T(lraspp_starts_from_weights_of_other_classes), T(options_a_backbone_lacks_are_refused),
+          T(width_scales_mobilenetv2), T(trainable_values_come_first),
+          T(a_frozen_net_has_no_gradients), T(dropout_off_leaves_no_dropout),
+          T(a_block_is_found_by_its_name), T(unknown_names_are_refused_with_the_nearest),
+          T(formula_weights_are_the_documented), T(random_weights_have_the_stated_spread))

@@ -5,7 +5,8 @@
 static Node one_conv(Net *n, const char *scope, int out) {
     Node x = net_input(n, "image", DT_F32, SHAPE(1, 3, 9, 9));
     net_enter(n, scope);
-    x = nn_relu(n, nn_bn(n, nn_conv(n, x, "conv1", (Conv){.out = out, .k = 3, .bias = true}), "bn1"));
+    x = nn_relu(n,
+                nn_bn(n, nn_conv(n, x, "conv1", (Conv){.out = out, .k = 3, .bias = true}), "bn1"));
     net_leave(n);
     return x;
 }
@@ -93,7 +94,8 @@ TEST(random_values_depend_on_the_name_and_the_seed) {
     EXPECT_OK(net_finish(b));
     net_init_random(a, 3);
     net_init_random(b, 3);
-    const float *wa = a->params[0].data, *wb = b->params[net_find_param(b, "layer1.conv1.weight")].data;
+    const float *wa = a->params[0].data,
+                *wb = b->params[net_find_param(b, "layer1.conv1.weight")].data;
     EXPECT(!memcmp(wa, wb, 135 * sizeof(float)));
     EXPECT(memcmp(wa, b->params[0].data, 135 * sizeof(float)));
     const float first = wa[0];
@@ -101,6 +103,8 @@ TEST(random_values_depend_on_the_name_and_the_seed) {
     EXPECT(a->params[0].data[0] != first);
     net_close(a), net_close(b);
 }
-TEST_MAIN(T(names_follow_the_scopes), T(many_names_are_all_found), T(the_first_failure_stays_and_names_its_scope),
-          T(a_parameter_declared_twice_is_refused), T(finishing_again_keeps_the_values),
-          T(gradients_are_needed_above_trainable_parameters_only), T(random_values_depend_on_the_name_and_the_seed))
+TEST_MAIN(T(names_follow_the_scopes), T(many_names_are_all_found),
+          T(the_first_failure_stays_and_names_its_scope), T(a_parameter_declared_twice_is_refused),
+          T(finishing_again_keeps_the_values),
+          T(gradients_are_needed_above_trainable_parameters_only),
+          T(random_values_depend_on_the_name_and_the_seed))

@@ -102,7 +102,8 @@ static void expect_scale(const char *op1, float c1, const char *op2, float c2, f
         pb_message(&g, 5, &t);
     }
     put_floats(&g, "w", (const int64_t[]){4, 3, 1, 1}, 4, 12);
-    put_node(&g, op1, "image c1", "a"), put_node(&g, op2, "a c2", "b"), put_node(&g, "Conv", "b w", "logits");
+    put_node(&g, op1, "image c1", "a"), put_node(&g, op2, "a c2", "b"),
+        put_node(&g, "Conv", "b w", "logits");
     put_ends(&g, "logits");
     Proto m = onnx_model_of(&g, 17);
     Net *n;
@@ -128,7 +129,8 @@ TEST(a_file_that_normalises_gets_plain_pixels) {
     net_close(n);
 }
 TEST(bytes_with_channels_last_are_an_image) {
-    Proto g = {0}, cast = onnx_node_of("Cast", "image", "f"), turn = onnx_node_of("Transpose", "f", "x");
+    Proto g = {0}, cast = onnx_node_of("Cast", "image", "f"),
+          turn = onnx_node_of("Transpose", "f", "x");
     put_floats(&g, "w", (const int64_t[]){4, 3, 1, 1}, 4, 12);
     onnx_attr_int(&cast, "to", 1), onnx_attr_ints(&turn, "perm", (const int64_t[]){0, 3, 1, 2}, 4);
     pb_message(&g, 1, &cast), pb_message(&g, 1, &turn);
@@ -146,7 +148,8 @@ TEST(bytes_with_channels_last_are_an_image) {
 }
 TEST(a_file_of_one_size_refuses_others_or_resizes) {
     for (int exact = 0; exact < 2; exact++) {
-        Proto g = conv_graph(), in = onnx_value_of("image", FLOATS, (const int64_t[]){1, 3, 24, 32}, 4), out = {0};
+        Proto g = conv_graph(),
+              in = onnx_value_of("image", FLOATS, (const int64_t[]){1, 3, 24, 32}, 4), out = {0};
         pb_text(&out, 1, "logits");
         pb_message(&g, 11, &in), pb_message(&g, 12, &out);
         Proto m = onnx_model_of(&g, 17);
@@ -154,13 +157,17 @@ TEST(a_file_of_one_size_refuses_others_or_resizes) {
         ModelNodes at;
         Err rc = open_written(&m, &(ModelOptions){.exact_size = exact}, &n, &at);
         EXPECT_INT(rc, exact ? E(2, 76) : OK);
-        if (exact) EXPECT_HAS(err_text(), "takes images of 24x32, not 16x16; give data.crop=24x32 or teacher.input=resize");
+        if (exact)
+            EXPECT_HAS(
+                err_text(),
+                "takes images of 24x32, not 16x16; give data.crop=24x32 or teacher.input=resize");
         else if (!rc) EXPECT(shape_equal(net_shape(n, at.logits), SHAPE(1, 4, 24, 32)));
         net_close(n);
     }
 }
 /* conv -> op [-> Resize by 2] */
-static Err open_ended(const char *op, bool resized, const ModelOptions *o, Net **n, ModelNodes *at) {
+static Err open_ended(const char *op, bool resized, const ModelOptions *o, Net **n,
+                      ModelNodes *at) {
     Proto g = conv_graph(), end = onnx_node_of(op, "logits", "end");
     static const float twice[] = {1, 1, 2, 2};
     Proto t = onnx_tensor_of("scales", FLOATS, (const int64_t[]){4}, 1);
@@ -170,7 +177,8 @@ static Err open_ended(const char *op, bool resized, const ModelOptions *o, Net *
     pb_message(&g, 1, &end);
     if (resized) {
         Proto r = {0};
-        pb_text(&r, 1, "end"), pb_text(&r, 1, ""), pb_text(&r, 1, "scales"), pb_text(&r, 2, "big"), pb_text(&r, 4, "Resize");
+        pb_text(&r, 1, "end"), pb_text(&r, 1, ""), pb_text(&r, 1, "scales"), pb_text(&r, 2, "big"),
+            pb_text(&r, 4, "Resize");
         pb_message(&g, 1, &r);
     }
     put_ends(&g, resized ? "big" : "end");
@@ -189,32 +197,39 @@ TEST(what_only_turns_logits_into_something_else_is_left_out) {
     }
     EXPECT_OK(open_ended("Softmax", true, NULL, &n, &at));
     EXPECT(shape_equal(net_shape(n, at.logits), SHAPE(1, 4, 32, 32)));
-    EXPECT(net_node(n, at.logits)->op == &op_unary && ((const UnaryAttr *)net_node(n, at.logits)->attr)->kind == UNARY_LOG);
+    EXPECT(net_node(n, at.logits)->op == &op_unary &&
+           ((const UnaryAttr *)net_node(n, at.logits)->attr)->kind == UNARY_LOG);
     net_close(n);
 }
 static bool is_log(const Net *n, Node x) {
-    return net_node(n, x)->op == &op_unary && ((const UnaryAttr *)net_node(n, x)->attr)->kind == UNARY_LOG;
+    return net_node(n, x)->op == &op_unary &&
+           ((const UnaryAttr *)net_node(n, x)->attr)->kind == UNARY_LOG;
 }
 TEST(of_a_class_map_what_its_argmax_reads_is_taken) {
     Net *n;
     ModelNodes at;
     for (int said = 0; said < 2; said++)
         for (int resized = 0; resized < 2; resized++) {
-            EXPECT_OK(open_ended("ArgMax", resized, &(ModelOptions){.output = said ? OUTPUT_CLASSMAP : OUTPUT_LOGITS}, &n, &at));
+            EXPECT_OK(open_ended("ArgMax", resized,
+                                 &(ModelOptions){.output = said ? OUTPUT_CLASSMAP : OUTPUT_LOGITS},
+                                 &n, &at));
             EXPECT(net_node(n, at.logits)->op == &op_conv2d);
             net_close(n);
         }
-    EXPECT_OK(open_ended("ArgMax", true, &(ModelOptions){.output = OUTPUT_CLASSMAP, .tap = {"end"}}, &n, &at));
+    EXPECT_OK(open_ended("ArgMax", true, &(ModelOptions){.output = OUTPUT_CLASSMAP, .tap = {"end"}},
+                         &n, &at));
     EXPECT(net_node(n, at.logits)->op == &op_conv2d);
     net_close(n);
-    EXPECT_ERR(open_ended("Softmax", false, &(ModelOptions){.output = OUTPUT_CLASSMAP}, &n, &at), E(4, 60));
+    EXPECT_ERR(open_ended("Softmax", false, &(ModelOptions){.output = OUTPUT_CLASSMAP}, &n, &at),
+               E(4, 60));
     EXPECT_HAS(err_text(), "output end is no argmax, resized or not; name the logits instead");
 }
 /* A softmax at the end is cut off; what nobody can see to be probabilities is by the user's word. */
 TEST(of_probabilities_the_logarithm_is_taken) {
     Net *n;
     ModelNodes at;
-    const ModelOptions said = {.output = OUTPUT_PROBABILITIES}, tapped = {.output = OUTPUT_PROBABILITIES, .tap = {"end"}};
+    const ModelOptions said = {.output = OUTPUT_PROBABILITIES},
+                       tapped = {.output = OUTPUT_PROBABILITIES, .tap = {"end"}};
     EXPECT_OK(open_ended("Softmax", false, &said, &n, &at));
     EXPECT(net_node(n, at.logits)->op == &op_conv2d);
     net_close(n);
@@ -249,17 +264,40 @@ TEST(classes_come_in_the_order_that_is_asked_for) {
     EXPECT_OK(open_written(&g[0], &(ModelOptions){.class_map = map, .n_class_map = 2}, &n, &at));
     EXPECT(shape_equal(net_shape(n, at.logits), SHAPE(1, 2, 16, 16)));
     net_close(n);
-    EXPECT_ERR(open_written(&g[1], &(ModelOptions){.class_map = wrong, .n_class_map = 2}, &n, &at), E(2, 37));
+    EXPECT_ERR(open_written(&g[1], &(ModelOptions){.class_map = wrong, .n_class_map = 2}, &n, &at),
+               E(2, 37));
     EXPECT_HAS(err_text(), "asks for class 4, m.onnx has 0 to 3");
 }
 
 /* ---- malice ------------------------------------------------------------------------------------------------ */
 
 /* A graph with one node of op over the image and constants, and what the error must hold. */
-typedef struct { const char *op, *in; int64_t whole[6]; int n_whole; const char *attr; int64_t value[6]; int n_value; const char *says; } Bad;
+typedef struct {
+    const char *op, *in;
+    int64_t whole[6];
+    int n_whole;
+    const char *attr;
+    int64_t value[6];
+    int n_value;
+    const char *says;
+} Bad;
 static const Bad BAD[] = {
-    {"Frobnicate", "image", {0}, 0, NULL, {0}, 0, "node Frobnicate (Frobnicate): operator Frobnicate is not supported"},
-    {"Relu", "nothing", {0}, 0, NULL, {0}, 0, "node Relu: reads a value that nothing before it makes"},
+    {"Frobnicate",
+     "image",
+     {0},
+     0,
+     NULL,
+     {0},
+     0,
+     "node Frobnicate (Frobnicate): operator Frobnicate is not supported"},
+    {"Relu",
+     "nothing",
+     {0},
+     0,
+     NULL,
+     {0},
+     0,
+     "node Relu: reads a value that nothing before it makes"},
     {"Relu", "logits", {0}, 0, NULL, {0}, 0, "nothing before it makes"},
     {"Relu", "", {0}, 0, NULL, {0}, 0, "an input is missing"},
     {"Reshape", "image k", {1, 5, 7}, 3, NULL, {0}, 0, "does not fit into"},
@@ -333,7 +371,12 @@ static void expect_tensor_refused(Proto *w, const char *says) {
     free(m.data);
 }
 TEST(tensors_that_cannot_be_are_named) {
-    static const struct { int64_t dims[8]; int rank, type; size_t bytes; const char *says; } cases[] = {
+    static const struct {
+        int64_t dims[8];
+        int rank, type;
+        size_t bytes;
+        const char *says;
+    } cases[] = {
         {{4, -3, 1, 1}, 4, FLOATS, 48, "tensor w: negative dimension"},
         {{1ll << 40, 1ll << 40}, 2, FLOATS, 48, "more elements than memory can hold"},
         {{INT64_MAX}, 1, FLOATS, 48, "more elements than memory can hold"},
@@ -386,7 +429,8 @@ TEST(growth_is_stopped_before_memory_is) {
     Proto g = conv_graph();
     for (int i = 0; i < 60; i++) {
         char in[64], out[32];
-        snprintf(in, sizeof in, i ? "c%d c%d" : "logits logits", i - 1, i - 1), snprintf(out, sizeof out, "c%d", i);
+        snprintf(in, sizeof in, i ? "c%d c%d" : "logits logits", i - 1, i - 1),
+            snprintf(out, sizeof out, "c%d", i);
         Proto n = onnx_node_of("Concat", in, out);
         onnx_attr_int(&n, "axis", 1);
         pb_message(&g, 1, &n);
@@ -495,8 +539,14 @@ TEST(changed_bytes_do_no_harm) {
         free(b.data);
     }
 }
-TEST_MAIN(T(espnet_is_read), T(a_written_file_is_a_network), T(a_file_that_normalises_gets_plain_pixels), T(bytes_with_channels_last_are_an_image),
-          T(a_file_of_one_size_refuses_others_or_resizes), T(what_only_turns_logits_into_something_else_is_left_out),
-          T(of_a_class_map_what_its_argmax_reads_is_taken), T(of_probabilities_the_logarithm_is_taken), T(of_another_output_the_tensor_to_tap_is_named), T(classes_come_in_the_order_that_is_asked_for), T(nodes_that_cannot_be_are_named),
-          T(tensors_that_cannot_be_are_named), T(files_that_cannot_be_are_refused), T(growth_is_stopped_before_memory_is),
-          T(data_files_stay_beside_the_model), T(every_truncation_is_an_error_or_a_whole_network), T(changed_bytes_do_no_harm))
+TEST_MAIN(T(espnet_is_read), T(a_written_file_is_a_network),
+          T(a_file_that_normalises_gets_plain_pixels), T(bytes_with_channels_last_are_an_image),
+          T(a_file_of_one_size_refuses_others_or_resizes),
+          T(what_only_turns_logits_into_something_else_is_left_out),
+          T(of_a_class_map_what_its_argmax_reads_is_taken),
+          T(of_probabilities_the_logarithm_is_taken),
+          T(of_another_output_the_tensor_to_tap_is_named),
+          T(classes_come_in_the_order_that_is_asked_for), T(nodes_that_cannot_be_are_named),
+          T(tensors_that_cannot_be_are_named), T(files_that_cannot_be_are_refused),
+          T(growth_is_stopped_before_memory_is), T(data_files_stay_beside_the_model),
+          T(every_truncation_is_an_error_or_a_whole_network), T(changed_bytes_do_no_harm))

@@ -14,7 +14,8 @@ static const double LOGITS_TOL = 2e-5, SAME_SHARE = 0.999;
 
 static const SafeFile *expected(void) {
     static SafeFile f;
-    if (!f.tensors && st_read(SOURCE_DIR "/tests/golden/onnx/expected.safetensors", EXIT_MODEL, &f)) {
+    if (!f.tensors &&
+        st_read(SOURCE_DIR "/tests/golden/onnx/expected.safetensors", EXIT_MODEL, &f)) {
         FAIL("%s", err_text());
         exit(1);
     }
@@ -39,7 +40,8 @@ static Err open_net(const char *name, const char *exporter, Net **net, ModelNode
 }
 
 static void compare_classes(const char *name, const float *logits, Shape s, int first) {
-    const uint8_t *want = (const uint8_t *)part(name, "classes")->data + (int64_t)first * s.d[2] * s.d[3];
+    const uint8_t *want =
+        (const uint8_t *)part(name, "classes")->data + (int64_t)first * s.d[2] * s.d[3];
     const int64_t P = s.d[2] * s.d[3];
     int64_t same = 0;
     EXPECT_INT(shape_count(part(name, "classes")->shape), 2 * P);
@@ -50,7 +52,8 @@ static void compare_classes(const char *name, const float *logits, Shape s, int 
             if (x[k * P] > x[best * P]) best = k;
         same += best == want[i];
     }
-    if ((double)same < SAME_SHARE * (double)(s.d[0] * P)) FAIL("%s: %lld of %lld classes", name, (long long)same, (long long)(s.d[0] * P));
+    if ((double)same < SAME_SHARE * (double)(s.d[0] * P))
+        FAIL("%s: %lld of %lld classes", name, (long long)same, (long long)(s.d[0] * P));
 }
 static void compare_logits(const char *name, const float *logits, Shape s, int first) {
     const Tensor *t = part(name, "logits");
@@ -58,15 +61,24 @@ static void compare_logits(const char *name, const float *logits, Shape s, int f
     const int64_t h = t->shape.d[2], w = t->shape.d[3], n = s.d[0] * s.d[1] * h * w;
     const float *want = (const float *)t->data + (int64_t)first * s.d[1] * h * w;
     for (int64_t i = 0; i < n && test_failures < 5; i++)
-        EXPECT_NEAR(logits[i / (h * w) * s.d[2] * s.d[3] + i / w % h * EVERY * s.d[3] + i % w * EVERY], want[i], LOGITS_TOL);
+        EXPECT_NEAR(
+            logits[i / (h * w) * s.d[2] * s.d[3] + i / w % h * EVERY * s.d[3] + i % w * EVERY],
+            want[i], LOGITS_TOL);
 }
 /* Images first .. first + batch - 1 through a plan of their own. */
-static void compare(Net *n, const ModelNodes *at, const char *name, BackendKind backend, int first, int batch) {
+static void compare(Net *n, const ModelNodes *at, const char *name, BackendKind backend, int first,
+                    int batch) {
     const Shape shape = SHAPE(batch, 3, H, W);
     float *image = images();
     Plan *p;
-    EXPECT_OK(plan_make(n, &(PlanSpec){.backend = backend, .outputs = &at->logits, .n_outputs = 1, .inputs = &at->image,
-                                       .input_shapes = &shape, .n_inputs = 1}, &p));
+    EXPECT_OK(plan_make(n,
+                        &(PlanSpec){.backend = backend,
+                                    .outputs = &at->logits,
+                                    .n_outputs = 1,
+                                    .inputs = &at->image,
+                                    .input_shapes = &shape,
+                                    .n_inputs = 1},
+                        &p));
     plan_bind(p, at->image, image + first * 3 * H * W);
     plan_run(p, &(OpRun){0}, false);
     compare_classes(name, plan_value(p, at->logits), plan_shape(p, at->logits), first);
@@ -115,13 +127,22 @@ static void train(const char *name, const char *exporter, float rate) {
     EXPECT_OK(open_net(name, exporter, &n, &at));
     int32_t *label = xcalloc(2 * H * W, sizeof *label);
     float *image = images();
-    for (int64_t i = 0; i < 2 * H * W; i++) label[i] = i % W < W / 3 ? 2 : i % W < 2 * W / 3 ? 5 : 9;
-    const Node labels = net_input(n, "labels", DT_I32, SHAPE(1, H, W)), loss = add_loss(n, &at, labels), in[] = {at.image, labels};
+    for (int64_t i = 0; i < 2 * H * W; i++)
+        label[i] = i % W < W / 3 ? 2 : i % W < 2 * W / 3 ? 5 : 9;
+    const Node labels = net_input(n, "labels", DT_I32, SHAPE(1, H, W)),
+               loss = add_loss(n, &at, labels), in[] = {at.image, labels};
     EXPECT_OK(net_finish(n));
     const Shape shapes[] = {SHAPE(2, 3, H, W), SHAPE(2, H, W)};
     Plan *p;
-    EXPECT_OK(plan_make(n, &(PlanSpec){.training = true, .loss = loss, .outputs = &loss, .n_outputs = 1, .inputs = in,
-                                       .input_shapes = shapes, .n_inputs = 2}, &p));
+    EXPECT_OK(plan_make(n,
+                        &(PlanSpec){.training = true,
+                                    .loss = loss,
+                                    .outputs = &loss,
+                                    .n_outputs = 1,
+                                    .inputs = in,
+                                    .input_shapes = shapes,
+                                    .n_inputs = 2},
+                        &p));
     plan_bind(p, at.image, image), plan_bind(p, labels, label);
     double first = 0, last = 0;
     for (int step = 0; step < 40; step++) {
@@ -151,16 +172,21 @@ static const char *python(void) {
 }
 static void need_runtime(void) {
     char command[512];
-    snprintf(command, sizeof command, "%s -c 'import numpy, onnxruntime, safetensors, PIL' >/dev/null 2>&1", python());
-    if (system(command)) SKIP("no ONNX Runtime (pip install onnxruntime numpy safetensors pillow); RETORT_PYTHON names another Python");
+    snprintf(command, sizeof command,
+             "%s -c 'import numpy, onnxruntime, safetensors, PIL' >/dev/null 2>&1", python());
+    if (system(command))
+        SKIP(
+            "no ONNX Runtime (pip install onnxruntime numpy safetensors pillow); RETORT_PYTHON names another Python");
 }
 static void compare_with_runtime(const char *model, const char *with) {
     char command[2048];
-    snprintf(command, sizeof command, "%s %s/tools/onnx_compare.py %s/retort %s %s >&2", python(), SOURCE_DIR, BUILD_DIR, model, with);
+    snprintf(command, sizeof command, "%s %s/tools/onnx_compare.py %s/retort %s %s >&2", python(),
+             SOURCE_DIR, BUILD_DIR, model, with);
     if (system(command)) FAIL("%s differs from ONNX Runtime", model);
 }
 TEST(onnx_runtime_agrees_on_foreign_networks) {
-    static const char *const NETS[] = {"unet.ts", "unet.dy", "segformer.ts", "segformer.dy", "bisenet.dy", "ddrnet.dy", "mobile.ts", "odd.ts"};
+    static const char *const NETS[] = {"unet.ts",    "unet.dy",   "segformer.ts", "segformer.dy",
+                                       "bisenet.dy", "ddrnet.dy", "mobile.ts",    "odd.ts"};
     need_runtime();
     for (size_t i = 0; i < sizeof NETS / sizeof *NETS; i++) {
         char path[512];
@@ -181,6 +207,8 @@ TEST(onnx_runtime_agrees_on_real_networks) {
         compare_with_runtime(path, images);
     }
 }
-TEST_MAIN(T(unet_equals_torch), T(segformer_equals_torch), T(bisenet_equals_torch), T(ddrnet_equals_torch), T(mobile_equals_torch),
-          T(odd_equals_torch), T(second_output_is_the_auxiliary_head), T(unet_learns), T(segformer_learns), T(bisenet_learns),
-          T(mobile_learns), T(onnx_runtime_agrees_on_foreign_networks), T(onnx_runtime_agrees_on_real_networks))
+TEST_MAIN(T(unet_equals_torch), T(segformer_equals_torch), T(bisenet_equals_torch),
+          T(ddrnet_equals_torch), T(mobile_equals_torch), T(odd_equals_torch),
+          T(second_output_is_the_auxiliary_head), T(unet_learns), T(segformer_learns),
+          T(bisenet_learns), T(mobile_learns), T(onnx_runtime_agrees_on_foreign_networks),
+          T(onnx_runtime_agrees_on_real_networks))

@@ -8,19 +8,23 @@ static const double STEP[] = {1e-2, 1e-3}, TOL[] = {3e-4, 2e-3};
 #define SHAPES(...) ((const Shape[]){__VA_ARGS__, NONE})
 #define IMAGE SHAPE(2, 4, 7, 6)
 
-static void expect_shape(const OpDef *op, const void *attr, const Shape *src, const Shape *param, Shape want) {
+static void expect_shape(const OpDef *op, const void *attr, const Shape *src, const Shape *param,
+                         Shape want) {
     OpCase c = case_open(op, attr, src, param);
     if (c.rc) FAIL("%s: %s", op->name, err_text());
-    else if (!shape_equal(c.shape, want)) FAIL("%s: shape %s, expected %s", op->name, shape_text(c.shape).s, shape_text(want).s);
+    else if (!shape_equal(c.shape, want))
+        FAIL("%s: shape %s, expected %s", op->name, shape_text(c.shape).s, shape_text(want).s);
     case_close(&c);
 }
-static void expect_refused(const OpDef *op, const void *attr, const Shape *src, const Shape *param, const char *why) {
+static void expect_refused(const OpDef *op, const void *attr, const Shape *src, const Shape *param,
+                           const char *why) {
     OpCase c = case_open(op, attr, src, param);
     EXPECT_INT(c.rc, E(4, 0));
     if (c.rc) EXPECT_HAS(err_text(), why);
     case_close(&c);
 }
-static void expect_gradient(const OpDef *op, const void *attr, const Shape *src, const Shape *param, int n_trainable, int kind) {
+static void expect_gradient(const OpDef *op, const void *attr, const Shape *src, const Shape *param,
+                            int n_trainable, int kind) {
     OpCase c = case_open(op, attr, src, param);
     gradcheck(&c, n_trainable, STEP[kind], TOL[kind]);
     case_close(&c);
@@ -28,7 +32,8 @@ static void expect_gradient(const OpDef *op, const void *attr, const Shape *src,
 
 /* ---- conv2d ---------------------------------------------------------------------------------------- */
 
-static const ConvAttr PLAIN3 = {.out = 6, .kh = 3, .kw = 3, .stride = 1, .pad = 1, .dilation = 1, .groups = 1};
+static const ConvAttr PLAIN3 = {
+    .out = 6, .kh = 3, .kw = 3, .stride = 1, .pad = 1, .dilation = 1, .groups = 1};
 TEST(conv2d_shapes) {
     ConvAttr a = PLAIN3;
     const Shape *w = SHAPES(SHAPE(6, 4, 3, 3));
@@ -66,21 +71,26 @@ TEST(conv2d_gradient_of_groups) {
 }
 TEST(conv2d_gradient_of_a_wide_row) {                    /* more than one block of columns */
     ConvAttr a = {.out = 1, .kh = 3, .kw = 3, .stride = 2, .pad = 1};
-    expect_gradient(&op_conv2d, &a, SHAPES(SHAPE(1, 1, 2, 150)), SHAPES(SHAPE(1, 1, 3, 3)), 1, LINEAR);
+    expect_gradient(&op_conv2d, &a, SHAPES(SHAPE(1, 1, 2, 150)), SHAPES(SHAPE(1, 1, 3, 3)), 1,
+                    LINEAR);
 }
 /* TensorFlow's padding: 7 x 6 at stride 2 gets 1 + 1 rows and 0 + 1 columns; the same by hand, without. */
 TEST(conv2d_same_equals_explicit_zeros) {
-    const ConvAttr same = {.out = 2, .kh = 3, .kw = 3, .stride = 2, .same = true, .groups = 2}, bare = {.out = 2, .kh = 3, .kw = 3, .stride = 2, .groups = 2};
+    const ConvAttr same = {.out = 2, .kh = 3, .kw = 3, .stride = 2, .same = true, .groups = 2},
+                   bare = {.out = 2, .kh = 3, .kw = 3, .stride = 2, .groups = 2};
     const Shape *w = SHAPES(SHAPE(2, 1, 3, 3));
-    OpCase a = case_open(&op_conv2d, &same, SHAPES(SHAPE(1, 2, 7, 6)), w), b = case_open(&op_conv2d, &bare, SHAPES(SHAPE(1, 2, 9, 7)), w);
+    OpCase a = case_open(&op_conv2d, &same, SHAPES(SHAPE(1, 2, 7, 6)), w),
+           b = case_open(&op_conv2d, &bare, SHAPES(SHAPE(1, 2, 9, 7)), w);
     memset(b.src[0], 0, 126 * sizeof(float));
-    for (int i = 0; i < 84; i++) ((float *)b.src[0])[i / 42 * 63 + (i % 42 / 6 + 1) * 7 + i % 6] = ((float *)a.src[0])[i];
+    for (int i = 0; i < 84; i++)
+        ((float *)b.src[0])[i / 42 * 63 + (i % 42 / 6 + 1) * 7 + i % 6] = ((float *)a.src[0])[i];
     case_forward(&a), case_forward(&b);
     EXPECT(shape_equal(a.shape, SHAPE(1, 2, 4, 3)) && shape_equal(b.shape, a.shape));
     EXPECT(!memcmp(a.dst, b.dst, (size_t)shape_count(a.shape) * sizeof(float)));
     case_close(&a), case_close(&b);
     ConvAttr wide = {.out = 4, .kh = 5, .kw = 5, .stride = 2, .same = true, .groups = 4};
-    expect_shape(&op_conv2d, &wide, SHAPES(SHAPE(1, 4, 90, 45)), SHAPES(SHAPE(4, 1, 5, 5)), SHAPE(1, 4, 45, 23));
+    expect_shape(&op_conv2d, &wide, SHAPES(SHAPE(1, 4, 90, 45)), SHAPES(SHAPE(4, 1, 5, 5)),
+                 SHAPE(1, 4, 45, 23));
     expect_gradient(&op_conv2d, &wide, SHAPES(IMAGE), SHAPES(SHAPE(4, 1, 5, 5)), 1, LINEAR);
     wide.stride = 1, wide.dilation = 2;
     expect_shape(&op_conv2d, &wide, SHAPES(IMAGE), SHAPES(SHAPE(4, 1, 5, 5)), IMAGE);
@@ -101,7 +111,8 @@ static void composed_equals_fused(bool bias, bool residual, Act act) {
     case_forward(&f);
     ConvAttr bare = PLAIN3;
     bare.bias = bias;
-    OpCase conv = case_open(&op_conv2d, &bare, SHAPES(IMAGE), bias ? SHAPES(param[0], param[1]) : SHAPES(param[0]));
+    OpCase conv = case_open(&op_conv2d, &bare, SHAPES(IMAGE),
+                            bias ? SHAPES(param[0], param[1]) : SHAPES(param[0]));
     case_forward(&conv);
     OpCase bn = case_open(&op_batch_norm, &(BnAttr){.residual = residual, .act = act},
                           residual ? SHAPES(f.shape, f.shape) : SHAPES(f.shape),
@@ -124,7 +135,8 @@ TEST(conv2d_fused_equals_composed) {
 
 #define BN_SHAPES(c) SHAPES(SHAPE(c), SHAPE(c), SHAPE(c), SHAPE(c), (Shape){0})
 static OpCase bn_case(const BnAttr *a, Shape x, bool training) {
-    OpCase c = case_open(&op_batch_norm, a, a->residual ? SHAPES(x, x) : SHAPES(x), BN_SHAPES(x.d[1]));
+    OpCase c =
+        case_open(&op_batch_norm, a, a->residual ? SHAPES(x, x) : SHAPES(x), BN_SHAPES(x.d[1]));
     for (int64_t i = 0; i < x.d[1]; i++) c.param[3][i] = fabsf(c.param[3][i]) + 0.2f;
     c.run.training = training;
     return c;
@@ -178,14 +190,18 @@ TEST(batch_norm_evaluates_without_moving) {
         case_forward(&c);
         EXPECT(c.param[2][1] == mean && c.param[3][1] == var && c.count == 0);
         const int64_t i = 42;                            /* channel 1 of sample 0 */
-        EXPECT_NEAR(c.dst[i], (((float *)c.src[0])[i] - mean) / sqrt(var + 1e-5) * c.param[0][1] + c.param[1][1], 1e-6);
+        EXPECT_NEAR(c.dst[i],
+                    (((float *)c.src[0])[i] - mean) / sqrt(var + 1e-5) * c.param[0][1] +
+                        c.param[1][1],
+                    1e-6);
         case_close(&c);
     }
 }
 TEST(batch_norm_refuses_wrong_shapes) {
     expect_refused(&op_batch_norm, &(BnAttr){0}, SHAPES(SHAPE(5)), BN_SHAPES(5), "no channels");
     expect_refused(&op_batch_norm, &(BnAttr){0}, SHAPES(IMAGE), BN_SHAPES(5), "parameter");
-    expect_refused(&op_batch_norm, &(BnAttr){.residual = true}, SHAPES(IMAGE, SHAPE(2, 4, 7, 5)), BN_SHAPES(4), "residual");
+    expect_refused(&op_batch_norm, &(BnAttr){.residual = true}, SHAPES(IMAGE, SHAPE(2, 4, 7, 5)),
+                   BN_SHAPES(4), "residual");
 }
 
 /* ---- elementwise and scalars ------------------------------------------------------------------------ */
@@ -218,16 +234,22 @@ TEST(add_gradient) {
     expect_refused(&op_add, NULL, SHAPES(IMAGE, SHAPE(2, 4, 6, 7)), NULL, "2x4x6x7");
 }
 TEST(concat_gradient) {
-    expect_shape(&op_concat, NULL, SHAPES(IMAGE, SHAPE(2, 1, 7, 6), IMAGE), NULL, SHAPE(2, 9, 7, 6));
-    expect_gradient(&op_concat, NULL, SHAPES(SHAPE(2, 2, 3, 2), SHAPE(2, 1, 3, 2), SHAPE(2, 3, 3, 2)), NULL, 0, LINEAR);
+    expect_shape(&op_concat, NULL, SHAPES(IMAGE, SHAPE(2, 1, 7, 6), IMAGE), NULL,
+                 SHAPE(2, 9, 7, 6));
+    expect_gradient(&op_concat, NULL,
+                    SHAPES(SHAPE(2, 2, 3, 2), SHAPE(2, 1, 3, 2), SHAPE(2, 3, 3, 2)), NULL, 0,
+                    LINEAR);
     expect_refused(&op_concat, NULL, SHAPES(IMAGE, SHAPE(2, 4, 7, 7)), NULL, "differ");
 }
 TEST(gather_channels_gradient) {
     static const int order[] = {2, 0, 2, 3, 1}, outside[] = {0, 4};
-    expect_shape(&op_gather_channels, &(GatherAttr){5, order}, SHAPES(IMAGE), NULL, SHAPE(2, 5, 7, 6));
+    expect_shape(&op_gather_channels, &(GatherAttr){5, order}, SHAPES(IMAGE), NULL,
+                 SHAPE(2, 5, 7, 6));
     expect_gradient(&op_gather_channels, &(GatherAttr){5, order}, SHAPES(IMAGE), NULL, 0, LINEAR);
-    expect_gradient(&op_gather_channels, &(GatherAttr){2, order}, SHAPES(SHAPE(3, 4)), NULL, 0, LINEAR);
-    expect_refused(&op_gather_channels, &(GatherAttr){2, outside}, SHAPES(IMAGE), NULL, "channel 4 of 2x4x7x6");
+    expect_gradient(&op_gather_channels, &(GatherAttr){2, order}, SHAPES(SHAPE(3, 4)), NULL, 0,
+                    LINEAR);
+    expect_refused(&op_gather_channels, &(GatherAttr){2, outside}, SHAPES(IMAGE), NULL,
+                   "channel 4 of 2x4x7x6");
     expect_refused(&op_gather_channels, &(GatherAttr){0, order}, SHAPES(IMAGE), NULL, "0 channels");
 }
 TEST(gather_channels_takes_what_is_named) {
@@ -236,7 +258,9 @@ TEST(gather_channels_takes_what_is_named) {
     const float *src = c.src[0];
     case_forward(&c);
     for (int n = 0; n < 2; n++)
-        for (int k = 0; k < 2; k++) EXPECT(!memcmp(c.dst + (n * 2 + k) * 42, src + (n * 4 + order[k]) * 42, 42 * sizeof(float)));
+        for (int k = 0; k < 2; k++)
+            EXPECT(!memcmp(c.dst + (n * 2 + k) * 42, src + (n * 4 + order[k]) * 42,
+                           42 * sizeof(float)));
     case_close(&c);
 }
 TEST(gate_gradient) {
@@ -255,7 +279,8 @@ TEST(gate_of_zero_halves) {
 }
 TEST(weighted_sum_gradient) {
     const WeightedSumAttr a = {.n = 3, .weight = {1, 0.4f, -2}};
-    expect_gradient(&op_weighted_sum, &a, SHAPES((Shape){0}, (Shape){0}, (Shape){0}), NULL, 0, LINEAR);
+    expect_gradient(&op_weighted_sum, &a, SHAPES((Shape){0}, (Shape){0}, (Shape){0}), NULL, 0,
+                    LINEAR);
     expect_refused(&op_weighted_sum, &a, SHAPES((Shape){0}, SHAPE(2), (Shape){0}), NULL, "scalar");
 }
 
@@ -264,10 +289,13 @@ TEST(weighted_sum_gradient) {
 TEST(max_pool_gradient) {
     const PoolAttr a = {.k = 3, .stride = 2, .pad = 1};
     expect_shape(&op_max_pool, &a, SHAPES(SHAPE(1, 1, 360, 480)), NULL, SHAPE(1, 1, 180, 240));
-    expect_shape(&op_max_pool, &(PoolAttr){.k = 2}, SHAPES(SHAPE(1, 1, 7, 6)), NULL, SHAPE(1, 1, 3, 3));
+    expect_shape(&op_max_pool, &(PoolAttr){.k = 2}, SHAPES(SHAPE(1, 1, 7, 6)), NULL,
+                 SHAPE(1, 1, 3, 3));
     expect_gradient(&op_max_pool, &a, SHAPES(SHAPE(2, 2, 5, 7)), NULL, 0, KINKED);
-    expect_refused(&op_max_pool, &(PoolAttr){.k = 3, .stride = 2, .pad = 2}, SHAPES(IMAGE), NULL, "padding");
-    expect_refused(&op_max_pool, &(PoolAttr){.k = 9, .stride = 1, .pad = 0}, SHAPES(IMAGE), NULL, "larger");
+    expect_refused(&op_max_pool, &(PoolAttr){.k = 3, .stride = 2, .pad = 2}, SHAPES(IMAGE), NULL,
+                   "padding");
+    expect_refused(&op_max_pool, &(PoolAttr){.k = 9, .stride = 1, .pad = 0}, SHAPES(IMAGE), NULL,
+                   "larger");
 }
 TEST(max_pool_takes_the_first_of_equals) {
     OpCase c = case_open(&op_max_pool, &(PoolAttr){.k = 2}, SHAPES(SHAPE(1, 1, 2, 2)), NULL);
@@ -277,12 +305,17 @@ TEST(max_pool_takes_the_first_of_equals) {
     case_close(&c);
 }
 TEST(adaptive_avg_pool_gradient) {
-    expect_gradient(&op_adaptive_avg_pool, &(AdaptiveAttr){1, 1}, SHAPES(SHAPE(2, 2, 5, 7)), NULL, 0, LINEAR);
-    expect_gradient(&op_adaptive_avg_pool, &(AdaptiveAttr){3, 2}, SHAPES(SHAPE(2, 2, 5, 7)), NULL, 0, LINEAR);
-    expect_gradient(&op_adaptive_avg_pool, &(AdaptiveAttr){6, 6}, SHAPES(SHAPE(1, 2, 4, 5)), NULL, 0, LINEAR);
-    expect_shape(&op_adaptive_avg_pool, &(AdaptiveAttr){3, 20}, SHAPES(IMAGE), NULL, SHAPE(2, 4, 3, 20));
+    expect_gradient(&op_adaptive_avg_pool, &(AdaptiveAttr){1, 1}, SHAPES(SHAPE(2, 2, 5, 7)), NULL,
+                    0, LINEAR);
+    expect_gradient(&op_adaptive_avg_pool, &(AdaptiveAttr){3, 2}, SHAPES(SHAPE(2, 2, 5, 7)), NULL,
+                    0, LINEAR);
+    expect_gradient(&op_adaptive_avg_pool, &(AdaptiveAttr){6, 6}, SHAPES(SHAPE(1, 2, 4, 5)), NULL,
+                    0, LINEAR);
+    expect_shape(&op_adaptive_avg_pool, &(AdaptiveAttr){3, 20}, SHAPES(IMAGE), NULL,
+                 SHAPE(2, 4, 3, 20));
     expect_refused(&op_adaptive_avg_pool, &(AdaptiveAttr){0, 2}, SHAPES(IMAGE), NULL, "0x2");
-    expect_refused(&op_adaptive_avg_pool, &(AdaptiveAttr){1, 1}, SHAPES(SHAPE(2, 4)), NULL, "N x C x H x W");
+    expect_refused(&op_adaptive_avg_pool, &(AdaptiveAttr){1, 1}, SHAPES(SHAPE(2, 4)), NULL,
+                   "N x C x H x W");
 }
 TEST(resize_gradient) {
     for (int align = 0; align < 2; align++) {
@@ -290,14 +323,17 @@ TEST(resize_gradient) {
         expect_gradient(&op_resize, &a, SHAPES(SHAPE(2, 2, 5, 7)), NULL, 0, LINEAR);
         expect_gradient(&op_resize, &a, SHAPES(SHAPE(1, 2, 1, 1), IMAGE), NULL, 0, LINEAR);
     }
-    expect_shape(&op_resize, &(ResizeAttr){0}, SHAPES(SHAPE(2, 3, 1, 1), IMAGE), NULL, SHAPE(2, 3, 7, 6));
+    expect_shape(&op_resize, &(ResizeAttr){0}, SHAPES(SHAPE(2, 3, 1, 1), IMAGE), NULL,
+                 SHAPE(2, 3, 7, 6));
     expect_refused(&op_resize, &(ResizeAttr){0}, SHAPES(IMAGE), NULL, "0x0");
     expect_refused(&op_resize, &(ResizeAttr){0}, SHAPES(IMAGE, SHAPE(3)), NULL, "no sides");
-    expect_refused(&op_resize, &(ResizeAttr){.out_h = 2, .out_w = 2}, SHAPES(SHAPE(2, 4, 3)), NULL, "N x C x H x W");
+    expect_refused(&op_resize, &(ResizeAttr){.out_h = 2, .out_w = 2}, SHAPES(SHAPE(2, 4, 3)), NULL,
+                   "N x C x H x W");
 }
 TEST(resize_to_the_same_size_changes_nothing) {
     for (int align = 0; align < 2; align++) {
-        OpCase c = case_open(&op_resize, &(ResizeAttr){.align_corners = align}, SHAPES(IMAGE, IMAGE), NULL);
+        OpCase c = case_open(&op_resize, &(ResizeAttr){.align_corners = align},
+                             SHAPES(IMAGE, IMAGE), NULL);
         case_forward(&c);
         EXPECT(!memcmp(c.dst, c.src[0], (size_t)shape_count(c.shape) * sizeof(float)));
         case_close(&c);
@@ -360,34 +396,51 @@ TEST(normalize_orders_scales_and_blanks) {
     EXPECT(dst[2] == 0 && dst[3] == 0 && dst[17] == 0);
 }
 TEST(normalize_refuses_wrong_images) {
-    expect_refused(&op_normalize, &(NormalizeAttr){0}, SHAPES(SHAPE(1, 2, 3, 3), SHAPE(1, 4)), NULL, "must be u8");
-    OpSite site = {.attr = &(NormalizeAttr){0}, .n_src = 2, .src = SHAPES(SHAPE(2, 5, 5, 3), SHAPE(1, 4)), .src_dtype = (Dtype[]){DT_U8, DT_I32}};
+    expect_refused(&op_normalize, &(NormalizeAttr){0}, SHAPES(SHAPE(1, 2, 3, 3), SHAPE(1, 4)), NULL,
+                   "must be u8");
+    OpSite site = {.attr = &(NormalizeAttr){0},
+                   .n_src = 2,
+                   .src = SHAPES(SHAPE(2, 5, 5, 3), SHAPE(1, 4)),
+                   .src_dtype = (Dtype[]){DT_U8, DT_I32}};
     Shape dst;
     EXPECT_ERR(op_normalize.infer(&site, &dst), E(4, 0));
     EXPECT_HAS(err_text(), "rectangles of shape 1x4");
 }
 /* Halves go to the even number; what 8 bits cannot hold goes to their end. */
 TEST(quantize_rounds_and_saturates) {
-    static const float FROM[6] = {0.25f, 0.75f, -0.25f, 200, -100, 0.6f}, TO[6] = {0, 1, 0, 122.5f, -5, 0.5f};
-    OpCase c = case_open(&op_quantize, &(QuantizeAttr){.scale = 0.5f, .zero = 10, .lo = 0, .hi = 255}, SHAPES(SHAPE(2, 3)), NULL);
+    static const float FROM[6] = {0.25f, 0.75f, -0.25f, 200, -100, 0.6f},
+                       TO[6] = {0, 1, 0, 122.5f, -5, 0.5f};
+    OpCase c =
+        case_open(&op_quantize, &(QuantizeAttr){.scale = 0.5f, .zero = 10, .lo = 0, .hi = 255},
+                  SHAPES(SHAPE(2, 3)), NULL);
     memcpy((void *)(uintptr_t)c.src[0], FROM, sizeof FROM);
     case_forward(&c);
     for (int i = 0; i < 6; i++) EXPECT_NEAR(c.dst[i], TO[i], 0);
     case_close(&c);
-    expect_refused(&op_quantize, &(QuantizeAttr){.scale = 0, .hi = 255}, SHAPES(IMAGE), NULL, "scale 0");
-    expect_refused(&op_quantize, &(QuantizeAttr){.scale = 1, .zero = 300, .hi = 255}, SHAPES(IMAGE), NULL, "zero point 300");
+    expect_refused(&op_quantize, &(QuantizeAttr){.scale = 0, .hi = 255}, SHAPES(IMAGE), NULL,
+                   "scale 0");
+    expect_refused(&op_quantize, &(QuantizeAttr){.scale = 1, .zero = 300, .hi = 255}, SHAPES(IMAGE),
+                   NULL, "zero point 300");
 }
 TEST(every_op_is_found_by_its_name) {
-    EXPECT(op_find("conv2d") == &op_conv2d && op_find("input") == &op_input && op_find("normalize") == &op_normalize);
+    EXPECT(op_find("conv2d") == &op_conv2d && op_find("input") == &op_input &&
+           op_find("normalize") == &op_normalize);
     EXPECT(!op_find("conv3d"));
 }
-TEST_MAIN(T(conv2d_shapes), T(conv2d_refuses_wrong_shapes), T(conv2d_gradient), T(conv2d_gradient_of_groups),
-          T(conv2d_gradient_of_a_wide_row), T(conv2d_same_equals_explicit_zeros), T(gather_channels_gradient), T(gather_channels_takes_what_is_named), T(gate_gradient), T(gate_of_zero_halves), T(conv2d_fused_equals_composed), T(batch_norm_gradient),
+TEST_MAIN(T(conv2d_shapes), T(conv2d_refuses_wrong_shapes), T(conv2d_gradient),
+          T(conv2d_gradient_of_groups), T(conv2d_gradient_of_a_wide_row),
+          T(conv2d_same_equals_explicit_zeros), T(gather_channels_gradient),
+          T(gather_channels_takes_what_is_named), T(gate_gradient), T(gate_of_zero_halves),
+          T(conv2d_fused_equals_composed), T(batch_norm_gradient),
           T(batch_norm_gradient_with_residual_and_relu), T(batch_norm_moves_its_running_statistics),
           T(batch_norm_of_one_value_gives_its_bias), T(batch_norm_evaluates_without_moving),
-          T(batch_norm_refuses_wrong_shapes), T(relu_gradient), T(relu_passes_nothing_on_its_edges), T(relu_keeps_nan),
-          T(add_gradient), T(concat_gradient), T(weighted_sum_gradient), T(max_pool_gradient),
-          T(max_pool_takes_the_first_of_equals), T(adaptive_avg_pool_gradient), T(resize_gradient),
-          T(resize_to_the_same_size_changes_nothing), T(dropout_gradient), T(dropout_keeps_its_share_and_its_mean),
-          T(dropout_depends_on_the_sample_not_on_the_batch), T(dropout_does_nothing_when_evaluating),
-          T(normalize_orders_scales_and_blanks), T(normalize_refuses_wrong_images), T(quantize_rounds_and_saturates), T(every_op_is_found_by_its_name))
+          T(batch_norm_refuses_wrong_shapes), T(relu_gradient), T(relu_passes_nothing_on_its_edges),
+          T(relu_keeps_nan), T(add_gradient), T(concat_gradient), T(weighted_sum_gradient),
+          T(max_pool_gradient), T(max_pool_takes_the_first_of_equals),
+          T(adaptive_avg_pool_gradient), T(resize_gradient),
+          T(resize_to_the_same_size_changes_nothing), T(dropout_gradient),
+          T(dropout_keeps_its_share_and_its_mean),
+          T(dropout_depends_on_the_sample_not_on_the_batch),
+          T(dropout_does_nothing_when_evaluating), T(normalize_orders_scales_and_blanks),
+          T(normalize_refuses_wrong_images), T(quantize_rounds_and_saturates),
+          T(every_op_is_found_by_its_name))

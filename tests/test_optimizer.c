@@ -293,7 +293,8 @@ static int64_t ends_at(const char *args, double fall, int flat) {
         if (step < flat) loss *= 1 - fall;
         copy = w;                                /* what a checkpoint keeps */
         const bool over = stage_watch(c, &w, step, loss * (step % 2 ? 1.05 : 0.95));
-        EXPECT(stage_watch(c, &copy, step, loss * (step % 2 ? 1.05 : 0.95)) == over && copy.at == w.at);
+        EXPECT(stage_watch(c, &copy, step, loss * (step % 2 ? 1.05 : 0.95)) == over &&
+               copy.at == w.at);
         EXPECT(over == (w.at == step));
     }
     config_close(c);
@@ -323,7 +324,9 @@ TEST(compat_counts_from_one) {
                   "1 1 1 1 0.83 0.67 0.50 0.33 0.17 0 ");
 }
 
-TEST_MAIN(T(the_automatic_switch_waits_until_the_loss_is_flat), T(a_fade_begins_at_the_automatic_switch), T(the_cosine_fade_begins_and_ends_gently), T(sgd_agrees_with_torch), T(nesterov_agrees_with_torch), T(adamw_agrees_with_torch),
+TEST_MAIN(T(the_automatic_switch_waits_until_the_loss_is_flat),
+          T(a_fade_begins_at_the_automatic_switch), T(the_cosine_fade_begins_and_ends_gently),
+          T(sgd_agrees_with_torch), T(nesterov_agrees_with_torch), T(adamw_agrees_with_torch),
           T(poly_agrees_with_torch), T(warm_up_agrees_with_torch), T(cosine_agrees_with_torch),
           T(clipping_agrees_with_torch), T(groups_agree_with_torch), T(averages_agree_with_torch),
           T(accumulated_gradients_are_averaged), T(lr_batch_scales_the_rate),

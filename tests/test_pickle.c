@@ -20,7 +20,9 @@ static Err run_bytes(const void *bytes, size_t n, Arena *a, Pickle *out) {
     EXPECT_INT(rc, first);
     return rc;
 }
-static Err run_text(const char *text, Arena *a, Pickle *out) { return run_bytes(text, strlen(text), a, out); }
+static Err run_text(const char *text, Arena *a, Pickle *out) {
+    return run_bytes(text, strlen(text), a, out);
+}
 static Err run_only(const void *bytes, size_t n) {
     Arena *a = arena_open();
     Pickle p;
@@ -97,10 +99,16 @@ TEST(pythons_pickles_of_every_protocol_read_alike) {
         EXPECT_OK(sys_read_file(path, 1 << 20, EXIT_MODEL, &b));
         EXPECT_OK(run_bytes(b.data, b.bytes, a, &p));
         print_node(&s, p.root);
-        EXPECT_HAS(s.s, "{'none': None, 'yes': True, 'no': False, 'ints': [0, 255, 65535, -1, 2147483647, -2147483648, "
-                        "4611686018427387904, -9223372036854775808]");
-        EXPECT_HAS(s.s, "'float': [0.5, -1e+300, inf], 'text': 'a\tb 'q'', 'tuples': ((), (1), (1, 2), (1, 2, 3), (1, 2, 3, 4))");
-        EXPECT_HAS(s.s, "'twice': [[1, (2, -3)], [1, (2, -3)]], 'global': collections\nOrderedDict, 'object': <collections\nOrderedDict (");
+        EXPECT_HAS(
+            s.s,
+            "{'none': None, 'yes': True, 'no': False, 'ints': [0, 255, 65535, -1, 2147483647, -2147483648, "
+            "4611686018427387904, -9223372036854775808]");
+        EXPECT_HAS(
+            s.s,
+            "'float': [0.5, -1e+300, inf], 'text': 'a\tb 'q'', 'tuples': ((), (1), (1, 2), (1, 2, 3), (1, 2, 3, 4))");
+        EXPECT_HAS(
+            s.s,
+            "'twice': [[1, (2, -3)], [1, (2, -3)]], 'global': collections\nOrderedDict, 'object': <collections\nOrderedDict (");
         EXPECT_HAS(s.s, ", 7: {}");
         if (protocol >= 2) EXPECT_HAS(s.s, "'wide': long[9]}");
         const PkNode *twice = pickle_get(pickle_dict(p.root), "twice");
@@ -155,21 +163,63 @@ TEST(unknown_opcodes_are_refused_with_their_place) {
         Err rc = run_only(stream, sizeof stream);
         char place[64];
         snprintf(place, sizeof place, "byte 2: opcode 0x%02x is not known", op);
-        if (is_known == (rc && strstr(err_text(), "is not known"))) FAIL("opcode 0x%02x: %d %s", op, rc, rc ? err_text() : "");
+        if (is_known == (rc && strstr(err_text(), "is not known")))
+            FAIL("opcode 0x%02x: %d %s", op, rc, rc ? err_text() : "");
         if (!is_known) EXPECT_HAS(err_text(), place);
         if (!is_known) EXPECT_INT(rc, E(4, 56));
     }
 }
 /* Every opcode, with every one of these before it and arguments of several kinds after it. */
 TEST(every_opcode_in_every_state_is_an_error_or_a_value) {
-    static const struct { const char *s; size_t n; } BEFORE[] = {
+    static const struct { const char *s; size_t n;
+    } BEFORE[] =
+        {
 #define STATE(s) {s, sizeof s - 1}
-        STATE(""), STATE("("), STATE("N"), STATE("NN"), STATE("NNN"), STATE("(N"), STATE("(NN"), STATE("N("), STATE("K\1(NN"), STATE("]"), STATE("](NN"), STATE("]N"), STATE("}"),
-        STATE("}(NN"), STATE("}(N"), STATE("}NN"), STATE(")"), STATE("ca\nb\n"), STATE("ca\nb\n)"), STATE("ca\nb\n)}"), STATE("ca\nb\n)R"), STATE("ca\nb\n)R("), STATE("ca\nb\n)R(NN"),
-        STATE("ca\nb\n)RNN"), STATE("(ca\nb\nN"), STATE("U\1a"), STATE("U\1aU\1b"), STATE("Nq\0"), STATE("U\1aQ"), STATE("U\1aQ)"), STATE("\x8f(N"), STATE("((((")
+            STATE(""),
+            STATE("("),
+            STATE("N"),
+            STATE("NN"),
+            STATE("NNN"),
+            STATE("(N"),
+            STATE("(NN"),
+            STATE("N("),
+            STATE("K\1(NN"),
+            STATE("]"),
+            STATE("](NN"),
+            STATE("]N"),
+            STATE("}"),
+            STATE("}(NN"),
+            STATE("}(N"),
+            STATE("}NN"),
+            STATE(")"),
+            STATE("ca\nb\n"),
+            STATE("ca\nb\n)"),
+            STATE("ca\nb\n)}"),
+            STATE("ca\nb\n)R"),
+            STATE("ca\nb\n)R("),
+            STATE("ca\nb\n)R(NN"),
+            STATE("ca\nb\n)RNN"),
+            STATE("(ca\nb\nN"),
+            STATE("U\1a"),
+            STATE("U\1aU\1b"),
+            STATE("Nq\0"),
+            STATE("U\1aQ"),
+            STATE("U\1aQ)"),
+            STATE("\x8f(N"),
+            STATE("((((")
 #undef STATE
-    }, AFTER[] = {{"", 0}, {".", 1}, {"\0.", 2}, {"\1a.", 3}, {"\1\0\0\0.", 5}, {"\1\0\0\0\0\0\0\0a.", 10}, {"0\n.", 3}, {"'a'\n.", 5}, {"a\nb\n.", 5},
-                  {"\xff\xff\xff\xff\xff\xff\xff\xff\xff", 9}, {"\xff\xff\xff\x7f.", 5}};
+        },
+      AFTER[] = {{"", 0},
+                 {".", 1},
+                 {"\0.", 2},
+                 {"\1a.", 3},
+                 {"\1\0\0\0.", 5},
+                 {"\1\0\0\0\0\0\0\0a.", 10},
+                 {"0\n.", 3},
+                 {"'a'\n.", 5},
+                 {"a\nb\n.", 5},
+                 {"\xff\xff\xff\xff\xff\xff\xff\xff\xff", 9},
+                 {"\xff\xff\xff\x7f.", 5}};
     int values = 0;
     for (size_t b = 0; b < sizeof BEFORE / sizeof *BEFORE; b++)
         for (int op = 0; op < 256; op++)
@@ -181,7 +231,8 @@ TEST(every_opcode_in_every_state_is_an_error_or_a_value) {
                 memcpy(s + n, AFTER[k].s, AFTER[k].n);
                 Err rc = run_only(s, n + AFTER[k].n);
                 values += !rc;
-                if (rc && rc != E(4, 56) && rc != E(7, 57)) FAIL("state %zu, opcode 0x%02x, argument %zu: %d", b, op, k, rc);
+                if (rc && rc != E(4, 56) && rc != E(7, 57))
+                    FAIL("state %zu, opcode 0x%02x, argument %zu: %d", b, op, k, rc);
             }
     EXPECT(values > 100);
 }
@@ -196,11 +247,65 @@ TEST(truncation_at_every_byte_is_refused) {
     }
 }
 TEST(tricks_are_refused) {
-    static const char *const rows[] = {
-        ".", "(.", "0.", "1.", "K\1" "1.", "2.", "(2.", "t.", "a.", "Na.", "NNa.", "NNs.", "NNNs.", "(NNNd.", "}(NNNu.", "NN(eK\1.", "R.", "N)R.", "U\1a)R.", "ca\nb\nNR.",
-        "ca\nb\n]R.", "I1\n)\x81.", "ca\nb\nNN\x92.", "K\1}b.", "]}b.", "}}b.", ")}b.", "U\1a}b.", "(o.", "(K\1o.", "K\1K\2\x93.", "U\1aN\x93.", "h\5.", "g7\n.", "j\1\1\1\1.",
-        "Np-1\n.", "Npx\n.", "Ng\n.", "Ix\n.", "I1 \n.", "L99999999999999999999L\n.", "F1x\n.", "F\n.", "Sx\n.", "S'\n.", "S'a\n.", "S'\\q'\n.", "S'\\x4'\n.", "\x80\x06N.", "\x82\1.",
-        "\x83\1\1.", "\x84\1\1\1\1.", "\x97.", "\x98.", "N\x95\xff\xff\xff\xff\xff\xff\xff\xffN.", "Q.", "q\1.", "\x94."};
+    static const char *const rows[] = {".",
+                                       "(.",
+                                       "0.",
+                                       "1.",
+                                       "K\1"
+                                       "1.",
+                                       "2.",
+                                       "(2.",
+                                       "t.",
+                                       "a.",
+                                       "Na.",
+                                       "NNa.",
+                                       "NNs.",
+                                       "NNNs.",
+                                       "(NNNd.",
+                                       "}(NNNu.",
+                                       "NN(eK\1.",
+                                       "R.",
+                                       "N)R.",
+                                       "U\1a)R.",
+                                       "ca\nb\nNR.",
+                                       "ca\nb\n]R.",
+                                       "I1\n)\x81.",
+                                       "ca\nb\nNN\x92.",
+                                       "K\1}b.",
+                                       "]}b.",
+                                       "}}b.",
+                                       ")}b.",
+                                       "U\1a}b.",
+                                       "(o.",
+                                       "(K\1o.",
+                                       "K\1K\2\x93.",
+                                       "U\1aN\x93.",
+                                       "h\5.",
+                                       "g7\n.",
+                                       "j\1\1\1\1.",
+                                       "Np-1\n.",
+                                       "Npx\n.",
+                                       "Ng\n.",
+                                       "Ix\n.",
+                                       "I1 \n.",
+                                       "L99999999999999999999L\n.",
+                                       "F1x\n.",
+                                       "F\n.",
+                                       "Sx\n.",
+                                       "S'\n.",
+                                       "S'a\n.",
+                                       "S'\\q'\n.",
+                                       "S'\\x4'\n.",
+                                       "\x80\x06N.",
+                                       "\x82\1.",
+                                       "\x83\1\1.",
+                                       "\x84\1\1\1\1.",
+                                       "\x97.",
+                                       "\x98.",
+                                       "N\x95\xff\xff\xff\xff\xff\xff\xff\xffN.",
+                                       "Q.",
+                                       "q\1.",
+                                       "\x94."};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         Err rc = run_only(rows[i], strlen(rows[i]));
         if (rc != E(4, 56)) FAIL("row %zu \"%s\": %d", i, rows[i], rc);
@@ -277,7 +382,10 @@ TEST(nothing_is_ever_called) {
     EXPECT(n >= 50);
     EXPECT(inert >= 40);                                 /* they were read, not merely stumbled over */
 }
-TEST_MAIN(T(pythons_pickles_of_every_protocol_read_alike), T(opcodes_that_python_writes_rarely_are_read), T(popping_and_doubling_work_as_in_python),
-          T(globals_and_calls_are_inert), T(unknown_opcodes_are_refused_with_their_place), T(every_opcode_in_every_state_is_an_error_or_a_value),
-          T(truncation_at_every_byte_is_refused), T(tricks_are_refused), T(stack_opcodes_and_memory_have_limits),
-          T(memo_numbers_and_wide_integers_have_limits), T(billion_laughs_and_deep_nests_cost_what_they_weigh), T(nothing_is_ever_called))
+TEST_MAIN(T(pythons_pickles_of_every_protocol_read_alike),
+          T(opcodes_that_python_writes_rarely_are_read), T(popping_and_doubling_work_as_in_python),
+          T(globals_and_calls_are_inert), T(unknown_opcodes_are_refused_with_their_place),
+          T(every_opcode_in_every_state_is_an_error_or_a_value),
+          T(truncation_at_every_byte_is_refused), T(tricks_are_refused),
+          T(stack_opcodes_and_memory_have_limits), T(memo_numbers_and_wide_integers_have_limits),
+          T(billion_laughs_and_deep_nests_cost_what_they_weigh), T(nothing_is_ever_called))

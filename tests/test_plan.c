@@ -26,30 +26,43 @@ typedef struct { float *logits, *grads, loss; int64_t n_logits; Plan *plan; } Re
 static Result run_case(Case *c, BackendKind backend, bool training, bool gradients, bool no_fuse) {
     Result r = {0};
     Node outputs[] = {c->nodes.logits, c->nodes.aux};
-    PlanSpec spec = {.backend = backend, .training = training, .loss = gradients ? c->loss : NO_NODE, .outputs = outputs, .n_outputs = 2,
-                     .inputs = &c->nodes.image, .input_shapes = &c->shape, .n_inputs = 1, .no_fuse = no_fuse};
+    PlanSpec spec = {.backend = backend,
+                     .training = training,
+                     .loss = gradients ? c->loss : NO_NODE,
+                     .outputs = outputs,
+                     .n_outputs = 2,
+                     .inputs = &c->nodes.image,
+                     .input_shapes = &c->shape,
+                     .n_inputs = 1,
+                     .no_fuse = no_fuse};
     net_init_formula(c->net, 1);
     if (plan_make(c->net, &spec, &r.plan)) { FAIL("%s", err_text()); exit(1); }
     plan_bind(r.plan, c->nodes.image, c->image);
     plan_run(r.plan, &(OpRun){.seed = 1}, false);
     r.n_logits = shape_count(plan_shape(r.plan, c->nodes.logits));
-    r.logits = memcpy(xcalloc((size_t)r.n_logits, 4), plan_value(r.plan, c->nodes.logits), (size_t)r.n_logits * 4);
-    r.grads = memcpy(xcalloc((size_t)c->net->n_trainable, 4), c->net->grads, (size_t)c->net->n_trainable * 4);
+    r.logits = memcpy(xcalloc((size_t)r.n_logits, 4), plan_value(r.plan, c->nodes.logits),
+                      (size_t)r.n_logits * 4);
+    r.grads = memcpy(xcalloc((size_t)c->net->n_trainable, 4), c->net->grads,
+                     (size_t)c->net->n_trainable * 4);
     r.loss = gradients ? *plan_value(r.plan, c->loss) : 0;
     return r;
 }
 static void close_result(Result *r) { free(r->logits), free(r->grads), plan_close(r->plan); }
 static void close_case(Case *c) { free(c->image), net_close(c->net); }
-static void close_two(Case *c, Result *a, Result *b) { close_result(a), close_result(b), close_case(c); }
+static void close_two(Case *c, Result *a, Result *b) {
+    close_result(a), close_result(b), close_case(c);
+}
 static double l2_ratio(const float *a, const float *b, int64_t n) {
     double d = 0, s = 0;
-    for (int64_t i = 0; i < n; i++) d += ((double)a[i] - b[i]) * ((double)a[i] - b[i]), s += (double)b[i] * b[i];
+    for (int64_t i = 0; i < n; i++)
+        d += ((double)a[i] - b[i]) * ((double)a[i] - b[i]), s += (double)b[i] * b[i];
     return sqrt(d / (s > 0 ? s : 1));
 }
 /* float32 sums in different orders: forward 1e-5, gradients 1e-3 (ReLU masks at the edge flip). */
 static void compare(const char *model, int n, int h, int w, bool training, bool gradients) {
     Case c = open_case(model, n, h, w);
-    Result a = run_case(&c, BACKEND_CPU, training, gradients, false), b = run_case(&c, BACKEND_REF, training, gradients, true);
+    Result a = run_case(&c, BACKEND_CPU, training, gradients, false),
+           b = run_case(&c, BACKEND_REF, training, gradients, true);
     EXPECT_NEAR(l2_ratio(a.logits, b.logits, a.n_logits), 0, training ? 1e-4 : 1e-5);
     double mag = 0;
     for (int64_t i = 0; gradients && i < c.net->n_trainable; i++) mag += fabs((double)b.grads[i]);
@@ -57,19 +70,34 @@ static void compare(const char *model, int n, int h, int w, bool training, bool 
     EXPECT((mag > 0) == gradients);
     close_two(&c, &a, &b);
 }
-TEST(resnet18_inference_equals_reference) { compare("deeplabv3_resnet18", 1, 33, 49, false, false); }
+TEST(resnet18_inference_equals_reference) {
+    compare("deeplabv3_resnet18", 1, 33, 49, false, false);
+}
 TEST(resnet18_training_equals_reference) { compare("deeplabv3_resnet18", 2, 33, 49, true, true); }
-TEST(resnet18_eval_gradients_equal_reference) { compare("deeplabv3_resnet18", 2, 33, 49, false, true); }
-TEST(resnet50_inference_equals_reference) { compare("deeplabv3_resnet50", 1, 33, 41, false, false); }
-TEST(mobilenet_inference_equals_reference) { compare("deeplabv3_mobilenetv2", 1, 33, 49, false, false); }
-TEST(mobilenet_training_equals_reference) { compare("deeplabv3_mobilenetv2", 2, 33, 49, true, true); }
+TEST(resnet18_eval_gradients_equal_reference) {
+    compare("deeplabv3_resnet18", 2, 33, 49, false, true);
+}
+TEST(resnet50_inference_equals_reference) {
+    compare("deeplabv3_resnet50", 1, 33, 41, false, false);
+}
+TEST(mobilenet_inference_equals_reference) {
+    compare("deeplabv3_mobilenetv2", 1, 33, 49, false, false);
+}
+TEST(mobilenet_training_equals_reference) {
+    compare("deeplabv3_mobilenetv2", 2, 33, 49, true, true);
+}
 /* Even sides: TensorFlow's padding is lopsided there. */
-TEST(efficientnet_inference_equals_reference) { compare("deeplabv3_efficientnet_lite0", 1, 44, 54, false, false); }
-TEST(lraspp_efficientnet_training_equals_reference) { compare("lraspp_efficientnet_lite0", 2, 44, 54, true, true); }
+TEST(efficientnet_inference_equals_reference) {
+    compare("deeplabv3_efficientnet_lite0", 1, 44, 54, false, false);
+}
+TEST(lraspp_efficientnet_training_equals_reference) {
+    compare("lraspp_efficientnet_lite0", 2, 44, 54, true, true);
+}
 
 TEST(fused_training_equals_composed) {
     Case c = open_case("deeplabv3_resnet18", 2, 33, 49);
-    Result a = run_case(&c, BACKEND_CPU, true, true, false), b = run_case(&c, BACKEND_CPU, true, true, true);
+    Result a = run_case(&c, BACKEND_CPU, true, true, false),
+           b = run_case(&c, BACKEND_CPU, true, true, true);
     EXPECT_NEAR(l2_ratio(a.logits, b.logits, a.n_logits), 0, 1e-5);
     EXPECT_NEAR(l2_ratio(a.grads, b.grads, c.net->n_trainable), 0, 1e-3);
     EXPECT(plan_stats(a.plan).arena_bytes < plan_stats(b.plan).arena_bytes);
@@ -121,8 +149,10 @@ TEST(arena_is_close_to_its_peak) {
 }
 /* A plan in another's arena gives the same bits, and its outputs outlive the other's run. */
 TEST(a_shared_arena_changes_nothing) {
-    Case big = open_case("deeplabv3_resnet18", 2, 65, 65), small = open_case("deeplabv3_mobilenetv2", 2, 65, 65);
-    Result host = run_case(&big, BACKEND_CPU, true, true, false), r = run_case(&small, BACKEND_CPU, false, false, false);
+    Case big = open_case("deeplabv3_resnet18", 2, 65, 65),
+         small = open_case("deeplabv3_mobilenetv2", 2, 65, 65);
+    Result host = run_case(&big, BACKEND_CPU, true, true, false),
+           r = run_case(&small, BACKEND_CPU, false, false, false);
     size_t before = plan_stats(r.plan).arena_bytes;
     EXPECT(!plan_share_arena(host.plan, r.plan));
     EXPECT(plan_share_arena(r.plan, host.plan));
@@ -130,7 +160,8 @@ TEST(a_shared_arena_changes_nothing) {
     plan_run(r.plan, &(OpRun){.seed = 1}, false);
     plan_run(host.plan, &(OpRun){.seed = 1}, true);
     EXPECT(!memcmp(plan_value(r.plan, small.nodes.logits), r.logits, (size_t)r.n_logits * 4));
-    EXPECT(!memcmp(plan_value(host.plan, big.nodes.logits), host.logits, (size_t)host.n_logits * 4));
+    EXPECT(
+        !memcmp(plan_value(host.plan, big.nodes.logits), host.logits, (size_t)host.n_logits * 4));
     close_result(&r), close_case(&small), close_two(&big, &host, &(Result){0});
 }
 
@@ -146,11 +177,21 @@ static void compare_lean(const char *model, int h, Dtype precision) {
         Plan *p;
         net_init_formula(c.net, 1);
         for (int i = 0; i < c.net->n_params; i++) c.net->params[i].count = 0;
-        EXPECT_OK(plan_make(c.net, &(PlanSpec){.training = true, .precision = precision, .loss = c.loss, .outputs = outputs, .n_outputs = 1,
-                                               .inputs = &c.nodes.image, .input_shapes = &c.shape, .n_inputs = 1, .lean = lean}, &p));
+        EXPECT_OK(plan_make(c.net,
+                            &(PlanSpec){.training = true,
+                                        .precision = precision,
+                                        .loss = c.loss,
+                                        .outputs = outputs,
+                                        .n_outputs = 1,
+                                        .inputs = &c.nodes.image,
+                                        .input_shapes = &c.shape,
+                                        .n_inputs = 1,
+                                        .lean = lean},
+                            &p));
         plan_bind(p, c.nodes.image, c.image);
         plan_run(p, &(OpRun){.seed = 1, .training = true}, false);
-        const int64_t n_logits = shape_count(plan_shape(p, c.nodes.logits)), n = c.net->n_values + c.net->n_trainable;
+        const int64_t n_logits = shape_count(plan_shape(p, c.nodes.logits)),
+                      n = c.net->n_values + c.net->n_trainable;
         kept[lean] = xcalloc((size_t)(n + n_logits), sizeof(float));
         memcpy(kept[lean], c.net->values, (size_t)c.net->n_values * 4);
         memcpy(kept[lean] + c.net->n_values, c.net->grads, (size_t)c.net->n_trainable * 4);
@@ -158,13 +199,15 @@ static void compare_lean(const char *model, int h, Dtype precision) {
         for (int i = 0; i < c.net->n_params; i++) counts[lean] += c.net->params[i].count;
         stats[lean] = plan_stats(p);
         plan_close(p);
-        if (lean && memcmp(kept[0], kept[1], (size_t)(n + n_logits) * 4)) FAIL("%s: a lean plan gives other bits", model);
+        if (lean && memcmp(kept[0], kept[1], (size_t)(n + n_logits) * 4))
+            FAIL("%s: a lean plan gives other bits", model);
     }
     EXPECT_INT(counts[1], counts[0]);
     EXPECT(stats[0].again_flops == 0 && stats[1].again_flops > 0);
     EXPECT(stats[1].conv_flops <= 1.34 * stats[0].conv_flops);
     if (stats[1].arena_bytes > stats[0].arena_bytes * 7 / 10)
-        FAIL("%s: %zu bytes lean, %zu otherwise", model, stats[1].arena_bytes, stats[0].arena_bytes);
+        FAIL("%s: %zu bytes lean, %zu otherwise", model, stats[1].arena_bytes,
+             stats[0].arena_bytes);
     free(kept[0]), free(kept[1]);
     close_case(&c);
 }
@@ -186,17 +229,27 @@ TEST(a_dry_plan_tells_the_same) {
     Case c = open_case("deeplabv3_resnet18", 1, 65, 65);
     Plan *p[2];
     for (int dry = 0; dry < 2; dry++)
-        EXPECT_OK(plan_make(c.net, &(PlanSpec){.training = true, .loss = c.loss, .inputs = &c.nodes.image, .input_shapes = &c.shape, .n_inputs = 1, .dry = dry}, &p[dry]));
+        EXPECT_OK(plan_make(c.net,
+                            &(PlanSpec){.training = true,
+                                        .loss = c.loss,
+                                        .inputs = &c.nodes.image,
+                                        .input_shapes = &c.shape,
+                                        .n_inputs = 1,
+                                        .dry = dry},
+                            &p[dry]));
     EXPECT_INT(plan_stats(p[1]).arena_bytes, plan_stats(p[0]).arena_bytes);
     EXPECT_INT(plan_stats(p[1]).n_steps, plan_stats(p[0]).n_steps);
     plan_close(p[0]), plan_close(p[1]);
     close_case(&c);
 }
 
-TEST_MAIN(T(a_lean_plan_gives_the_same_bits), T(a_lean_plan_of_bottlenecks_gives_the_same_bits), T(a_lean_plan_in_bfloat16_gives_the_same_bits), T(a_dry_plan_tells_the_same),
-          T(resnet18_inference_equals_reference), T(resnet18_training_equals_reference), T(resnet18_eval_gradients_equal_reference),
-          T(resnet50_inference_equals_reference), T(mobilenet_inference_equals_reference), T(mobilenet_training_equals_reference),
-          T(efficientnet_inference_equals_reference), T(lraspp_efficientnet_training_equals_reference),
-          T(fused_training_equals_composed), T(accumulating_doubles_the_gradient), T(running_twice_gives_the_same_bits),
-          T(simd_levels_agree), T(running_statistics_equal_the_reference), T(arena_is_close_to_its_peak),
-          T(a_shared_arena_changes_nothing))
+TEST_MAIN(T(a_lean_plan_gives_the_same_bits), T(a_lean_plan_of_bottlenecks_gives_the_same_bits),
+          T(a_lean_plan_in_bfloat16_gives_the_same_bits), T(a_dry_plan_tells_the_same),
+          T(resnet18_inference_equals_reference), T(resnet18_training_equals_reference),
+          T(resnet18_eval_gradients_equal_reference), T(resnet50_inference_equals_reference),
+          T(mobilenet_inference_equals_reference), T(mobilenet_training_equals_reference),
+          T(efficientnet_inference_equals_reference),
+          T(lraspp_efficientnet_training_equals_reference), T(fused_training_equals_composed),
+          T(accumulating_doubles_the_gradient), T(running_twice_gives_the_same_bits),
+          T(simd_levels_agree), T(running_statistics_equal_the_reference),
+          T(arena_is_close_to_its_peak), T(a_shared_arena_changes_nothing))

@@ -25,11 +25,14 @@ static void make_photos(void) {
 TEST(sub_folders_are_kept_of_folders_and_patterns) {
     make_photos();
     EXPECT_RUNS("predict", MODEL, "in", "out=p");
-    EXPECT(there("p/a/one.label.png") && there("p/a/deep/two.overlay.png") && there("p/b/three.label.png"));
+    EXPECT(there("p/a/one.label.png") && there("p/a/deep/two.overlay.png") &&
+           there("p/b/three.label.png"));
     EXPECT_RUNS("predict", MODEL, "in/*/t*.png", "out=q", "write=[label]");
-    EXPECT(there("q/b/three.label.png") && !there("q/b/three.overlay.png") && !there("q/a/one.label.png"));
+    EXPECT(there("q/b/three.label.png") && !there("q/b/three.overlay.png") &&
+           !there("q/a/one.label.png"));
     EXPECT_RUNS("predict", MODEL, "in/[ab]", "out=r", "write=ids");
-    EXPECT(there("r/a/deep/two.ids.png") && there("r/b/three.ids.png") && !there("r/b/three.label.png"));
+    EXPECT(there("r/a/deep/two.ids.png") && there("r/b/three.ids.png") &&
+           !there("r/b/three.label.png"));
     EXPECT_INT(RETORT("predict", MODEL, "in/*.gif", "out=s")->code, 3);
     EXPECT_HAS(ran.err, "error E3030 in/*.gif: no file fits this pattern");
 }
@@ -38,10 +41,13 @@ TEST(one_bad_image_does_not_stop_the_others) {
     EXPECT_OK(put_text("in/a/broken.png", "GIF89a"));
     EXPECT_OK(put_text("in/b/empty.jpg", ""));
     EXPECT_INT(RETORT("predict", MODEL, "in", "out=p")->code, 3);
-    EXPECT(there("p/a/one.label.png") && there("p/a/deep/two.label.png") && there("p/b/three.label.png"));
+    EXPECT(there("p/a/one.label.png") && there("p/a/deep/two.label.png") &&
+           there("p/b/three.label.png"));
     EXPECT_HAS(ran.err, "passed over: in/b/empty.jpg: the file is empty");
     EXPECT_HAS(ran.err, "wrote 3 images to p");
-    EXPECT_HAS(ran.err, "error E3043 2 of 5 images could not be predicted; the first: in/a/broken.png: is a GIF image");
+    EXPECT_HAS(
+        ran.err,
+        "error E3043 2 of 5 images could not be predicted; the first: in/a/broken.png: is a GIF image");
 }
 TEST(ids_are_those_of_the_data_sets_labels) {
     make_photos();
@@ -49,8 +55,10 @@ TEST(ids_are_those_of_the_data_sets_labels) {
     EXPECT_OK(sys_mkdirs(temp_path("cs/gtFine/val/x")));
     EXPECT_OK(put_image("cs/leftImg8bit/val/x/x_000000_000019_leftImg8bit.png", 20, 30));
     EXPECT_OK(put_label("cs/gtFine/val/x/x_000000_000019_gtFine_labelIds.png", 20, 30, 3, 3, 7));
-    EXPECT_RUNS("predict", NET, "width=0.1", "weights=formula:1", "classes=19", "data=cityscapes:cs", "in/a/one.png", "out=p", "write=[label, ids]");
-    static const int ids[] = {7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33};
+    EXPECT_RUNS("predict", NET, "width=0.1", "weights=formula:1", "classes=19",
+                "data=cityscapes:cs", "in/a/one.png", "out=p", "write=[label, ids]");
+    static const int ids[] = {7,  8,  11, 12, 13, 17, 19, 20, 21, 22,
+                              23, 24, 25, 26, 27, 28, 31, 32, 33};
     Image label, id;
     EXPECT_OK(image_read_labels(temp_path("p/one.label.png"), &label));
     EXPECT_OK(image_read_labels(temp_path("p/one.ids.png"), &id));
@@ -74,7 +82,8 @@ TEST(a_legend_stands_beside_the_picture) {
 TEST(windows_and_probabilities_reach_the_files) {
     make_photos();
     SafeFile f;
-    EXPECT_RUNS("predict", MODEL, "in/b/three.png", "out=p", "--probs", "eval.mode=slide", "eval.window=16x16", "eval.mirror=true");
+    EXPECT_RUNS("predict", MODEL, "in/b/three.png", "out=p", "--probs", "eval.mode=slide",
+                "eval.window=16x16", "eval.mirror=true");
     EXPECT_OK(st_read(temp_path("p/three.probs.safetensors"), EXIT_DATA, &f));
     const Tensor *t = tensor_find(f.tensors, "probs");
     EXPECT(t && shape_equal(t->shape, SHAPE(11, 33, 17)));
@@ -91,12 +100,15 @@ TEST(large_images_go_through_in_bounded_memory) {
     struct rusage used;
     if (SANITIZED) SKIP("a sanitizer takes memory of its own");
     uint8_t *px = xcalloc((size_t)H * W, 3);
-    for (int64_t i = 0; i < (int64_t)H * W * 3; i++) px[i] = (uint8_t)(i / 3 % W / 9 + i / (3 * W) / 9);
+    for (int64_t i = 0; i < (int64_t)H * W * 3; i++)
+        px[i] = (uint8_t)(i / 3 % W / 9 + i / (3 * W) / 9);
     EXPECT_OK(image_write_png_rgb(temp_path("large.png"), px, H, W));
     free(px);
-    EXPECT_RUNS("predict", "lraspp_mobilenetv2", "width=0.1", "weights=formula:1", "classes=11", "large.png", "out=p", "window=257x257");
+    EXPECT_RUNS("predict", "lraspp_mobilenetv2", "width=0.1", "weights=formula:1", "classes=11",
+                "large.png", "out=p", "window=257x257");
     EXPECT(!getrusage(RUSAGE_CHILDREN, &used));
-    if (used.ru_maxrss > LIMIT_MB * 1024) FAIL("%ld kB, expected at most %d MB", used.ru_maxrss, LIMIT_MB);
+    if (used.ru_maxrss > LIMIT_MB * 1024)
+        FAIL("%ld kB, expected at most %d MB", used.ru_maxrss, LIMIT_MB);
     Image label;
     EXPECT_OK(image_read_labels(temp_path("p/large.label.png"), &label));
     EXPECT(label.h == H && label.w == W);
@@ -112,16 +124,20 @@ TEST(what_cannot_be_meant_is_refused) {
         {"eval.mode=slid", "eval.mode=slid is not one of auto|whole|slide"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        EXPECT_INT(RETORT("predict", MODEL, "in", "out=p", "eval.window=32x32", cases[i].option)->code, 2);
+        EXPECT_INT(
+            RETORT("predict", MODEL, "in", "out=p", "eval.window=32x32", cases[i].option)->code, 2);
         EXPECT_HAS(ran.err, cases[i].text);
     }
     EXPECT_INT(RETORT("eval", MODEL, "data=scenes", "metrics=[bondary]")->code, 2);
     EXPECT_HAS(ran.err, "metrics: there is no bondary; choose of boundary, calibration, instances");
-    EXPECT_INT(RETORT("eval", MODEL, "data=scenes", "data.scenes.size=32x32", "metrics=instances")->code, 2);
+    EXPECT_INT(
+        RETORT("eval", MODEL, "data=scenes", "data.scenes.size=32x32", "metrics=instances")->code,
+        2);
     EXPECT_HAS(ran.err, "instances are known of Cityscapes' own label files alone");
     EXPECT_INT(RETORT("eval", MODEL, "data=scenes", "protocol=cityscape")->code, 2);
     EXPECT_HAS(ran.err, "protocol: there is no cityscape; choose of none, cityscapes, voc, ade20k");
-    EXPECT_INT(RETORT("eval", MODEL, "data=scenes", "data.scenes.size=32x32", "protocol=voc")->code, 2);
+    EXPECT_INT(RETORT("eval", MODEL, "data=scenes", "data.scenes.size=32x32", "protocol=voc")->code,
+               2);
     EXPECT_HAS(ran.err, "protocol=voc is made for 21 classes, data set scenes has 11");
 }
 
@@ -132,14 +148,17 @@ static json_t *json_of(const char *name) {
     if (!o) FAIL("%s: %s", name, e.text);
     return o;
 }
-static double number(const json_t *o, const char *key) { return json_number_value(json_object_get(o, key)); }
+static double number(const json_t *o, const char *key) {
+    return json_number_value(json_object_get(o, key));
+}
 TEST(scores_are_written_as_json_csv_and_a_page) {
     EXPECT_OK(make_camvid(3));
-    EXPECT_RUNS("eval", MODEL, "data=camvid:.", "split=train", "json=e.json", "csv=e.csv", "html=e.html",
-                "metrics=[boundary, calibration]", "worst=1");
+    EXPECT_RUNS("eval", MODEL, "data=camvid:.", "split=train", "json=e.json", "csv=e.csv",
+                "html=e.html", "metrics=[boundary, calibration]", "worst=1");
     json_t *o = json_of("e.json");
-    static const char *const numbers[] = {"miou", "miou_present", "miou_all", "pixel_accuracy", "mean_accuracy", "mean_dice",
-                                          "weighted_iou", "boundary_iou", "boundary_f1", "ece"};
+    static const char *const numbers[] = {
+        "miou",      "miou_present", "miou_all",     "pixel_accuracy", "mean_accuracy",
+        "mean_dice", "weighted_iou", "boundary_iou", "boundary_f1",    "ece"};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (!json_is_number(json_object_get(o, numbers[i]))) FAIL("no %s", numbers[i]);
     EXPECT_NEAR(number(o, "images"), 2, 0);
@@ -148,17 +167,21 @@ TEST(scores_are_written_as_json_csv_and_a_page) {
     EXPECT_INT(json_array_size(json_object_get(o, "calibration")), 15);
     EXPECT_INT(json_array_size(json_object_get(o, "worst")), 1);
     const json_t *sky = json_array_get(json_object_get(o, "classes"), 0);
-    EXPECT(json_is_number(json_object_get(sky, "iou")) && json_is_number(json_object_get(sky, "boundary_f1")));
+    EXPECT(json_is_number(json_object_get(sky, "iou")) &&
+           json_is_number(json_object_get(sky, "boundary_f1")));
     json_decref(o);
     Bytes b;
     EXPECT_OK(sys_read_file(temp_path("e.csv"), 1 << 20, EXIT_DATA, &b));
-    EXPECT(!strncmp((char *)b.data, "kind,name,iou,accuracy,dice,pixels,boundary_iou,boundary_f1,ece\nclass,sky,", 70));
+    EXPECT(!strncmp((char *)b.data,
+                    "kind,name,iou,accuracy,dice,pixels,boundary_iou,boundary_f1,ece\nclass,sky,",
+                    70));
     EXPECT_HAS((char *)b.data, "\nimage,a,");
     free(b.data);
     EXPECT_OK(sys_read_file(temp_path("e.html"), 1 << 22, EXIT_DATA, &b));
     EXPECT_HAS((char *)b.data, "expected calibration error");
     EXPECT_HAS((char *)b.data, "data:image/png;base64,");
-    EXPECT(!strstr((char *)b.data, "http:") && !strstr((char *)b.data, "https:") && !strstr((char *)b.data, "<script"));
+    EXPECT(!strstr((char *)b.data, "http:") && !strstr((char *)b.data, "https:") &&
+           !strstr((char *)b.data, "<script"));
     free(b.data);
 }
 TEST(one_data_set_brings_its_protocol) {
@@ -166,14 +189,18 @@ TEST(one_data_set_brings_its_protocol) {
     EXPECT_OK(sys_mkdirs(temp_path("ade/annotations/validation")));
     EXPECT_OK(put_image("ade/images/validation/ADE_val_1.png", 20, 30));
     EXPECT_OK(put_label("ade/annotations/validation/ADE_val_1.png", 20, 30, 3, 3, 7));
-    EXPECT_RUNS("eval", NET, "width=0.1", "weights=formula:1", "classes=150", "data=ade20k:ade", "data.images=images/{split}/{id}.png", "json=e.json");
+    EXPECT_RUNS("eval", NET, "width=0.1", "weights=formula:1", "classes=150", "data=ade20k:ade",
+                "data.images=images/{split}/{id}.png", "json=e.json");
     json_t *o = json_of("e.json"), *official = json_object_get(o, "official");
     EXPECT_STR(json_string_value(json_object_get(o, "protocol")), "ade20k");
-    EXPECT_NEAR(number(official, "final_score"), (number(o, "miou_all") + number(o, "pixel_accuracy")) / 2, 1e-12);
+    EXPECT_NEAR(number(official, "final_score"),
+                (number(o, "miou_all") + number(o, "pixel_accuracy")) / 2, 1e-12);
     EXPECT_HAS(ran.out, "as ade20k counts:");
     json_decref(o);
 }
 
-TEST_MAIN(T(sub_folders_are_kept_of_folders_and_patterns), T(one_bad_image_does_not_stop_the_others),
-          T(ids_are_those_of_the_data_sets_labels), T(a_legend_stands_beside_the_picture), T(windows_and_probabilities_reach_the_files), T(large_images_go_through_in_bounded_memory),
-          T(what_cannot_be_meant_is_refused), T(scores_are_written_as_json_csv_and_a_page), T(one_data_set_brings_its_protocol))
+TEST_MAIN(T(sub_folders_are_kept_of_folders_and_patterns),
+          T(one_bad_image_does_not_stop_the_others), T(ids_are_those_of_the_data_sets_labels),
+          T(a_legend_stands_beside_the_picture), T(windows_and_probabilities_reach_the_files),
+          T(large_images_go_through_in_bounded_memory), T(what_cannot_be_meant_is_refused),
+          T(scores_are_written_as_json_csv_and_a_page), T(one_data_set_brings_its_protocol))

@@ -39,10 +39,20 @@ static Bytes read_golden(const char *name) {
 }
 
 /* ---- what PyTorch wrote ---------------------------------------------------------------------------- */
-static const struct { const char *name; int n; const char *path; } SAMPLES[] = {
-    {"zip.pth", 19, NULL}, {"stream.pth", 19, NULL}, {"protocol5.pth", 19, "net"}, {"stream4.pth", 19, "net"}, {"old.pth", 3, "model"},
-    {"checkpoint.pth", 4, "state_dict"}, {"checkpoint_stream.pth", 4, "state_dict"}, {"module.pth", 10, "model"}, {"module_stream.pth", 10, NULL},
-    {"list.pth", 2, NULL}, {"tensor.pth", 1, NULL}, {"left_out.pth", 1, NULL},
+static const struct { const char *name; int n; const char *path;
+} SAMPLES[] = {
+    {"zip.pth", 19, NULL},
+    {"stream.pth", 19, NULL},
+    {"protocol5.pth", 19, "net"},
+    {"stream4.pth", 19, "net"},
+    {"old.pth", 3, "model"},
+    {"checkpoint.pth", 4, "state_dict"},
+    {"checkpoint_stream.pth", 4, "state_dict"},
+    {"module.pth", 10, "model"},
+    {"module_stream.pth", 10, NULL},
+    {"list.pth", 2, NULL},
+    {"tensor.pth", 1, NULL},
+    {"left_out.pth", 1, NULL},
 };
 enum { N_SAMPLES = sizeof SAMPLES / sizeof *SAMPLES };
 
@@ -51,8 +61,10 @@ static void expect_equal(const char *file, const SafeFile *got, const SafeFile *
         const Tensor *t = &got->tensors->v[i];
         char *name = xprintf("%s/%s", file, t->name);
         const Tensor *e = tensor_find(expected->tensors, name);
-        if (!e || e->dtype != t->dtype || !shape_equal(e->shape, t->shape)) FAIL("%s: %s %s", name, dtype_name(t->dtype), shape_text(t->shape).s);
-        else if (memcmp(e->data, t->data, (size_t)shape_count(t->shape) * dtype_bytes(t->dtype))) FAIL("%s: other values", name);
+        if (!e || e->dtype != t->dtype || !shape_equal(e->shape, t->shape))
+            FAIL("%s: %s %s", name, dtype_name(t->dtype), shape_text(t->shape).s);
+        else if (memcmp(e->data, t->data, (size_t)shape_count(t->shape) * dtype_bytes(t->dtype)))
+            FAIL("%s: other values", name);
         free(name);
     }
 }
@@ -85,11 +97,17 @@ TEST(memory_and_file_read_alike) {
 /* Networks that others published: number of tensors, FNV-1a of the listing, sums of the elements and of
  * their magnitudes, all as PyTorch has them (tools/golden_pth.py FILE). */
 TEST(published_files_are_listed_as_pytorch_lists_them) {
-    static const struct { const char *name; int n; uint64_t listing; double sum, magnitude; } FILES[] = {
+    static const struct {
+        const char *name;
+        int n;
+        uint64_t listing;
+        double sum, magnitude;
+    } FILES[] = {
         {"espnet_p_2_q_8_city.pth", 189, 0x251472f6a6a5d728, 143.906535909, 5583.46377752},
         {"espnetv2_s_0.5_city_1024x512.pth", 526, 0xf1f3a726f1740ef7, 46705508.9592, 46716193.5878},
         {"espnetv2_s_2.0_city_1024x512.pth", 526, 0xde99c16fd3fac97f, 38063378.3075, 38099965.6248},
-        {"espnetv2_s_2.0_pascal_384x384.pth", 526, 0xff09ebcb4968e48d, 75653295.1001, 75693763.8542},
+        {"espnetv2_s_2.0_pascal_384x384.pth", 526, 0xff09ebcb4968e48d, 75653295.1001,
+         75693763.8542},
     };
     const char *data = sys_test_data();
     if (!data) SKIP("no test data; set RETORT_TEST_DATA");
@@ -103,9 +121,11 @@ TEST(published_files_are_listed_as_pytorch_lists_them) {
         EXPECT_INT(f.tensors->n, FILES[i].n);
         for (int k = 0; k < f.tensors->n; k++) {
             const Tensor *t = &f.tensors->v[k];
-            str_addf(&listing, "%s\t%s\t%s\n", t->name, dtype_name(t->dtype), shape_text(t->shape).s);
+            str_addf(&listing, "%s\t%s\t%s\n", t->name, dtype_name(t->dtype),
+                     shape_text(t->shape).s);
             for (int64_t e = 0; e < shape_count(t->shape); e++) {
-                const double x = t->dtype == DT_I64 ? (double)((int64_t *)t->data)[e] : (double)((float *)t->data)[e];
+                const double x = t->dtype == DT_I64 ? (double)((int64_t *)t->data)[e]
+                                                    : (double)((float *)t->data)[e];
                 sum += x, magnitude += fabs(x);
             }
         }
@@ -135,10 +155,13 @@ TEST(wrappers_of_names_are_cut) {
 
 /* ---- damage ---------------------------------------------------------------------------------------- */
 static void expect_refusal(Err rc, const char *name, size_t at) {
-    if (err_exit_code(rc) != EXIT_MODEL && err_exit_code(rc) != EXIT_LIMIT) FAIL("%s at %zu: %d %s", name, at, rc, rc ? err_text() : "");
+    if (err_exit_code(rc) != EXIT_MODEL && err_exit_code(rc) != EXIT_LIMIT)
+        FAIL("%s at %zu: %d %s", name, at, rc, rc ? err_text() : "");
 }
 TEST(truncation_at_every_byte_is_refused) {
-    static const char *const names[] = {"zip.pth", "stream.pth", "stream4.pth", "old.pth", "checkpoint_stream.pth", "module.pth", "expected.safetensors"};
+    static const char *const names[] = {
+        "zip.pth",    "stream.pth",          "stream4.pth", "old.pth", "checkpoint_stream.pth",
+        "module.pth", "expected.safetensors"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         Bytes b = read_golden(names[i]);
         for (size_t n = 0; n < b.bytes; n++) expect_refusal(parse_only(b.data, n), names[i], n);
@@ -165,9 +188,11 @@ TEST(every_flipped_bit_is_an_error_or_a_value) {
     }
 }
 TEST(other_formats_are_refused_by_name) {
-    static const struct { const char *name, *text; } FILES[] = {
-        {"torchscript.pth", "a TorchScript program"}, {"no_tensors.pth", "holds no tensors"}, {"values2.pkl", "a pickle, but not one of torch.save"},
-        {"values4.pkl", "a pickle, but not one of torch.save"}};
+    static const struct { const char *name, *text;
+    } FILES[] = {{"torchscript.pth", "a TorchScript program"},
+                 {"no_tensors.pth", "holds no tensors"},
+                 {"values2.pkl", "a pickle, but not one of torch.save"},
+                 {"values4.pkl", "a pickle, but not one of torch.save"}};
     for (size_t i = 0; i < sizeof FILES / sizeof *FILES; i++) {
         Bytes b = read_golden(FILES[i].name);
         expect_refusal(parse_only(b.data, b.bytes), FILES[i].name, 0);
@@ -187,13 +212,15 @@ TEST(other_formats_are_refused_by_name) {
 
 /* ---- streams written here -------------------------------------------------------------------------- */
 /* The head of a stream: magic number, protocol, machine. */
-static const char HEAD[] = "\x80\2\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.\x80\2M\xe9\3.\x80\2}U\rlittle_endian\x88s.";
+static const char HEAD[] =
+    "\x80\2\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.\x80\2M\xe9\3.\x80\2}U\rlittle_endian\x88s.";
 
 static void add_storage(Str *s, const char *type, const char *key, const char *numel) {
     str_addf(s, "(S'storage'\nctorch\n%sStorage\nS'%s'\nS'cpu'\nL%sL\ntQ", type, key, numel);
 }
 /* 'name': a float32 tensor over storage `key`, which is said to have `numel` elements. */
-static void add_item(Str *s, const char *name, const char *key, const char *numel, const char *at, const char *size, const char *stride) {
+static void add_item(Str *s, const char *name, const char *key, const char *numel, const char *at,
+                     const char *size, const char *stride) {
     str_addf(s, "S'%s'\nctorch._utils\n_rebuild_tensor_v2\n(", name);
     add_storage(s, "Float", key, numel);
     str_addf(s, "L%sL\n(%st(%stI00\nNtRs", at, size, stride);
@@ -216,7 +243,8 @@ static Err finish(Str *s) {
     return rc;
 }
 /* One tensor over a storage of `held` elements that the pickle says has `numel`. */
-static Err one_tensor(const char *numel, const char *at, const char *size, const char *stride, int64_t written, int held) {
+static Err one_tensor(const char *numel, const char *at, const char *size, const char *stride,
+                      int64_t written, int held) {
     Str s;
     begin(&s);
     add_item(&s, "w", "k", numel, at, size, stride);
@@ -228,15 +256,19 @@ TEST(views_beyond_their_storage_are_refused) {
     EXPECT_OK(one_tensor("6", "0", "K\2K\3", "K\3K\1", 6, 6));
     EXPECT_OK(one_tensor("6", "1", "K\2K\2", "K\3K\1", 6, 6));
     EXPECT_OK(one_tensor("6", "6", "K\3I0\n", "K\1K\1", 6, 6));
-    static const struct { const char *numel, *at, *size, *stride; int64_t written; int held; } BAD[] = {
-        {"60", "0", "K\2K\3", "K\3K\1", 60, 6},          /* declared ten times its bytes */
-        {"60", "0", "K\2K\3", "K\3K\1", 6, 6},           /* in one place only */
+    static const struct {
+        const char *numel, *at, *size, *stride;
+        int64_t written;
+        int held;
+    } BAD[] = {
+        {"60", "0", "K\2K\3", "K\3K\1", 60, 6}, /* declared ten times its bytes */
+        {"60", "0", "K\2K\3", "K\3K\1", 6, 6}, /* in one place only */
         {"6", "0", "K\2K\3", "K\3K\1", 60, 60},
-        {"6", "1", "K\2K\3", "K\3K\1", 6, 6},            /* offset */
+        {"6", "1", "K\2K\3", "K\3K\1", 6, 6}, /* offset */
         {"6", "7", "K\1I0\n", "K\1K\1", 6, 6},
-        {"6", "0", "K\2K\3", "K\4K\1", 6, 6},            /* stride */
+        {"6", "0", "K\2K\3", "K\4K\1", 6, 6}, /* stride */
         {"6", "0", "K\2K\3", "K\3K\2", 6, 6},
-        {"6", "0", "K\3K\3", "K\3K\1", 6, 6},            /* size */
+        {"6", "0", "K\3K\3", "K\3K\1", 6, 6}, /* size */
         {"6", "-1", "K\2K\3", "K\3K\1", 6, 6},
         {"6", "0", "J\xff\xff\xff\xffK\3", "K\3K\1", 6, 6},
         {"6", "5", "K\2K\3", "J\xff\xff\xff\xffK\1", 6, 6},
@@ -244,16 +276,17 @@ TEST(views_beyond_their_storage_are_refused) {
         {"6", "0", "NK\3", "K\3K\1", 6, 6},
         {"-6", "0", "K\2K\3", "K\3K\1", -6, 6},
         {"9223372036854775807", "0", "K\2K\3", "K\3K\1", 9223372036854775807, 6},
-        {"4611686018427387904", "0", "K\2K\3", "K\3K\1", 4611686018427387904, 6},       /* times 4 is 0 */
+        {"4611686018427387904", "0", "K\2K\3", "K\3K\1", 4611686018427387904, 6}, /* times 4 is 0 */
         {"6", "9223372036854775807", "K\2K\3", "K\3K\1", 6, 6},
         {"6", "0", "L4294967296L\nL4294967297L\n", "K\1K\1", 6, 6},
         {"6", "0", "K\2K\3", "L9223372036854775807L\nK\1", 6, 6},
         {"6", "0", "K\3K\3", "L9223372036854775807L\nL9223372036854775807L\n", 6, 6},
-        {"6", "0", "L4611686018427387904L\n", "I0\n", 6, 6},                            /* one element, 2^62 times */
-        {"0", "0", "", "", 0, 0},                        /* a scalar over nothing */
+        {"6", "0", "L4611686018427387904L\n", "I0\n", 6, 6}, /* one element, 2^62 times */
+        {"0", "0", "", "", 0, 0}, /* a scalar over nothing */
     };
     for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++) {
-        Err rc = one_tensor(BAD[i].numel, BAD[i].at, BAD[i].size, BAD[i].stride, BAD[i].written, BAD[i].held);
+        Err rc = one_tensor(BAD[i].numel, BAD[i].at, BAD[i].size, BAD[i].stride, BAD[i].written,
+                            BAD[i].held);
         if (rc != E(4, 58)) FAIL("row %zu: %d %s", i, rc, rc ? err_text() : "");
     }
 }
@@ -320,15 +353,21 @@ TEST(typed_views_of_untyped_storages_are_read) {
         Str s = {0};
         SafeFile f;
         begin(&s);
-        str_add(&s, "S'w'\nctorch._utils\n_rebuild_tensor_v3\n((S'storage'\nctorch.storage\nUntypedStorage\nS'k'\nS'cpu'\nK\xctQK\1(K\2t(K\1tI00\nN");
-        str_addf(&s, "ctorch\n%s\ntRs.(S'k'\nl.", i == 0 ? "float32" : i == 1 ? "float64" : "float8_e4m3fn");
+        str_add(
+            &s,
+            "S'w'\nctorch._utils\n_rebuild_tensor_v3\n((S'storage'\nctorch.storage\nUntypedStorage\nS'k'\nS'cpu'\nK\xctQK\1(K\2t(K\1tI00\nN");
+        str_addf(&s, "ctorch\n%s\ntRs.(S'k'\nl.",
+                 i == 0   ? "float32"
+                 : i == 1 ? "float64"
+                          : "float8_e4m3fn");
         const int64_t bytes = 12;
         str_addn(&s, (const char *)&bytes, sizeof bytes);
         for (int k = 0; k < 3; k++) str_addn(&s, (const char *)&(float){(float)k}, sizeof(float));
         Err rc = parse(s.s, s.n, &f);
         EXPECT_INT(rc, i ? E(4, 58) : OK);               /* two doubles at 8 do not fit; float8 is not read */
         if (!rc) {
-            EXPECT(((float *)f.tensors->v[0].data)[0] == 1 && ((float *)f.tensors->v[0].data)[1] == 2);
+            EXPECT(((float *)f.tensors->v[0].data)[0] == 1 &&
+                   ((float *)f.tensors->v[0].data)[1] == 2);
             st_close(&f);
         }
         str_free(&s);
@@ -336,8 +375,12 @@ TEST(typed_views_of_untyped_storages_are_read) {
 }
 TEST(streams_of_other_machines_are_refused) {
     Str s;
-    static const struct { const char *from, *to; int row; } CHANGES[] = {
-        {"little_endian\x88", "little_endian\x89", 16}, {"little_endian\x88", "little_endianN", 16}, {"little_", "bigger_", 16}, {"M\xe9\3", "M\xe8\3", 59}, {"\xfc\x9c", "\xfc\x9d", 59}};
+    static const struct { const char *from, *to; int row;
+    } CHANGES[] = {{"little_endian\x88", "little_endian\x89", 16},
+                   {"little_endian\x88", "little_endianN", 16},
+                   {"little_", "bigger_", 16},
+                   {"M\xe9\3", "M\xe8\3", 59},
+                   {"\xfc\x9c", "\xfc\x9d", 59}};
     for (size_t i = 0; i < sizeof CHANGES / sizeof *CHANGES; i++) {
         begin(&s);
         add_item(&s, "w", "k", "2", "0", "K\2", "K\1");
@@ -370,7 +413,9 @@ TEST(laughs_circles_and_nests_end) {
     begin(&s);                                           /* _modules of 2 children each, 60 levels: 2^60 paths */
     str_add(&s, "S'net'\nca\nB\n)\x81}S'_parameters'\n}sS'_modules'\n}sbp0\n");
     for (int level = 1; level < 60; level++)
-        str_addf(&s, "0ca\nB\n)\x81}S'_parameters'\n}sS'_modules'\n}S'a'\ng%d\nsS'b'\ng%d\nssbp%d\n", level - 1, level - 1, level);
+        str_addf(&s,
+                 "0ca\nB\n)\x81}S'_parameters'\n}sS'_modules'\n}S'a'\ng%d\nsS'b'\ng%d\nssbp%d\n",
+                 level - 1, level - 1, level);
     str_add(&s, "s.(l.");
     EXPECT_ERR(finish(&s), E(7, 57));
 
@@ -418,7 +463,8 @@ typedef struct Archive { Str s; Entry e[8]; int n; } Archive;
 static void put16(Str *s, unsigned v) { str_addn(s, (const char[]){(char)v, (char)(v >> 8)}, 2); }
 static void put32(Str *s, uint32_t v) { put16(s, v & 0xffff), put16(s, v >> 16); }
 static void put_common(Str *s, const Entry *e) {
-    put16(s, 20), put16(s, e->flags), put16(s, e->method), put32(s, 0), put32(s, e->crc), put32(s, e->n), put32(s, e->size), put16(s, (unsigned)strlen(e->name));
+    put16(s, 20), put16(s, e->flags), put16(s, e->method), put32(s, 0), put32(s, e->crc),
+        put32(s, e->n), put32(s, e->size), put16(s, (unsigned)strlen(e->name));
 }
 static void put_local(Archive *a, Entry *e) {
     e->at = (uint32_t)a->s.n;
@@ -439,12 +485,14 @@ static void put_directory(Archive *a, unsigned disk, unsigned entries) {
     for (int i = 0; i < a->n; i++) {
         const Entry *e = &a->e[i];
         str_addn(&a->s, "PK\1\2", 4);
-        put16(&a->s, 20), put_common(&a->s, e), put16(&a->s, 0), put16(&a->s, 0), put16(&a->s, 0), put16(&a->s, 0), put32(&a->s, 0), put32(&a->s, e->at);
+        put16(&a->s, 20), put_common(&a->s, e), put16(&a->s, 0), put16(&a->s, 0), put16(&a->s, 0),
+            put16(&a->s, 0), put32(&a->s, 0), put32(&a->s, e->at);
         str_add(&a->s, e->name);
     }
     const size_t size = a->s.n - at;
     str_addn(&a->s, "PK\5\6", 4);
-    put16(&a->s, disk), put16(&a->s, disk), put16(&a->s, entries), put16(&a->s, entries), put32(&a->s, (uint32_t)size), put32(&a->s, (uint32_t)at), put16(&a->s, 0);
+    put16(&a->s, disk), put16(&a->s, disk), put16(&a->s, entries), put16(&a->s, entries),
+        put32(&a->s, (uint32_t)size), put32(&a->s, (uint32_t)at), put16(&a->s, 0);
 }
 static const float TWO[2] = {1, 2};
 /* data.pkl with one tensor of two elements over storage k. */
@@ -476,15 +524,64 @@ static void add_nested(Archive *a) {
     a->e[a->n++] = *small;
 }
 TEST(archives_that_lie_are_refused) {
-    static const struct { const char *what; int rc; } CASES[] = {
-        {"good", OK}, {"encrypted", E(4, 55)}, {"several disks", E(4, 55)}, {"central crc", E(4, 55)}, {"both crc", E(4, 55)}, {"central name", E(4, 55)}, {"central size", E(4, 55)},
-        {"junk before", E(4, 55)}, {"twice", E(4, 55)}, {"leaves the folder", E(4, 46)}, {"absolute", E(4, 46)}, {"other method", E(4, 55)}, {"two data.pkl", E(4, 59)},
-        {"fewer entries", E(4, 55)}, {"more entries", E(4, 55)}, {"big-endian", E(4, 16)}, {"version", E(4, 59)}, {"storage of another size", E(4, 58)}, {"no storage", E(4, 58)},
-        {"junk behind the directory", E(4, 55)}, {"a comment that lies", E(4, 55)}, {"ratio", E(4, 54)}, {"local elsewhere", E(4, 55)}, {"overlap", E(4, 54)},
-        {"stored, two sizes", E(4, 55)}, {"good, more", OK},
+    static const struct { const char *what; int rc;
+    } CASES[] = {
+        {"good", OK},
+        {"encrypted", E(4, 55)},
+        {"several disks", E(4, 55)},
+        {"central crc", E(4, 55)},
+        {"both crc", E(4, 55)},
+        {"central name", E(4, 55)},
+        {"central size", E(4, 55)},
+        {"junk before", E(4, 55)},
+        {"twice", E(4, 55)},
+        {"leaves the folder", E(4, 46)},
+        {"absolute", E(4, 46)},
+        {"other method", E(4, 55)},
+        {"two data.pkl", E(4, 59)},
+        {"fewer entries", E(4, 55)},
+        {"more entries", E(4, 55)},
+        {"big-endian", E(4, 16)},
+        {"version", E(4, 59)},
+        {"storage of another size", E(4, 58)},
+        {"no storage", E(4, 58)},
+        {"junk behind the directory", E(4, 55)},
+        {"a comment that lies", E(4, 55)},
+        {"ratio", E(4, 54)},
+        {"local elsewhere", E(4, 55)},
+        {"overlap", E(4, 54)},
+        {"stored, two sizes", E(4, 55)},
+        {"good, more", OK},
     };
-    enum { GOOD, ENCRYPTED, DISKS, CRC_CENTRAL, CRC_BOTH, NAME, SIZE, PREFIX, TWICE, UP, ABSOLUTE, METHOD, TWO_PKL, FEWER, MORE, BIG, VERSION, OTHER_SIZE, NO_STORAGE, BEHIND, COMMENT, RATIO,
-           ELSEWHERE, OVERLAP, TWO_SIZES, GOOD_MORE, N_CASES };
+    enum {
+        GOOD,
+        ENCRYPTED,
+        DISKS,
+        CRC_CENTRAL,
+        CRC_BOTH,
+        NAME,
+        SIZE,
+        PREFIX,
+        TWICE,
+        UP,
+        ABSOLUTE,
+        METHOD,
+        TWO_PKL,
+        FEWER,
+        MORE,
+        BIG,
+        VERSION,
+        OTHER_SIZE,
+        NO_STORAGE,
+        BEHIND,
+        COMMENT,
+        RATIO,
+        ELSEWHERE,
+        OVERLAP,
+        TWO_SIZES,
+        GOOD_MORE,
+        N_CASES
+    };
     _Static_assert(sizeof CASES / sizeof *CASES == N_CASES, "one row per case");
     for (int c = 0; c < N_CASES; c++) {
         Archive a;
@@ -508,11 +605,13 @@ TEST(archives_that_lie_are_refused) {
         if (c == VERSION) add_entry(&a, "x/version", "11\n", 3);
         if (c == OTHER_SIZE) a.s.n = a.e[1].at, a.n = 1, add_entry(&a, "x/data/k", TWO, 4);
         if (c == NO_STORAGE) a.s.n = a.e[1].at, a.n = 1;
-        if (c == RATIO) a.e[1].method = 8, a.e[1].size = 1700, a.s.n = a.e[1].at, put_local(&a, &a.e[1]);
+        if (c == RATIO)
+            a.e[1].method = 8, a.e[1].size = 1700, a.s.n = a.e[1].at, put_local(&a, &a.e[1]);
         if (c == ELSEWHERE) a.e[1].at = a.e[0].at;
         if (c == OVERLAP) add_nested(&a);
         if (c == TWO_SIZES) a.e[1].size = 9, a.s.n = a.e[1].at, put_local(&a, &a.e[1]);
-        if (c == GOOD_MORE) add_entry(&a, "x/version", "3\n", 2), add_entry(&a, "x/byteorder", "little", 6);
+        if (c == GOOD_MORE)
+            add_entry(&a, "x/version", "3\n", 2), add_entry(&a, "x/byteorder", "little", 6);
         put_directory(&a, disk, entries ? entries : (unsigned)a.n);
         if (c == PREFIX) {
             Str s = {0};
@@ -525,7 +624,8 @@ TEST(archives_that_lie_are_refused) {
         if (c == COMMENT) a.s.s[a.s.n - 2] = 4;
         Err rc = close_archive(&a, &pkl);
         const bool prefix = c == PREFIX && rc / 1000 == EXIT_MODEL;      /* no zip at all: any refusal will do */
-        if (rc != CASES[c].rc && !prefix) FAIL("%s: %d %s", CASES[c].what, rc, rc ? err_text() : "");
+        if (rc != CASES[c].rc && !prefix)
+            FAIL("%s: %d %s", CASES[c].what, rc, rc ? err_text() : "");
     }
 }
 /* A deflated data.pkl of 1 GB of zeros in 1 MB, and one within the ratio that is no pickle. */
@@ -533,8 +633,10 @@ TEST(zip_bombs_are_refused_before_inflating) {
     enum { PLAIN = 64 << 20 };
     static uint8_t packed[1 << 20];
     uint8_t *zeros = xcalloc(PLAIN, 1);
-    z_stream z = {.next_in = zeros, .avail_in = PLAIN, .next_out = packed, .avail_out = sizeof packed};
-    CHECK(deflateInit2(&z, 9, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY) == Z_OK && deflate(&z, Z_FINISH) == Z_STREAM_END);
+    z_stream z = {
+        .next_in = zeros, .avail_in = PLAIN, .next_out = packed, .avail_out = sizeof packed};
+    CHECK(deflateInit2(&z, 9, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY) == Z_OK &&
+          deflate(&z, Z_FINISH) == Z_STREAM_END);
     deflateEnd(&z);
     free(zeros);
     const uint64_t before = sys_peak_rss();
@@ -578,9 +680,13 @@ TEST(lying_counts_of_the_large_format_are_refused) {
         else expect_refusal(rc, "zip64", i);
     }
 }
-TEST_MAIN(T(samples_equal_what_pytorch_reads), T(memory_and_file_read_alike), T(published_files_are_listed_as_pytorch_lists_them), T(wrappers_of_names_are_cut),
-          T(truncation_at_every_byte_is_refused), T(every_flipped_bit_is_an_error_or_a_value), T(other_formats_are_refused_by_name),
-          T(views_beyond_their_storage_are_refused), T(storages_that_disagree_are_refused), T(shared_storages_have_a_bound), T(names_that_cannot_be_are_refused),
-          T(typed_views_of_untyped_storages_are_read), T(streams_of_other_machines_are_refused), T(laughs_circles_and_nests_end),
-          T(gadgets_beside_weights_do_nothing), T(archives_that_lie_are_refused), T(zip_bombs_are_refused_before_inflating),
+TEST_MAIN(T(samples_equal_what_pytorch_reads), T(memory_and_file_read_alike),
+          T(published_files_are_listed_as_pytorch_lists_them), T(wrappers_of_names_are_cut),
+          T(truncation_at_every_byte_is_refused), T(every_flipped_bit_is_an_error_or_a_value),
+          T(other_formats_are_refused_by_name), T(views_beyond_their_storage_are_refused),
+          T(storages_that_disagree_are_refused), T(shared_storages_have_a_bound),
+          T(names_that_cannot_be_are_refused), T(typed_views_of_untyped_storages_are_read),
+          T(streams_of_other_machines_are_refused), T(laughs_circles_and_nests_end),
+          T(gadgets_beside_weights_do_nothing), T(archives_that_lie_are_refused),
+          T(zip_bombs_are_refused_before_inflating),
           T(lying_counts_of_the_large_format_are_refused))

@@ -128,7 +128,8 @@ TEST(chart_of_one_constant_point_is_finite) {
 
 TEST(envelope_keeps_every_extreme) {
     Series s = {.name = "loss"}, mean, least, most;
-    for (int i = 0; i < 10000; i++) series_add(&s, i, i == 7777 ? 99 : i == 1234 ? -5 : i == 4000 ? NAN : 1);
+    for (int i = 0; i < 10000; i++)
+        series_add(&s, i, i == 7777 ? 99 : i == 1234 ? -5 : i == 4000 ? NAN : 1);
     series_envelope(&s, 240, &mean, &least, &most);
     double lo = 0, hi = 0;
     EXPECT_INT(least.n, 240);
@@ -163,7 +164,9 @@ TEST(notes_tell_steps_and_shares) {
     Series s = {.name = "x"};
     series_add(&s, 0.25, 1), series_add(&s, 0.75, 2);
     Str out = {0};
-    chart_lines(&out, &(Chart){.title = "t", .unit = "accuracy by confidence", .series = &s, .n_series = 1});
+    chart_lines(
+        &out,
+        &(Chart){.title = "t", .unit = "accuracy by confidence", .series = &s, .n_series = 1});
     EXPECT_HAS(out.s, "<strong>0.25</strong><br><s class=s1></s> 1</span>");
     EXPECT_HAS(out.s, "<strong>0.75</strong><br><s class=s1></s> 2</span>");
     str_free(&out);
@@ -302,7 +305,8 @@ static int event_records(const char *dir, Str *all) {
             const size_t bytes = (size_t)little(b.data + at, 8);
             EXPECT(at + 16 + bytes <= b.bytes);
             if (at + 16 + bytes > b.bytes) break;
-            EXPECT(checks(b.data + at, 8, b.data + at + 8) && checks(b.data + at + 12, bytes, b.data + at + 12 + bytes));
+            EXPECT(checks(b.data + at, 8, b.data + at + 8) &&
+                   checks(b.data + at + 12, bytes, b.data + at + 12 + bytes));
             at += 16 + bytes;
         }
         for (size_t k = 0; k < b.bytes; k++)
@@ -341,9 +345,11 @@ TEST(event_file_follows_the_metrics_and_is_made_anew) {
 
 TEST(report_tells_a_killed_run_and_losses_that_are_not_finite) {
     const char *dir = fresh_dir();
-    char *status = xprintf("{\"state\": \"running\", \"step\": 3, \"steps\": 9, \"host\": \"%s\"}", sys_hostname());
+    char *status = xprintf("{\"state\": \"running\", \"step\": 3, \"steps\": 9, \"host\": \"%s\"}",
+                           sys_hostname());
     put(dir, "run.status.json", status);
-    put(dir, "metrics.jsonl", "{\"step\": 1, \"loss\": {\"total\": 2}}\n{\"step\": 2, \"loss\": {\"total\": null}}\n");
+    put(dir, "metrics.jsonl",
+        "{\"step\": 1, \"loss\": {\"total\": 2}}\n{\"step\": 2, \"loss\": {\"total\": null}}\n");
     EXPECT_OK(report_write(dir));
     char *page = page_of(dir);
     EXPECT_HAS(page, "it was killed");
@@ -354,13 +360,16 @@ TEST(report_tells_a_killed_run_and_losses_that_are_not_finite) {
 
 TEST(report_shows_what_differs_from_the_base) {
     const char *dir = fresh_dir();
-    put(dir, "config.yaml", "# base: recipes/a.yaml\nseed: 1   # default\ntrain:\n  steps: 300  # recipes/a.yaml:8; was 40000 (default)\n"
-                            "  lr: 0.05   # command line; was <0.02> (recipes/a.yaml:11)\ndistill:\n  losses:   # my.yaml:5; was [] (default)\n"
-                            "    - kd:\n        weight: 1  # default\n    - at:\n        weight: 2  # my.yaml:6\neval:\n  every: 1  # default\n");
+    put(dir, "config.yaml",
+        "# base: recipes/a.yaml\nseed: 1   # default\ntrain:\n  steps: 300  # recipes/a.yaml:8; was 40000 (default)\n"
+        "  lr: 0.05   # command line; was <0.02> (recipes/a.yaml:11)\ndistill:\n  losses:   # my.yaml:5; was [] (default)\n"
+        "    - kd:\n        weight: 1  # default\n    - at:\n        weight: 2  # my.yaml:6\neval:\n  every: 1  # default\n");
     EXPECT_OK(report_write(dir));
     char *page = page_of(dir);
     EXPECT_HAS(page, "Based on <b>recipes/a.yaml</b>. 2 values");
-    EXPECT_HAS(page, "<tr><td>train.lr<td>0.05<td>&lt;0.02&gt;<td class=dim>command line; before: recipes/a.yaml:11</tr>");
+    EXPECT_HAS(
+        page,
+        "<tr><td>train.lr<td>0.05<td>&lt;0.02&gt;<td class=dim>command line; before: recipes/a.yaml:11</tr>");
     EXPECT_HAS(page, "<tr><td>distill.losses<td>[kd, at]<td>[]");
     EXPECT(!strstr(page, "<td>train.steps")); /* that is the base's own */
     free(page);
@@ -369,9 +378,10 @@ TEST(report_shows_what_differs_from_the_base) {
 TEST(every_name_is_shown_as_text) {
     static const char evil[] = "<script>alert(1)</script>\\n\\\"' onload='x";
     const char *dir = fresh_dir();
-    char *metrics = xprintf("{\"step\": 1, \"loss\": {\"%s\": 1}, \"kept_class\": {\"%s\": 1}, \"gradients\": {\"norm\": {\"%s\": 1}}}\n"
-                            "{\"step\": 1, \"eval\": {\"miou\": 1, \"classes\": [{\"name\": \"%s\", \"iou\": 1, \"pixels\": 2}], \"confusion\": [[2]]}}\n",
-                            evil, evil, evil, evil);
+    char *metrics = xprintf(
+        "{\"step\": 1, \"loss\": {\"%s\": 1}, \"kept_class\": {\"%s\": 1}, \"gradients\": {\"norm\": {\"%s\": 1}}}\n"
+        "{\"step\": 1, \"eval\": {\"miou\": 1, \"classes\": [{\"name\": \"%s\", \"iou\": 1, \"pixels\": 2}], \"confusion\": [[2]]}}\n",
+        evil, evil, evil, evil);
     put(dir, "metrics.jsonl", metrics);
     put(dir, "config.yaml", "out: <script>alert(2)</script>'\"   # <script>; was <b> (<i>)\n");
     put(dir, "run.status.json", "{\"state\": \"<script>\", \"time\": \"<script>'\"}");
@@ -596,13 +606,35 @@ static void make_study(Arms *a, const double score[4][SEEDS], Interval images) {
     static const char *const names[4] = {"teacher", "<alone>", "kd", "rdd"};
     static const char *const dirs[SEEDS] = {"nowhere", "nowhere", "nowhere"};
     for (int i = 0; i < 4; i++)
-        a->arm[i] = (StudyArm){.name = names[i], .note = "a & b", .dirs = dirs, .n = SEEDS, .score = score[i],
-                               .images = images, .gain_images = images, .step_s = NAN, .then_step = NAN};
-    a->s = (Study){.title = "demo", .intro = "<intro>", .arm = a->arm, .n = 4, .base = 1, .n_seeds = SEEDS, .steps = 10, .runs = 10,
-                   .runs_done = 10, .complete = true, .split = "test", .val_split = "val", .n_images = 9, .n_units = 9, .draws = 2000, .unit = "images"};
+        a->arm[i] = (StudyArm){.name = names[i],
+                               .note = "a & b",
+                               .dirs = dirs,
+                               .n = SEEDS,
+                               .score = score[i],
+                               .images = images,
+                               .gain_images = images,
+                               .step_s = NAN,
+                               .then_step = NAN};
+    a->s = (Study){.title = "demo",
+                   .intro = "<intro>",
+                   .arm = a->arm,
+                   .n = 4,
+                   .base = 1,
+                   .n_seeds = SEEDS,
+                   .steps = 10,
+                   .runs = 10,
+                   .runs_done = 10,
+                   .complete = true,
+                   .split = "test",
+                   .val_split = "val",
+                   .n_images = 9,
+                   .n_units = 9,
+                   .draws = 2000,
+                   .unit = "images"};
     study_compare(&a->s);
 }
-static const double scores[4][SEEDS] = {{0.8, NAN, NAN}, {0.40, 0.41, 0.42}, {0.45, 0.47, 0.46}, {0.43, 0.37, 0.41}};
+static const double scores[4][SEEDS] = {
+    {0.8, NAN, NAN}, {0.40, 0.41, 0.42}, {0.45, 0.47, 0.46}, {0.43, 0.37, 0.41}};
 static const Interval wide = {-0.1, 0.1}, above = {0.01, 0.1};
 
 /* Differences of kd: 0.05, 0.06, 0.04. Student's t by hand: mean 0.05, sd 0.01, t(0.975, 2) = 4.30265. */
@@ -644,13 +676,22 @@ static void expect_study_verdict(const Study *s, const char *want) {
 TEST(verdict_is_one_sentence_that_claims_only_what_is_shown) {
     Arms a;
     make_study(&a, scores, above);
-    expect_study_verdict(&a.s, "In points of mIoU on test against <alone>, with 95 % intervals over 3 seeds: shown to be ahead: kd (+5.00, +2.52 to "
-                               "+7.48); not shown to differ: rdd (-0.67, -9.39 to +8.06).");
+    expect_study_verdict(
+        &a.s,
+        "In points of mIoU on test against <alone>, with 95 % intervals over 3 seeds: shown to be ahead: kd (+5.00, +2.52 to "
+        "+7.48); not shown to differ: rdd (-0.67, -9.39 to +8.06).");
     a.s.complete = false, a.s.runs_done = 4;
-    expect_study_verdict(&a.s, "Nothing can be said yet: 4 of 10 runs are done, and the test split has not been read.");
-    make_study(&a, (const double[4][SEEDS]){{0.8, NAN, NAN}, {0.5, NAN, NAN}, {0.7, NAN, NAN}, {0.4, NAN, NAN}}, above);
-    expect_study_verdict(&a.s, "In points of mIoU on test against <alone>, with 95 % intervals over 3 seeds: not shown to differ: kd (one seed has no "
-                               "spread), rdd (one seed has no spread).");
+    expect_study_verdict(
+        &a.s,
+        "Nothing can be said yet: 4 of 10 runs are done, and the test split has not been read.");
+    make_study(&a,
+               (const double[4][SEEDS]){
+                   {0.8, NAN, NAN}, {0.5, NAN, NAN}, {0.7, NAN, NAN}, {0.4, NAN, NAN}},
+               above);
+    expect_study_verdict(
+        &a.s,
+        "In points of mIoU on test against <alone>, with 95 % intervals over 3 seeds: not shown to differ: kd (one seed has no "
+        "spread), rdd (one seed has no spread).");
 }
 
 TEST(study_page_has_means_intervals_and_its_limits) {
@@ -659,8 +700,17 @@ TEST(study_page_has_means_intervals_and_its_limits) {
     a.s.remark = (const char *const[]){"<remark>"}, a.s.n_remarks = 1;
     EXPECT_OK(study_write(fresh_dir(), &a.s));
     char *page = text_of(fresh_dir(), "study.html"), *json = text_of(fresh_dir(), "study.json");
-    const char *const has[] = {"<td>41.00<td>1.00<td>38.52 .. 43.48", "<td>+5.00<td>1.00<td>+2.52 .. +7.48", "<td>ahead", "<td>not shown", "<td>3.26",
-                               "&lt;alone&gt;", "&lt;intro&gt;", "&lt;remark&gt;", "a &amp; b", "Bonferroni", "2000 draws of 9 images"};
+    const char *const has[] = {"<td>41.00<td>1.00<td>38.52 .. 43.48",
+                               "<td>+5.00<td>1.00<td>+2.52 .. +7.48",
+                               "<td>ahead",
+                               "<td>not shown",
+                               "<td>3.26",
+                               "&lt;alone&gt;",
+                               "&lt;intro&gt;",
+                               "&lt;remark&gt;",
+                               "a &amp; b",
+                               "Bonferroni",
+                               "2000 draws of 9 images"};
     for (size_t i = 0; i < sizeof has / sizeof *has; i++) EXPECT_HAS(page, has[i]);
     EXPECT_HAS(json, "\"shown\": \"ahead\"");
     EXPECT_HAS(json, "\"miou\": [0.45, 0.47, 0.46]");
@@ -703,17 +753,21 @@ TEST(demo_runs_end_to_end_and_once) {
 TEST_MAIN(T(base64_matches_rfc4648), T(thinned_series_keeps_mean_and_bound),
           T(thinned_series_skips_gaps), T(chart_escapes_names_and_marks_the_switch),
           T(chart_of_nothing_says_so), T(chart_of_one_constant_point_is_finite),
-          T(envelope_keeps_every_extreme), T(chart_is_logarithmic_only_where_it_can_be), T(notes_tell_steps_and_shares), T(direct_labels_do_not_overlap),
-          T(confusion_tells_shares_counts_and_the_worst), T(confusion_of_many_classes_is_bounded), T(bars_say_absent_for_nan), T(crc32c_matches_rfc3720), T(event_is_the_protocol_buffer_of_its_schema),
-          T(event_file_follows_the_metrics_and_is_made_anew), T(report_tells_a_killed_run_and_losses_that_are_not_finite),
-          T(report_shows_what_differs_from_the_base), T(every_name_is_shown_as_text), T(tfe_map_is_one_where_heads_agree),
-          T(tse_parts_tell_who_finds_it_hard), T(tse_keeps_a_share_of_easy_images),
-          T(report_needs_a_folder), T(report_of_an_empty_run_is_written),
-          T(report_shows_the_run_and_escapes_it), T(run_data_reads_numbers),
-          T(report_survives_damaged_metrics), T(report_size_is_bounded),
+          T(envelope_keeps_every_extreme), T(chart_is_logarithmic_only_where_it_can_be),
+          T(notes_tell_steps_and_shares), T(direct_labels_do_not_overlap),
+          T(confusion_tells_shares_counts_and_the_worst), T(confusion_of_many_classes_is_bounded),
+          T(bars_say_absent_for_nan), T(crc32c_matches_rfc3720),
+          T(event_is_the_protocol_buffer_of_its_schema),
+          T(event_file_follows_the_metrics_and_is_made_anew),
+          T(report_tells_a_killed_run_and_losses_that_are_not_finite),
+          T(report_shows_what_differs_from_the_base), T(every_name_is_shown_as_text),
+          T(tfe_map_is_one_where_heads_agree), T(tse_parts_tell_who_finds_it_hard),
+          T(tse_keeps_a_share_of_easy_images), T(report_needs_a_folder),
+          T(report_of_an_empty_run_is_written), T(report_shows_the_run_and_escapes_it),
+          T(run_data_reads_numbers), T(report_survives_damaged_metrics), T(report_size_is_bounded),
           T(report_of_a_live_run_reloads_and_tells_what_is_left),
           T(pictures_are_embedded_with_their_legend), T(big_pictures_are_shrunk),
           T(dots_show_every_run_and_the_mean), T(runs_of_one_arm_share_a_colour),
           T(arms_are_compared_seed_by_seed), T(shown_needs_both_intervals),
-          T(verdict_is_one_sentence_that_claims_only_what_is_shown), T(study_page_has_means_intervals_and_its_limits),
-          T(demo_runs_end_to_end_and_once))
+          T(verdict_is_one_sentence_that_claims_only_what_is_shown),
+          T(study_page_has_means_intervals_and_its_limits), T(demo_runs_end_to_end_and_once))

@@ -52,8 +52,10 @@ TEST(a_run_told_to_save_by_usr1_goes_on) {
 
 /* The mean loss of steps 3 and 4 is no nine tenths below that of 1 and 2: the stage ends after step 4. */
 TEST(a_run_stopped_before_its_automatic_switch_goes_on) {
-    char *text = xprintf(SCENES STUDENT TEACHER "distill: {task: {kind: rdd, switch: auto, switch_window: 2, switch_drop: 0.9}}\n"
-                         "train: {steps: 12, batch: 2, threads: 1}\n" REST);
+    char *text =
+        xprintf(SCENES STUDENT TEACHER
+                "distill: {task: {kind: rdd, switch: auto, switch_window: 2, switch_drop: 0.9}}\n"
+                "train: {steps: 12, batch: 2, threads: 1}\n" REST);
     stop_and_resume(text, SIGTERM, "\"step\": 3,");
     const char *run = place("run");
     expect_said(run, "step 4: the first stage ends here (switch=auto");
@@ -67,9 +69,11 @@ TEST(a_stopped_run_with_unlabelled_images_goes_on) {
         snprintf(name, sizeof name, "u%d.png", i);
         EXPECT_OK(put_image(name, 40 + i, 50));
     }
-    char *text = xprintf("data: {kind: scenes, crop: 32x32, unlabelled: '%s', scenes: {size: 32x48, train: 10, val: 3}}\n"
-                         STUDENT TEACHER "distill: {task: rdd, losses: [kd]}\n"
-                         "train: {steps: 9, batch: 4, threads: 1}\n" REST, temp_path("u*.png"));
+    char *text = xprintf(
+        "data: {kind: scenes, crop: 32x32, unlabelled: '%s', scenes: {size: 32x48, train: 10, val: 3}}\n" STUDENT
+            TEACHER "distill: {task: rdd, losses: [kd]}\n"
+        "train: {steps: 9, batch: 4, threads: 1}\n" REST,
+        temp_path("u*.png"));
     stop_and_resume(text, SIGTERM, "\"step\": 3,");
     const char *config = put("d.yaml", text), *run = place("run");
     EXPECT_OK(put_image("u3.png", 60, 60));
@@ -118,12 +122,15 @@ TEST(terms_that_remember_go_on) {
 }
 /* Also with a damaged memory of the calibration: what it holds follows from the teacher and the images. */
 TEST(a_teacher_in_8_bit_integers_goes_on) {
-    if (!backend_has(DT_I8)) SKIP("this processor (%s) has no products of 8-bit integers", backend_isa());
+    if (!backend_has(DT_I8))
+        SKIP("this processor (%s) has no products of 8-bit integers", backend_isa());
     const char *cache = place("cache");
     setenv("RETORT_CACHE", cache, 1);
     char *text = xprintf("%s", all), *at = strstr(text, "weights: \"formula:1\"}");
-    char *int8 = xprintf("%.*sweights: \"formula:1\", precision: int8}%s", (int)(at - text), text, at + strlen("weights: \"formula:1\"}"));
-    const char *config = put("c.yaml", int8), *reference = reference_run(config), *run = place("run");
+    char *int8 = xprintf("%.*sweights: \"formula:1\", precision: int8}%s", (int)(at - text), text,
+                         at + strlen("weights: \"formula:1\"}"));
+    const char *config = put("c.yaml", int8), *reference = reference_run(config),
+               *run = place("run");
     interrupt(config, run, SIGTERM, "\"step\": 3,");
     char **names;
     int n, damaged = 0;
@@ -295,9 +302,11 @@ TEST(a_checkpoint_of_something_else_is_an_error) {
 }
 
 TEST_MAIN(T(a_stopped_run_goes_on), T(an_interrupted_run_with_everything_on_goes_on),
-          T(a_run_told_to_save_by_usr1_goes_on), T(a_stopped_run_with_unlabelled_images_goes_on), T(a_run_stopped_before_its_automatic_switch_goes_on), T(a_killed_run_goes_on),
+          T(a_run_told_to_save_by_usr1_goes_on), T(a_stopped_run_with_unlabelled_images_goes_on),
+          T(a_run_stopped_before_its_automatic_switch_goes_on), T(a_killed_run_goes_on),
           T(a_killed_run_with_everything_on_goes_on), T(a_killed_run_in_its_cross_fade_goes_on),
-          T(terms_that_remember_go_on), T(a_teacher_in_8_bit_integers_goes_on), T(killed_at_the_switch_of_stages), T(killed_in_an_evaluation),
+          T(terms_that_remember_go_on), T(a_teacher_in_8_bit_integers_goes_on),
+          T(killed_at_the_switch_of_stages), T(killed_in_an_evaluation),
           T(killed_before_its_first_checkpoint), T(a_finished_run_started_again_changes_nothing),
           T(a_refused_change_leaves_a_finished_run_finished),
           T(the_same_threads_give_the_same_bits), T(what_a_killed_writer_left_is_removed),

@@ -6,11 +6,12 @@
 #include "test.h"
 
 TEST(t_quantiles_are_those_of_the_tables) {
-    static const struct { double p, nu, t; } rows[] = {
-        {0.975, 1, 12.706204736174694},  {0.975, 2, 4.302652729749462},     {0.975, 3, 3.1824463052837078},
-        {0.975, 4, 2.7764451051977934},  {0.975, 9, 2.262157162798205},     {0.975, 29, 2.045229642132703},
-        {0.995, 1, 63.656741162871526},  {0.99375, 4, 4.314656048886743},   {0.8, 4, 0.9409645772351816},
-        {0.975, 200, 1.9718962236339088}};
+    static const struct { double p, nu, t;
+    } rows[] = {{0.975, 1, 12.706204736174694}, {0.975, 2, 4.302652729749462},
+                {0.975, 3, 3.1824463052837078}, {0.975, 4, 2.7764451051977934},
+                {0.975, 9, 2.262157162798205},  {0.975, 29, 2.045229642132703},
+                {0.995, 1, 63.656741162871526}, {0.99375, 4, 4.314656048886743},
+                {0.8, 4, 0.9409645772351816},   {0.975, 200, 1.9718962236339088}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         EXPECT_NEAR(stats_t_quantile(rows[i].p, rows[i].nu), rows[i].t, 1e-8);
         EXPECT_NEAR(stats_t_quantile(1 - rows[i].p, rows[i].nu), -rows[i].t, 1e-8);
@@ -24,8 +25,14 @@ TEST(the_noncentral_distribution_is_scipys) {
     EXPECT_NEAR(stats_t_cdf(1.0, 50, -0.5), 0.9315784628199729, 1e-9);
 }
 TEST(the_smallest_difference_that_seeds_can_show) {
-    static const struct { int n; double d; } rows[] = {{2, 11.549888435882336}, {3, 3.2640435496995717},
-        {5, 1.6819969659555543}, {10, 0.9960013714554438}, {30, 0.5292356151129528}};
+    static const struct {
+        int n;
+        double d;
+    } rows[] = {{2, 11.549888435882336},
+                {3, 3.2640435496995717},
+                {5, 1.6819969659555543},
+                {10, 0.9960013714554438},
+                {30, 0.5292356151129528}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         EXPECT_NEAR(stats_detectable(rows[i].n, 0.95, 0.8), rows[i].d, 1e-7);
     EXPECT(isnan(stats_detectable(1, 0.95, 0.8)));
@@ -65,7 +72,8 @@ static Bootstrap boot(void) {
                 found[a][s][u][0] = found[a][s][u][2] = hit, found[a][s][u][1] = 100;
             }
         }
-    return (Bootstrap){.n_units = UNITS, .n_classes = 1, .n_arms = 3, .n_seeds = SEEDS, .base = 0, .counts = runs};
+    return (Bootstrap){
+        .n_units = UNITS, .n_classes = 1, .n_arms = 3, .n_seeds = SEEDS, .base = 0, .counts = runs};
 }
 TEST(what_an_image_does_to_all_arms_cancels) {
     Bootstrap b = boot();

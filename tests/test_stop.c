@@ -109,6 +109,6 @@ TEST(looking_at_a_lock_disturbs_no_start) {
     EXPECT(!h.held);
 }
 
-TEST_MAIN(T(a_live_run_stops_when_asked_and_goes_on_exactly), T(info_tells_a_live_run_from_a_killed_one),
-          T(a_finished_run_and_no_run_are_told_apart), T(an_old_request_stops_nobody),
-          T(looking_at_a_lock_disturbs_no_start))
+TEST_MAIN(T(a_live_run_stops_when_asked_and_goes_on_exactly),
+          T(info_tells_a_live_run_from_a_killed_one), T(a_finished_run_and_no_run_are_told_apart),
+          T(an_old_request_stops_nobody), T(looking_at_a_lock_disturbs_no_start))

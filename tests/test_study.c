@@ -30,7 +30,9 @@ static pid_t start_in(const char *dir, const char *command) {
     free(line);
     return pid;
 }
-static int whole_in(const char *dir, const char *command) { return run_wait(start_in(dir, command)); }
+static int whole_in(const char *dir, const char *command) {
+    return run_wait(start_in(dir, command));
+}
 static const char *study_dir(const char *name) {
     const char *dir = place(name);
     char file[64];
@@ -66,7 +68,8 @@ static void expect_same_text(const char *what, char *a, char *b) { /* takes both
     free(a), free(b);
 }
 static void expect_same_study(const char *reference, const char *other) {
-    static const char *const runs[] = {"teacher", "base/seed-1", "base/seed-2", "kd/seed-1", "kd/seed-2"};
+    static const char *const runs[] = {"teacher", "base/seed-1", "base/seed-2", "kd/seed-1",
+                                       "kd/seed-2"};
     expect_same_text("study.json", timeless_json(reference), timeless_json(other));
     expect_same_text("study.html", timeless_page(reference), timeless_page(other));
     for (int i = 0; i < 5; i++) {
@@ -130,18 +133,28 @@ TEST(time_chooses_equal_steps_and_a_resume_keeps_them) {
     const char *dir = study_dir("study");
     EXPECT_INT(whole_in(dir, "study s.yaml out=study seeds=1 time=0.001s"), 2);
     EXPECT(run_says(dir, ".said", "time=0.001 s is not enough"));
-    EXPECT_INT(whole_in(dir, "study s.yaml out=study seeds=1 time=12s eval.every=100000 checkpoint.every=1h"), 0);
+    EXPECT_INT(
+        whole_in(dir,
+                 "study s.yaml out=study seeds=1 time=12s eval.every=100000 checkpoint.every=1h"),
+        0);
     EXPECT(run_says(dir, "/study/log.txt", "a step takes: teacher "));
-    char *state = run_text(dir, "/study/study.state.json"), *a = run_text(dir, "/study/base.yaml"), *b = run_text(dir, "/study/kd.yaml");
+    char *state = run_text(dir, "/study/study.state.json"), *a = run_text(dir, "/study/base.yaml"),
+         *b = run_text(dir, "/study/kd.yaml");
     json_t *o = json_loads(state, 0, NULL);
     char steps[64];
     snprintf(steps, sizeof steps, "  steps: %lld ", (long long)number_of(o, "steps"));
     EXPECT(number_of(o, "steps") >= 1 && number_of(o, "time") == 12);
     EXPECT_HAS(a, steps);
     EXPECT_HAS(b, steps);
-    EXPECT_INT(whole_in(dir, "study s.yaml out=study seeds=1 time=12s eval.every=100000 checkpoint.every=1h"), 0);
+    EXPECT_INT(
+        whole_in(dir,
+                 "study s.yaml out=study seeds=1 time=12s eval.every=100000 checkpoint.every=1h"),
+        0);
     EXPECT(run_says(dir, "/study/log.txt", "as chosen when the study began"));
-    EXPECT_INT(whole_in(dir, "study s.yaml out=study seeds=1 time=40s eval.every=100000 checkpoint.every=1h"), 5);
+    EXPECT_INT(
+        whole_in(dir,
+                 "study s.yaml out=study seeds=1 time=40s eval.every=100000 checkpoint.every=1h"),
+        5);
     EXPECT_INT(whole_in(dir, "study s.yaml out=study seeds=1"), 5);
     json_decref(o);
     free(state), free(a), free(b);
@@ -173,7 +186,8 @@ static void expect_recipe(const char *folder, const char *arm, const char *recip
     YNode *arms, *own;
     ArgList args = {.n = 0};
     Config *is = NULL, *was = NULL;
-    char *study = xprintf(SOURCE_DIR "/recipes/%s/study.yaml", folder), *file = xprintf(SOURCE_DIR "/recipes/%s/%s.yaml", folder, recipe);
+    char *study = xprintf(SOURCE_DIR "/recipes/%s/study.yaml", folder),
+         *file = xprintf(SOURCE_DIR "/recipes/%s/%s.yaml", folder, recipe);
     EXPECT_OK(config_part(study, "arms", a, &arms));
     own = yaml_get(arms, arm);
     EXPECT(own && own->kind == Y_MAP);
@@ -181,12 +195,14 @@ static void expect_recipe(const char *folder, const char *arm, const char *recip
     EXPECT_OK(config_read("train", study, args.v, args.n, &is));
     EXPECT_OK(config_read("train", file, NULL, 0, &was));
     char *changes = config_changes(was, is);
-    if (!str_starts(changes, "eval.every: ") || strchr(changes, ',')) FAIL("%s, %s: %s", study, arm, changes);
+    if (!str_starts(changes, "eval.every: ") || strchr(changes, ','))
+        FAIL("%s, %s: %s", study, arm, changes);
     config_close(is), config_close(was);
     free(study), free(file), free(changes);
 }
 TEST(shipped_studies_compare_shipped_recipes) {
-    static const char *const arms[][2] = {{"base", "student"}, {"kd", "kd"}, {"rdd", "rdd"}, {"ohem", "ohem"}, {"random", "random"}};
+    static const char *const arms[][2] = {
+        {"base", "student"}, {"kd", "kd"}, {"rdd", "rdd"}, {"ohem", "ohem"}, {"random", "random"}};
     Arena *a = arena_open();
     for (int i = 0; i < 5; i++) {
         expect_recipe("camvid", arms[i][0], arms[i][1], a);
@@ -196,7 +212,8 @@ TEST(shipped_studies_compare_shipped_recipes) {
 }
 
 /* ---- units ----------------------------------------------------------------------------------- */
-static void units_of(const char *kind, const char *const *names, int n_images, const char *group, int *unit, int *n, const char **what) {
+static void units_of(const char *kind, const char *const *names, int n_images, const char *group,
+                     int *unit, int *n, const char **what) {
     const DatasetDef def = {.name = kind};
     Dataset d = {.def = &def, .n = n_images, .names = (const char **)(uintptr_t)names};
     Arena *a = arena_open();         /* lives until the test's process ends */
@@ -219,7 +236,8 @@ TEST(images_of_a_sequence_are_drawn_together) {
     units_of("camvid", names, 40, "auto", unit, &n, &what);          /* two sequences: blocks of ten neighbours */
     EXPECT_INT(n, 5);
     EXPECT_HAS(what, "blocks of 10 neighbouring images (there are 2 groups alone)");
-    EXPECT(unit[0] == 0 && unit[9] == 0 && unit[10] == 1 && unit[24] == 2 && unit[25] == 3 && unit[34] == 3 && unit[39] == 4);
+    EXPECT(unit[0] == 0 && unit[9] == 0 && unit[10] == 1 && unit[24] == 2 && unit[25] == 3 &&
+           unit[34] == 3 && unit[39] == 4);
     for (int i = 0; i < 40; i++) snprintf(text[i], sizeof text[i], "drive%d-%d", i / 3, i % 3);
     units_of("folder", names, 40, "^(drive[0-9]+)-", unit, &n, &what);
     EXPECT_INT(n, 14);
@@ -227,6 +245,7 @@ TEST(images_of_a_sequence_are_drawn_together) {
     EXPECT(unit[2] == 0 && unit[3] == 1 && unit[39] == 13);
 }
 
-TEST_MAIN(T(a_study_killed_twice_ends_with_the_same_report), T(a_study_stops_when_asked_and_goes_on),
-          T(seeds_may_be_raised_and_arms_may_not_change), T(time_chooses_equal_steps_and_a_resume_keeps_them), T(wrong_arms_are_told), T(shipped_studies_compare_shipped_recipes),
-          T(images_of_a_sequence_are_drawn_together))
+TEST_MAIN(T(a_study_killed_twice_ends_with_the_same_report),
+          T(a_study_stops_when_asked_and_goes_on), T(seeds_may_be_raised_and_arms_may_not_change),
+          T(time_chooses_equal_steps_and_a_resume_keeps_them), T(wrong_arms_are_told),
+          T(shipped_studies_compare_shipped_recipes), T(images_of_a_sequence_are_drawn_together))

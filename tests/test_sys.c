@@ -128,7 +128,9 @@ TEST(output_over_a_fifo_folder_or_dangling_link_is_refused) {
 }
 
 /* ---- the durable writer ------------------------------------------------------------------------ */
-static Err refuse(const char *tmp) { return sys_exists(tmp) ? err_set(E(6, 5), "%s: does not read back", tmp) : E(1, 0); }
+static Err refuse(const char *tmp) {
+    return sys_exists(tmp) ? err_set(E(6, 5), "%s: does not read back", tmp) : E(1, 0);
+}
 TEST(durable_appears_only_after_commit) {
     const char *path = temp_path("f");
     DurableFile *f;
@@ -177,7 +179,8 @@ TEST(durable_full_disk_leaves_the_old_file) {
     static char mount_point[512];
     snprintf(mount_point, sizeof mount_point, "%s", temp_path("disk"));
     EXPECT_INT(mkdir(mount_point, 0700), 0);
-    if (mount("tmpfs", mount_point, "tmpfs", 0, "size=64k")) SKIP("cannot mount a small tmpfs: %s", strerror(errno));
+    if (mount("tmpfs", mount_point, "tmpfs", 0, "size=64k"))
+        SKIP("cannot mount a small tmpfs: %s", strerror(errno));
     char *path = path_join(mount_point, "f");
     static char big[100000];
     Err old = durable_write_all(path, "old", 3), at_open = durable_write_all(path, big, sizeof big);
@@ -228,7 +231,8 @@ TEST(sweep_spares_living_writers_and_strangers) {
     EXPECT_OK(durable_write_all(temp_path(live), "x", 1));
     EXPECT_OK(durable_write_all(temp_path(own), "x", 1));
     durable_sweep(temp_path(""));
-    EXPECT(sys_exists(temp_path("keep.tmp-elsewhere-1")) && sys_exists(temp_path("notes.txt")) && sys_exists(temp_path(live)));
+    EXPECT(sys_exists(temp_path("keep.tmp-elsewhere-1")) && sys_exists(temp_path("notes.txt")) &&
+           sys_exists(temp_path(live)));
     EXPECT(!sys_exists(temp_path(own)));         /* of an earlier process with our number: none is open */
 }
 
@@ -317,7 +321,9 @@ static void progress(void) {
     for (int i = 0; i < 1000; i++) log_progress("step %d", i);
     log_progress_end();
 }
-TEST(progress_without_a_terminal_is_plain_and_rare) { EXPECT_STR(captured(progress), "step 0\nstep 999\n"); }
+TEST(progress_without_a_terminal_is_plain_and_rare) {
+    EXPECT_STR(captured(progress), "step 0\nstep 999\n");
+}
 
 static Progress steady(double each, int done, int total) {
     Progress p = {.what = "evaluating val", .unit = "images", .total = total};
@@ -342,7 +348,8 @@ TEST(time_left_forgets_a_slow_start) {
 }
 TEST(progress_lines_have_a_bar_on_terminals_only) {
     const Progress p = steady(2, 25, 100), all = steady(2, 100, 100);
-    char *plain = progress_line(&p, 50, false), *bar = progress_line(&p, 50, true), *end = progress_line(&all, 200, false);
+    char *plain = progress_line(&p, 50, false), *bar = progress_line(&p, 50, true),
+         *end = progress_line(&all, 200, false);
     EXPECT_STR(plain, "evaluating val 25/100 images, 0.5/s, 0:02:30 left");
     EXPECT_STR(bar, "evaluating val [=====               ] 25/100 images, 0.5/s, 0:02:30 left");
     EXPECT_STR(end, "evaluating val 100/100 images, 0.5/s, took 0:03:20");
@@ -458,14 +465,18 @@ TEST(gate_passes_turns_between_threads) {
     EXPECT_INT(s.sum, 1000);
 }
 
-TEST_MAIN(T(only_regular_files_are_read), T(file_limits_and_short_reads), T(names_are_bytes_and_sorted), T(mkdirs_and_probe), T(read_only_folder_is_refused_before_any_work),
-          T(output_over_a_fifo_folder_or_dangling_link_is_refused), T(durable_appears_only_after_commit),
-          T(durable_replaces_what_a_link_points_to), T(durable_file_size_limit_leaves_the_old_file),
-          T(durable_full_disk_leaves_the_old_file), T(killed_writer_leaves_old_or_new_and_sweep_cleans),
-          T(sweep_spares_living_writers_and_strangers), T(append_mends_torn_lines_and_reports_once), T(second_lock_names_the_first),
-          T(lock_of_a_killed_process_is_taken_over), T(log_lines_are_escaped_and_copied_to_the_file),
-          T(progress_without_a_terminal_is_plain_and_rare),
-          T(time_left_is_that_of_a_steady_pace), T(time_left_forgets_a_slow_start), T(progress_lines_have_a_bar_on_terminals_only),
-          T(progress_is_silent_for_two_seconds_then_plain_and_rare), T(first_signal_sets_a_flag_second_exits),
-          T(crash_ends_with_a_line_and_128_plus_signal), T(check_exits_with_one), T(machine_facts_are_sane),
-          T(gate_passes_turns_between_threads))
+TEST_MAIN(T(only_regular_files_are_read), T(file_limits_and_short_reads),
+          T(names_are_bytes_and_sorted), T(mkdirs_and_probe),
+          T(read_only_folder_is_refused_before_any_work),
+          T(output_over_a_fifo_folder_or_dangling_link_is_refused),
+          T(durable_appears_only_after_commit), T(durable_replaces_what_a_link_points_to),
+          T(durable_file_size_limit_leaves_the_old_file), T(durable_full_disk_leaves_the_old_file),
+          T(killed_writer_leaves_old_or_new_and_sweep_cleans),
+          T(sweep_spares_living_writers_and_strangers), T(append_mends_torn_lines_and_reports_once),
+          T(second_lock_names_the_first), T(lock_of_a_killed_process_is_taken_over),
+          T(log_lines_are_escaped_and_copied_to_the_file),
+          T(progress_without_a_terminal_is_plain_and_rare), T(time_left_is_that_of_a_steady_pace),
+          T(time_left_forgets_a_slow_start), T(progress_lines_have_a_bar_on_terminals_only),
+          T(progress_is_silent_for_two_seconds_then_plain_and_rare),
+          T(first_signal_sets_a_flag_second_exits), T(crash_ends_with_a_line_and_128_plus_signal),
+          T(check_exits_with_one), T(machine_facts_are_sane), T(gate_passes_turns_between_threads))

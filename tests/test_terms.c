@@ -44,23 +44,31 @@ static void swap_states(Run *r, bool keep) {
 }
 
 static Node find_layer(const KdSite *s, Net *n, bool teacher, const char *name) {
-    const Node x = net_find(n, arena_printf(n->arena, "%s.%s", teacher ? "teacher" : "student", name));
+    const Node x =
+        net_find(n, arena_printf(n->arena, "%s.%s", teacher ? "teacher" : "student", name));
     if (!x.id) net_fail(n, E(2, 0), "no layer %s", name);
     return x;
 }
 static void add_field(Run *r, int i) {
     const Case *c = &r->c;
     const bool teacher = i >= LAYERS, logits = i % LAYERS == 2;
-    const int channels = logits ? K : teacher ? c->there : c->own, h = teacher && c->th ? c->th : c->h, w = teacher && c->tw ? c->tw : c->w;
+    const int channels = logits    ? K
+                         : teacher ? c->there
+                                   : c->own,
+              h = teacher && c->th ? c->th : c->h, w = teacher && c->tw ? c->tw : c->w;
     const Shape s = SHAPE(c->n, channels, h, w);
     const int64_t per_image = shape_count(s) / c->n;
     r->count[i] = shape_count(s);
     r->data[i] = xcalloc((size_t)r->count[i], sizeof(float));
     for (int n = 0; n < c->n; n++) {
         const Rng g = rng_stream(3, RNG_METHOD, (uint64_t)n, (uint64_t)i);
-        for (int64_t e = 0; e < per_image; e++) r->data[i][n * per_image + e] = rng_normal(&g, (uint64_t)e) + (logits ? 0 : 0.5f);
+        for (int64_t e = 0; e < per_image; e++)
+            r->data[i][n * per_image + e] = rng_normal(&g, (uint64_t)e) + (logits ? 0 : 0.5f);
     }
-    r->node[i] = net_input(r->net, arena_printf(r->net->arena, "%s.%s", teacher ? "teacher" : "student", layer_names[i % LAYERS]), DT_F32, s);
+    r->node[i] = net_input(r->net,
+                           arena_printf(r->net->arena, "%s.%s", teacher ? "teacher" : "student",
+                                        layer_names[i % LAYERS]),
+                           DT_F32, s);
 }
 static void set_options(const KdMethod *m, void *opt, Arena *a, const char *text) {
     char *rest = arena_strdup(a, text ? text : "");
@@ -78,10 +86,16 @@ static Run make(Case c) {
     for (int64_t i = 0; i < c.n * SIDE * SIDE; i++) {
         const Rng g = rng_stream(4, RNG_METHOD, (uint64_t)(i / (SIDE * SIDE)), 0);
         const uint64_t at = (uint64_t)(i % (SIDE * SIDE));
-        r.labels[i] = (double)rng_uniform(&g, 2 * at) < c.void_share ? -1 : (int32_t)rng_below(&g, 2 * at + 1, K);
+        r.labels[i] = (double)rng_uniform(&g, 2 * at) < c.void_share
+                          ? -1
+                          : (int32_t)rng_below(&g, 2 * at + 1, K);
     }
     KdSide side = {.net = NULL};
-    KdSite s = {.logits = r.node[2], .t_logits = r.node[LAYERS + 2], .classes = K, .tap = find_layer, .side = &side};
+    KdSite s = {.logits = r.node[2],
+                .t_logits = r.node[LAYERS + 2],
+                .classes = K,
+                .tap = find_layer,
+                .side = &side};
     if (c.aux) s.aux = r.node[0], s.t_aux = r.node[LAYERS];
     s.labels = r.label_node = net_input(r.net, "labels", DT_I32, SHAPE(c.n, SIDE, SIDE));
     s.stage = r.stage_node = net_input(r.net, "stage", DT_F32, SHAPE(2));
@@ -93,8 +107,15 @@ static Run make(Case c) {
     net_close(side.net);
     if (net_finish(r.net)) return r;
     net_init_params(r.net, 0, 5);
-    CHECK(plan_make(r.net, &(PlanSpec){.backend = c.backend, .training = true, .loss = r.loss, .outputs = &r.loss, .n_outputs = 1,
-                                       .wanted = r.node, .n_wanted = LAYERS}, &r.plan) == OK);
+    CHECK(plan_make(r.net,
+                    &(PlanSpec){.backend = c.backend,
+                                .training = true,
+                                .loss = r.loss,
+                                .outputs = &r.loss,
+                                .n_outputs = 1,
+                                .wanted = r.node,
+                                .n_wanted = LAYERS},
+                    &r.plan) == OK);
     for (int i = 0; i < FIELDS; i++) plan_bind(r.plan, r.node[i], r.data[i]);
     plan_bind(r.plan, r.label_node, r.labels);
     r.stage = arena_alloc(r.net->arena, sizeof c.stage);
@@ -139,11 +160,20 @@ static void check_block(Run *r, const char *what, float *v, const float *grad, i
         const double numeric = (up - r->value) / (2 * (double)step);
         v[i] = old, r->net->version++;
         if (!(fabs(numeric - (double)grad[i]) <= 1e-2 * scale))
-            FAIL("%s %s, %s element %lld: %.7g, expected %.7g", r->c.method, r->c.options, what, (long long)i, (double)grad[i], numeric);
+            FAIL("%s %s, %s element %lld: %.7g, expected %.7g", r->c.method, r->c.options, what,
+                 (long long)i, (double)grad[i], numeric);
     }
 }
 static void check_gradients(const char *method, const char *options, int own, int there) {
-    Case c = {.method = method, .options = options, .n = 2, .own = own, .there = there, .h = 5, .w = 6, .void_share = 0.2, .backend = BACKEND_REF};
+    Case c = {.method = method,
+              .options = options,
+              .n = 2,
+              .own = own,
+              .there = there,
+              .h = 5,
+              .w = 6,
+              .void_share = 0.2,
+              .backend = BACKEND_REF};
     Run r = make(c);
     if (r.net->err) { FAIL("%s: %s", method, r.net->err_msg); drop(&r); return; }
     run(&r);
@@ -205,7 +235,8 @@ TEST(cirkd_gradient) {
 /* Through the discriminator's frozen copy to the logits alone: along its gradient the value rises by its square. Its
  * many leaky ReLUs have kinks within a step, so a single element would say little. */
 TEST(skd_ho_rises_along_its_gradient) {
-    Run r = make((Case){.method = "skd.ho", .options = "", .n = 2, .own = 6, .there = 6, .h = 5, .w = 6});
+    Run r = make(
+        (Case){.method = "skd.ho", .options = "", .n = 2, .own = 6, .there = 6, .h = 5, .w = 6});
     EXPECT_OK(r.net->err);
     run(&r);
     float *g = copy(plan_gradient(r.plan, r.node[2]), r.count[2]), *x = copy(r.data[2], r.count[2]);
@@ -225,12 +256,20 @@ TEST(skd_ho_rises_along_its_gradient) {
 
 /* ---- the queues of cirkd ------------------------------------------------------------------------------ */
 static float half_of(uint16_t h) {               /* normal numbers, what unit vectors need of them, and 0 */
-    const float m = ldexpf((float)(h & 0x3ff), -24), n = ldexpf((float)((h & 0x3ff) | 0x400), (h >> 10 & 31) - 25);
+    const float m = ldexpf((float)(h & 0x3ff), -24),
+                n = ldexpf((float)((h & 0x3ff) | 0x400), (h >> 10 & 31) - 25);
     return (h >> 15 ? -1.0f : 1.0f) * (h >> 10 & 31 ? n : m);
 }
 /* The entries that a first batch leaves behind are unit vectors of pixels of their class, no more than asked for. */
 TEST(cirkd_keeps_pixels_of_their_class) {
-    Case c = {.method = "cirkd", .options = "minibatch=0 pixels=2 pixel_queue=7", .n = 3, .own = 6, .there = 9, .h = SIDE, .w = SIDE, .void_share = 0.3};
+    Case c = {.method = "cirkd",
+              .options = "minibatch=0 pixels=2 pixel_queue=7",
+              .n = 3,
+              .own = 6,
+              .there = 9,
+              .h = SIDE,
+              .w = SIDE,
+              .void_share = 0.3};
     Run r = make(c);
     const uint16_t *entry = r.net->states[0]->data;
     const int64_t *count = r.net->states[1]->data, P = SIDE * SIDE;
@@ -244,7 +283,9 @@ TEST(cirkd_keeps_pixels_of_their_class) {
                 const float *f = r.data[LAYERS + 1] + at / P * c.there * P + at % P;
                 double size = 0, off = 0;
                 for (int ch = 0; ch < c.there; ch++) size += (double)f[ch * P] * (double)f[ch * P];
-                for (int ch = 0; ch < c.there; ch++) off = fmax(off, fabs((double)half_of(entry[(k * 7 + i) * c.there + ch]) - (double)f[ch * P] / sqrt(size)));
+                for (int ch = 0; ch < c.there; ch++)
+                    off = fmax(off, fabs((double)half_of(entry[(k * 7 + i) * c.there + ch]) -
+                                         (double)f[ch * P] / sqrt(size)));
                 found = off < 1e-3;              /* half precision */
             }
             if (!found) FAIL("class %d: entry %lld is no pixel of it", k, (long long)i);
@@ -254,7 +295,13 @@ TEST(cirkd_keeps_pixels_of_their_class) {
 }
 /* Slots that were never filled are never drawn: with one entry, all rows are that entry, and teacher and student agree. */
 TEST(cirkd_draws_filled_slots_only) {
-    Case c = {.method = "cirkd", .options = "minibatch=0 region=0", .n = 2, .own = 6, .there = 9, .h = 5, .w = 6};
+    Case c = {.method = "cirkd",
+              .options = "minibatch=0 region=0",
+              .n = 2,
+              .own = 6,
+              .there = 9,
+              .h = 5,
+              .w = 6};
     Run r = make(c);
     int64_t *count = r.net->states[1]->data;
     for (int k = 0; k < K; k++) count[k] = k == 1;
@@ -273,17 +320,20 @@ static Case with(Case c, const char *method, const char *options) {
 }
 /* Part p of a batch that is processed in parts: its images are those of the whole. */
 static void bind_part(Run *part, const Run *whole, int p) {
-    for (int i = 0; i < FIELDS; i++) plan_bind(part->plan, part->node[i], whole->data[i] + p * part->count[i]);
+    for (int i = 0; i < FIELDS; i++)
+        plan_bind(part->plan, part->node[i], whole->data[i] + p * part->count[i]);
     plan_bind(part->plan, part->label_node, whole->labels + p * part->c.n * SIDE * SIDE);
 }
 static void compare_part(const Run *part, const Run *whole, int p, int parts) {
     for (int i = 0; i < LAYERS; i++) {
-        const float *a = plan_gradient(part->plan, part->node[i]), *b = plan_gradient(whole->plan, whole->node[i]);
+        const float *a = plan_gradient(part->plan, part->node[i]),
+                    *b = plan_gradient(whole->plan, whole->node[i]);
         if (!a || !b) continue;
         const double size = max_abs(b, whole->count[i]);
         for (int64_t e = 0; e < part->count[i]; e++)
             if (!(fabs((double)a[e] / parts - (double)b[p * part->count[i] + e]) <= 1e-5 * size)) {
-                FAIL("%s %s, part %d of %d: %s differs at %lld", whole->c.method, whole->c.options, p, parts, layer_names[i], (long long)e);
+                FAIL("%s %s, part %d of %d: %s differs at %lld", whole->c.method, whole->c.options,
+                     p, parts, layer_names[i], (long long)e);
                 break;
             }
     }
@@ -309,9 +359,11 @@ static void expect_split(Case c, int parts) {
         sum += (double)*plan_value(part.plan, part.loss) / parts;
         compare_part(&part, &whole, u.part, parts);
         if (!method_find(c.method)->stats) continue;
-        const FrStats *a = plan_saved(part.plan, part.loss), *b = plan_saved(whole.plan, whole.loss);
+        const FrStats *a = plan_saved(part.plan, part.loss),
+                      *b = plan_saved(whole.plan, whole.loss);
         if (!b->masked) continue;                /* masks over the batch: exactly the same numbers */
-        EXPECT(a->valid == b->valid && a->theta[0] == b->theta[0] && a->theta_t[1] == b->theta_t[1]);
+        EXPECT(a->valid == b->valid && a->theta[0] == b->theta[0] &&
+               a->theta_t[1] == b->theta_t[1]);
         EXPECT(a->kept[0] == b->kept[0] && a->kept[1] == b->kept[1]);
         EXPECT(!memcmp(a + 1, b + 1, 2 * K * sizeof(int64_t)));          /* those of each class */
     }
@@ -320,14 +372,41 @@ static void expect_split(Case c, int parts) {
     drop(&part), drop(&whole);
 }
 static const char *const splittable[][2] = {
-    {"ce", ""}, {"ce", "class_weights=1,2,0.5,3"}, {"ohem", ""}, {"ohem", "theta=0.1"}, {"ohem", "theta=0 min_kept_count=99 class_weights=1,2,0.5,3"},
-    {"ohem", "min_kept_scope=image theta=0.2"}, {"rdd", "tfe=entropy"}, {"rdd", "tfe=entropy theta=0.1 min_kept_fraction=0.3"},
-    {"rdd", "tfe=entropy rule=or theta=0.2 class_weights=1,2,0.5,3"}, {"rdd", "tfe=entropy rule=and theta=0.3 aux_mask=main"},
-    {"rdd", "tfe=entropy rule=student theta=0.3"}, {"rdd", "tfe=entropy rule=random theta=0.3"}, {"rdd", "tfe=entropy min_kept_scope=image theta=0.1"},
-    {"rdd", "tfe=entropy normaliser=all"}, {"dice", ""}, {"dice", "class_weights=1,2,0.5,3"}, {"dist", ""}, {"dist", "mask=valid"}, {"dist", "gamma=0"},
-    {"kd", ""}, {"kd", "mask=valid"}, {"at", ""}, {"at", "norm=image mask=valid"}, {"at", "mask=valid"}, {"fitnet", ""}, {"fitnet", "mask=valid"},
-    {"ifvd", ""}, {"ifvd", "compat=rdd2023"}, {"cwd", ""}, {"cwd", "tap=features"}, {"cwd", "tap=features mask=valid"}, {"dsd", ""},
-    {"dsd", "mask=valid"}, {"skd.pa", ""}, {"skd.pa", "mask=valid"}};
+    {"ce", ""},
+    {"ce", "class_weights=1,2,0.5,3"},
+    {"ohem", ""},
+    {"ohem", "theta=0.1"},
+    {"ohem", "theta=0 min_kept_count=99 class_weights=1,2,0.5,3"},
+    {"ohem", "min_kept_scope=image theta=0.2"},
+    {"rdd", "tfe=entropy"},
+    {"rdd", "tfe=entropy theta=0.1 min_kept_fraction=0.3"},
+    {"rdd", "tfe=entropy rule=or theta=0.2 class_weights=1,2,0.5,3"},
+    {"rdd", "tfe=entropy rule=and theta=0.3 aux_mask=main"},
+    {"rdd", "tfe=entropy rule=student theta=0.3"},
+    {"rdd", "tfe=entropy rule=random theta=0.3"},
+    {"rdd", "tfe=entropy min_kept_scope=image theta=0.1"},
+    {"rdd", "tfe=entropy normaliser=all"},
+    {"dice", ""},
+    {"dice", "class_weights=1,2,0.5,3"},
+    {"dist", ""},
+    {"dist", "mask=valid"},
+    {"dist", "gamma=0"},
+    {"kd", ""},
+    {"kd", "mask=valid"},
+    {"at", ""},
+    {"at", "norm=image mask=valid"},
+    {"at", "mask=valid"},
+    {"fitnet", ""},
+    {"fitnet", "mask=valid"},
+    {"ifvd", ""},
+    {"ifvd", "compat=rdd2023"},
+    {"cwd", ""},
+    {"cwd", "tap=features"},
+    {"cwd", "tap=features mask=valid"},
+    {"dsd", ""},
+    {"dsd", "mask=valid"},
+    {"skd.pa", ""},
+    {"skd.pa", "mask=valid"}};
 static void split_all(const char *method, const char *options, Case c) {
     c.void_share = 0.25;
     for (int parts = 2; parts <= 4; parts += 2)
@@ -337,12 +416,15 @@ static void split_all(const char *method, const char *options, Case c) {
         }
 }
 TEST(parts_of_a_batch_average_to_the_whole) {
-    for (size_t i = 0; i < sizeof splittable / sizeof *splittable; i++) split_all(splittable[i][0], splittable[i][1], plain);
+    for (size_t i = 0; i < sizeof splittable / sizeof *splittable; i++)
+        split_all(splittable[i][0], splittable[i][1], plain);
 }
 TEST(parts_of_a_batch_with_auxiliary_heads_do_too) {
     Case c = {.n = 4, .own = K, .there = K, .h = 7, .w = 9, .aux = true};
     static const float stages[][2] = {{0, 1}, {1, 0}, {0.25f, 0.75f}};
-    static const char *const options[] = {"", "theta=0.1 min_kept_fraction=0.3", "tfe=entropy theta=0 rule=or class_weights=1,2,0.5,3", "aux_mask=main theta=0.2"};
+    static const char *const options[] = {"", "theta=0.1 min_kept_fraction=0.3",
+                                          "tfe=entropy theta=0 rule=or class_weights=1,2,0.5,3",
+                                          "aux_mask=main theta=0.2"};
     for (int s = 0; s < 3; s++) {
         memcpy(c.stage, stages[s], sizeof c.stage);
         for (int i = 0; i < 4; i++) split_all("rdd", options[i], c);
@@ -351,8 +433,11 @@ TEST(parts_of_a_batch_with_auxiliary_heads_do_too) {
 }
 /* scope=micro-batch is another loss, and wants no second pass. */
 TEST(micro_batches_may_stand_alone) {
-    static const char *const methods[][2] = {{"ohem", "theta=0.05 min_kept_scope=micro-batch"}, {"rdd", "tfe=entropy theta=0.05 min_kept_scope=micro-batch"},
-                                             {"dice", "scope=micro-batch"}, {"dist", "scope=micro-batch"}};
+    static const char *const methods[][2] = {
+        {"ohem", "theta=0.05 min_kept_scope=micro-batch"},
+        {"rdd", "tfe=entropy theta=0.05 min_kept_scope=micro-batch"},
+        {"dice", "scope=micro-batch"},
+        {"dist", "scope=micro-batch"}};
     static const float stage[] = {1, 1};
     for (int m = 0; m < 4; m++) {
         Case c = with(plain, methods[m][0], methods[m][1]);
@@ -376,9 +461,11 @@ TEST(micro_batches_may_stand_alone) {
         drop(&half), drop(&whole);
     }
 }
-static const char *const every[][2] = {{"at", "mask=valid"}, {"fitnet", "mask=valid"}, {"ifvd", ""}, {"cwd", "mask=valid"},
-                                       {"cwd", "tap=features"}, {"dsd", "mask=valid"}, {"dist", "mask=valid"},
-                                       {"skd.pa", "mask=valid"}, {"cirkd", "memory=off"}, {"cirkd", "minibatch=0"}};
+static const char *const every[][2] = {
+    {"at", "mask=valid"},    {"fitnet", "mask=valid"}, {"ifvd", ""},
+    {"cwd", "mask=valid"},   {"cwd", "tap=features"},  {"dsd", "mask=valid"},
+    {"dist", "mask=valid"},  {"skd.pa", "mask=valid"}, {"cirkd", "memory=off"},
+    {"cirkd", "minibatch=0"}};
 enum { EVERY = sizeof every / sizeof *every };
 TEST(threads_do_not_change_bits) {
     for (int i = 0; i < EVERY; i++) {
@@ -394,7 +481,8 @@ TEST(threads_do_not_change_bits) {
             float *g = copy(plan_gradient(r.plan, r.node[at]), r.count[at]);
             if (!first) first = g, value = r.value;
             else {
-                if (value != r.value || memcmp(first, g, sizeof(float) * (size_t)r.count[at])) FAIL("%s %s: %d threads change bits", every[i][0], every[i][1], threads);
+                if (value != r.value || memcmp(first, g, sizeof(float) * (size_t)r.count[at]))
+                    FAIL("%s %s: %d threads change bits", every[i][0], every[i][1], threads);
                 free(g);
             }
             drop(&r);
@@ -412,7 +500,8 @@ TEST(nothing_labelled_gives_zero) {
         EXPECT(r.value == 0);
         for (int k = 0; k < LAYERS; k++) {
             const float *g = plan_gradient(r.plan, r.node[k]);
-            if (g && max_abs(g, r.count[k]) != 0) FAIL("%s: gradient of %s is not 0", every[i][0], layer_names[k]);
+            if (g && max_abs(g, r.count[k]) != 0)
+                FAIL("%s: gradient of %s is not 0", every[i][0], layer_names[k]);
         }
         drop(&r);
     }
@@ -429,7 +518,9 @@ TEST(masked_positions_say_nothing) {
             Run r = make(c);
             for (int k = 0; moved && k < FIELDS; k++)
                 for (int64_t e = 0; e < r.count[k]; e++) {
-                    const int64_t channels = r.count[k] / (c.n * SIDE * SIDE), at = e / (channels * SIDE * SIDE) * SIDE * SIDE + e % (SIDE * SIDE);
+                    const int64_t channels = r.count[k] / (c.n * SIDE * SIDE),
+                                  at = e / (channels * SIDE * SIDE) * SIDE * SIDE +
+                                       e % (SIDE * SIDE);
                     if (r.labels[at] < 0) r.data[k][e] += 3;
                 }
             run(&r);
@@ -437,8 +528,13 @@ TEST(masked_positions_say_nothing) {
             for (int k = 0; k < LAYERS; k++) {
                 const float *g = plan_gradient(r.plan, r.node[k]);
                 for (int64_t e = 0; g && e < r.count[k]; e++) {
-                    const int64_t channels = r.count[k] / (c.n * SIDE * SIDE), at = e / (channels * SIDE * SIDE) * SIDE * SIDE + e % (SIDE * SIDE);
-                    if (r.labels[at] < 0 && g[e] != 0) { FAIL("%s: gradient at a void position", every[i][0]); break; }
+                    const int64_t channels = r.count[k] / (c.n * SIDE * SIDE),
+                                  at = e / (channels * SIDE * SIDE) * SIDE * SIDE +
+                                       e % (SIDE * SIDE);
+                    if (r.labels[at] < 0 && g[e] != 0) {
+                        FAIL("%s: gradient at a void position", every[i][0]);
+                        break;
+                    }
                 }
             }
             drop(&r);
@@ -453,7 +549,8 @@ TEST(nan_reaches_the_loss) {
             Run r = make(with(plain, every[i][0], every[i][1]));
             for (int k = 0; k < FIELDS; k++) r.data[k][0] = NAN;
             run(&r);
-            if (!isnan(r.value)) FAIL("%s at %s: loss %g", every[i][0], cpu_level_name((CpuLevel)level), r.value);
+            if (!isnan(r.value))
+                FAIL("%s at %s: loss %g", every[i][0], cpu_level_name((CpuLevel)level), r.value);
             drop(&r);
         }
 }
@@ -472,8 +569,9 @@ TEST(wrong_layers_are_refused) {
 }
 /* An adapter exists where a formula compares channels one by one and they differ, and nowhere else. */
 TEST(adapters_are_made_where_channels_differ) {
-    static const struct { const char *method, *options; int own, n; } rows[] = {
-        {"fitnet", "", 6, 1}, {"fitnet", "", 9, 0}, {"cwd", "tap=features", 6, 1}, {"cwd", "", 6, 0}, {"at", "", 6, 0}, {"ifvd", "", 6, 0}};
+    static const struct { const char *method, *options; int own, n;
+    } rows[] = {{"fitnet", "", 6, 1}, {"fitnet", "", 9, 0}, {"cwd", "tap=features", 6, 1},
+                {"cwd", "", 6, 0},    {"at", "", 6, 0},     {"ifvd", "", 6, 0}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         Case c = with(plain, rows[i].method, rows[i].options);
         c.own = rows[i].own;
@@ -503,7 +601,8 @@ static void expect_weights(const char *text, const double want[K]) {
 }
 TEST(class_weights_follow_from_the_labels) {
     expect_weights("median", (double[K]){0.3 / 0.6, 1, 1, 0.3 / 0.2});
-    expect_weights("inverse-log", (double[K]){1 / log(1.62), 1 / log(1.32), 1 / log(1.02), 1 / log(1.12)});
+    expect_weights("inverse-log",
+                   (double[K]){1 / log(1.62), 1 / log(1.32), 1 / log(1.02), 1 / log(1.12)});
     expect_weights("[1, 2, 3, 0.5]", (double[K]){1, 2, 3, 0.5});
 }
 TEST(class_weights_come_from_a_file) {
@@ -523,7 +622,11 @@ TEST(class_weights_come_from_a_file) {
 }
 
 TEST_MAIN(T(class_weights_follow_from_the_labels), T(class_weights_come_from_a_file),
-          T(at_gradient), T(fitnet_gradient), T(ifvd_gradient), T(cwd_gradient), T(dsd_gradient), T(dist_gradient), T(dice_gradient), T(skd_pa_gradient), T(cirkd_gradient), T(skd_ho_rises_along_its_gradient), T(cirkd_keeps_pixels_of_their_class), T(cirkd_draws_filled_slots_only),
-          T(parts_of_a_batch_average_to_the_whole), T(parts_of_a_batch_with_auxiliary_heads_do_too), T(micro_batches_may_stand_alone),
+          T(at_gradient), T(fitnet_gradient), T(ifvd_gradient), T(cwd_gradient), T(dsd_gradient),
+          T(dist_gradient), T(dice_gradient), T(skd_pa_gradient), T(cirkd_gradient),
+          T(skd_ho_rises_along_its_gradient), T(cirkd_keeps_pixels_of_their_class),
+          T(cirkd_draws_filled_slots_only), T(parts_of_a_batch_average_to_the_whole),
+          T(parts_of_a_batch_with_auxiliary_heads_do_too), T(micro_batches_may_stand_alone),
           T(threads_do_not_change_bits), T(nothing_labelled_gives_zero),
-          T(masked_positions_say_nothing), T(nan_reaches_the_loss), T(wrong_layers_are_refused), T(adapters_are_made_where_channels_differ))
+          T(masked_positions_say_nothing), T(nan_reaches_the_loss), T(wrong_layers_are_refused),
+          T(adapters_are_made_where_channels_differ))

@@ -125,17 +125,24 @@ TEST(gradients_apart_add_up_and_leave_no_trace) {
     StepResult x;
     Conflict apart;
     Batch b = noise(2);
-    EXPECT_OK(work_open(&w, config(SCENES STUDENT TEACHER
-                                   "student.weights=formula:1 train.batch=2 train.threads=1 train.precision=f32 distill.losses=[cirkd] "
-                                   "distill.losses.cirkd.pixel_queue=9 distill.losses.cirkd.region_queue=4")));
+    EXPECT_OK(work_open(
+        &w,
+        config(
+            SCENES STUDENT TEACHER
+            "student.weights=formula:1 train.batch=2 train.threads=1 train.precision=f32 distill.losses=[cirkd] "
+            "distill.losses.cirkd.pixel_queue=9 distill.losses.cirkd.region_queue=4")));
     Net *n = job_student(w.job);
     EXPECT_OK(job_step(w.job, &b, 1, stage, false, &x));
     double whole = 0;
     for (int i = 0; i < n->n_params; i++)
-        for (int64_t k = 0; n->params[i].trainable && strncmp(n->params[i].name, "loss.", 5) && k < shape_count(n->params[i].shape); k++)
+        for (int64_t k = 0; n->params[i].trainable && strncmp(n->params[i].name, "loss.", 5) &&
+                            k < shape_count(n->params[i].shape);
+             k++)
             whole += (double)n->params[i].grad[k] * (double)n->params[i].grad[k];
-    const size_t queue = 2 * (size_t)shape_count(n->states[0]->shape), values = 4 * (size_t)n->n_values;
-    void *before = memcpy(xcalloc(1, values), n->values, values), *entries = memcpy(xcalloc(1, queue), n->states[0]->data, queue);
+    const size_t queue = 2 * (size_t)shape_count(n->states[0]->shape),
+                 values = 4 * (size_t)n->n_values;
+    void *before = memcpy(xcalloc(1, values), n->values, values),
+         *entries = memcpy(xcalloc(1, queue), n->states[0]->data, queue);
     /* The queue was empty in the first run: the term within the batch alone is the same again. */
     memset(n->states[1]->data, 0, 8 * 11), memset(n->states[3]->data, 0, 8 * 11);
     job_conflict(w.job, &b, 1, &apart);
@@ -208,7 +215,8 @@ TEST(a_student_is_resized_to_a_teacher_of_another_stride) {
     EXPECT_INT(plan_shape(p, at->logits).d[2], 4);
     float corner[11];
     for (int k = 0; k < 11; k++) corner[k] = plan_value(p, at->logits)[16 * k];
-    EXPECT_NEAR(x.terms[0], kl_by_hand(plan_value(job_teacher_plan(w.job), teacher), corner, 1, 11), 1e-5);
+    EXPECT_NEAR(x.terms[0], kl_by_hand(plan_value(job_teacher_plan(w.job), teacher), corner, 1, 11),
+                1e-5);
     plan_close(p);
     batch_free(&b);
     work_close(&w);
@@ -253,7 +261,8 @@ TEST(an_onnx_file_teaches_in_the_order_that_is_asked_for) {
         StepResult x;
         Batch b = noise(2);
         EXPECT_OK(work_open(&w, config(SCENES STUDENT "%s train.batch=2 teacher.input=resize "
-                                       "distill.task=rdd distill.task.tfe=flip %s", file, order[i])));
+                                                      "distill.task=rdd distill.task.tfe=flip %s",
+                                       file, order[i])));
         EXPECT_OK(job_step(w.job, &b, 1, stage, false, &x));
         EXPECT(isfinite(x.task) && x.task > 0);
         const Node logits = net_find(job_teacher(w.job), "logits");
@@ -277,8 +286,12 @@ TEST(a_teacher_of_probabilities_is_recognised) {
         Work w;
         StepResult x;
         Batch b = noise(2);
-        EXPECT_OK(work_open(&w, config(SCENES STUDENT "teacher.model=" SOURCE_DIR "/tests/golden/onnx/mobile.dy.onnx train.batch=2 teacher.input=resize "
-                                       "teacher.taps.logits=softmax distill.losses=[kd] %s", said ? "teacher.output=probabilities" : "")));
+        EXPECT_OK(work_open(
+            &w, config(SCENES STUDENT
+                       "teacher.model=" SOURCE_DIR
+                       "/tests/golden/onnx/mobile.dy.onnx train.batch=2 teacher.input=resize "
+                       "teacher.taps.logits=softmax distill.losses=[kd] %s",
+                       said ? "teacher.output=probabilities" : "")));
         const Err rc = job_step(w.job, &b, 1, stage, false, &x);
         EXPECT_INT(rc, said ? OK : E(4, 60));
         if (!said) EXPECT_HAS(err_text(), "give teacher.output=probabilities");
@@ -308,18 +321,26 @@ TEST(a_weights_file_of_more_classes_teaches_those_of_the_list) {
     for (int i = 0; i < n->n_params; i++) {
         NetParam *p = &n->params[i];
         const bool count = p->kind == PARAM_COUNT;
-        t[i] = (Tensor){.name = p->name, .dtype = count ? DT_I64 : DT_F32, .shape = p->shape, .data = count ? (void *)&p->count : p->data};
+        t[i] = (Tensor){.name = p->name,
+                        .dtype = count ? DT_I64 : DT_F32,
+                        .shape = p->shape,
+                        .data = count ? (void *)&p->count : p->data};
     }
     EXPECT_OK(st_write(path, t, n->n_params, NULL, 0));
     net_close(n);
     static const char *const lists[] = {"[18,0,1,2,3,4,5,6,7,8,9]", "[19,0,1,2,3,4,5,6,7,8,9]"};
     for (int i = 0; i < 2; i++) {
         Work w;
-        const Err rc = work_open(&w, config(SCENES STUDENT "teacher.model=deeplabv3_mobilenetv2 teacher.width=0.1 teacher.weights=%s "
-                                            "teacher.classes=%s distill.losses=[kd]", path, lists[i]));
+        const Err rc = work_open(
+            &w, config(SCENES STUDENT
+                       "teacher.model=deeplabv3_mobilenetv2 teacher.width=0.1 teacher.weights=%s "
+                       "teacher.classes=%s distill.losses=[kd]",
+                       path, lists[i]));
         EXPECT_INT(rc, i ? E(2, 37) : OK);
         if (i) EXPECT_HAS(err_text(), "asks for class 19, deeplabv3_mobilenetv2 has 0 to 18");
-        else EXPECT_INT(net_shape(job_teacher(w.job), net_find(job_teacher(w.job), "logits")).d[1], 11);
+        else
+            EXPECT_INT(net_shape(job_teacher(w.job), net_find(job_teacher(w.job), "logits")).d[1],
+                       11);
         work_close(&w);
     }
 }
@@ -337,8 +358,10 @@ TEST(jobs_that_cannot_be_are_refused) {
          "the data set has 11, the student 11, the teacher 19"},
         {SCENES STUDENT "student.norm=none", E(2, 76), "student.norm=none takes no pictures"},
         {SCENES STUDENT "distill.losses=[kd]", E(2, 0), "there is no teacher"},
-        {SCENES STUDENT TEACHER "teacher.classes=[0,1,2,3,4,5,6,7,8,9,10] distill.losses=[kd]", E(2, 76), "tells how many it has"},
-        {SCENES STUDENT TEACHER "teacher.output=classmap distill.losses=[kd]", E(2, 76), "gives logits, no class map"},
+        {SCENES STUDENT TEACHER "teacher.classes=[0,1,2,3,4,5,6,7,8,9,10] distill.losses=[kd]",
+         E(2, 76), "tells how many it has"},
+        {SCENES STUDENT TEACHER "teacher.output=classmap distill.losses=[kd]", E(2, 76),
+         "gives logits, no class map"},
         {SCENES STUDENT "distill.task=rdd", E(2, 0), "there is no teacher"},
         {SCENES STUDENT TEACHER "teacher.aux=false distill.task=rdd", E(2, 0),
          "tfe=aux needs a teacher with an auxiliary head"},
@@ -642,16 +665,21 @@ TEST(a_run_learns) {
 static void run_in_parts(int parts, int steps, double out[][4]) {
     char options[1024];
     const char *run = temp_path(parts == 1 ? "p1" : parts == 2 ? "p2" : "p4");
-    snprintf(options, sizeof options, SCENES STUDENT TEACHER "student.bn=frozen student.dropout=false distill.losses=[kd,dist] train.precision=f32 "
-             "distill.task=rdd distill.task.warmup=2 distill.task.theta=0.1 distill.task.min_kept_fraction=0.3 train.steps=%d train.batch=%d train.accumulate=%d "
-             "train.lr=1e-3 train.threads=1 eval.every=0 report.metrics=1", steps, 4 / parts, parts);
+    snprintf(
+        options, sizeof options,
+        SCENES STUDENT TEACHER
+        "student.bn=frozen student.dropout=false distill.losses=[kd,dist] train.precision=f32 "
+        "distill.task=rdd distill.task.warmup=2 distill.task.theta=0.1 distill.task.min_kept_fraction=0.3 train.steps=%d train.batch=%d train.accumulate=%d "
+        "train.lr=1e-3 train.threads=1 eval.every=0 report.metrics=1",
+        steps, 4 / parts, parts);
     EXPECT_OK(train(run, options));
     int n = 0;
     char *text = run_text(run, "/metrics.jsonl"), *rest = text;
     for (char *line; (line = strsep(&rest, "\n")) && *line;) {
         json_t *o = json_loads(line, 0, NULL);
         static const char *const names[] = {"loss/task", "loss/kd", "loss/dist", "kept/main"};
-        for (int i = 0; i < 4 && n < steps && field(o, "loss"); i++) out[n][i] = json_number_value(field(o, names[i]));
+        for (int i = 0; i < 4 && n < steps && field(o, "loss"); i++)
+            out[n][i] = json_number_value(field(o, names[i]));
         n += field(o, "loss") != NULL;
         json_decref(o);
     }
@@ -668,7 +696,8 @@ TEST(an_update_in_parts_is_the_same_update) {
         for (int s = 0; s < STEPS; s++)
             for (int i = 0; i < 4; i++)
                 if (!(fabs(split[s][i] - whole[s][i]) <= 1e-4 * fabs(whole[s][i])))
-                    FAIL("%d parts, step %d, number %d: %.9g, expected %.9g", parts, s + 1, i, split[s][i], whole[s][i]);
+                    FAIL("%d parts, step %d, number %d: %.9g, expected %.9g", parts, s + 1, i,
+                         split[s][i], whole[s][i]);
     }
     EXPECT(whole[STEPS - 1][3] > 0.01 && whole[0][0] > 0.1);
 }
@@ -811,16 +840,19 @@ TEST(a_checkpoint_of_any_run_can_teach) {
     work_close(&w);
 }
 
-TEST_MAIN(T(accumulation_gives_the_mean_gradient), T(gradients_apart_add_up_and_leave_no_trace), T(a_term_reports_what_it_cannot_compute),
-          T(a_teacher_that_no_term_reads_is_not_run),
-          T(a_student_is_resized_to_a_teacher_of_another_stride), T(the_teacher_sees_the_mirrored_image),
-          T(an_onnx_file_teaches_in_the_order_that_is_asked_for), T(a_teacher_of_probabilities_is_recognised),
+TEST_MAIN(T(accumulation_gives_the_mean_gradient), T(gradients_apart_add_up_and_leave_no_trace),
+          T(a_term_reports_what_it_cannot_compute), T(a_teacher_that_no_term_reads_is_not_run),
+          T(a_student_is_resized_to_a_teacher_of_another_stride),
+          T(the_teacher_sees_the_mirrored_image),
+          T(an_onnx_file_teaches_in_the_order_that_is_asked_for),
+          T(a_teacher_of_probabilities_is_recognised),
           T(a_weights_file_of_more_classes_teaches_those_of_the_list),
           T(jobs_that_cannot_be_are_refused), T(scores_follow_from_the_confusion_matrix),
           T(nothing_labelled_scores_nothing), T(predictions_are_the_best_class_of_upsampled_logits),
           T(a_distilling_net_is_evaluated_on_whole_images), T(a_run_leaves_what_is_promised),
-          T(metrics_lines_hold_what_is_promised), T(a_checkpoint_holds_the_whole_state), T(an_update_in_parts_is_the_same_update),
-          T(a_run_learns), T(a_diverging_run_stops_before_the_update),
+          T(metrics_lines_hold_what_is_promised), T(a_checkpoint_holds_the_whole_state),
+          T(an_update_in_parts_is_the_same_update), T(a_run_learns),
+          T(a_diverging_run_stops_before_the_update),
           T(weights_that_overflow_are_neither_judged_nor_saved),
           T(runs_that_cannot_be_are_refused_before_any_work), T(a_run_without_a_folder_is_refused),
           T(a_run_directory_says_what_its_network_is), T(a_checkpoint_of_any_run_can_teach))

@@ -7,7 +7,8 @@
 
 /* ---- the table ------------------------------------------------------------------------------ */
 TEST(choices_are_lines_of_text) {
-    Choices *c = choices_replay("b two\tlast\nnot a line\n\tno key\nno way\t\na one\tany\nb two\tany\nunused\town\nx\ty\tz\n");
+    Choices *c = choices_replay(
+        "b two\tlast\nnot a line\n\tno key\nno way\t\na one\tany\nb two\tany\nunused\town\nx\ty\tz\n");
     EXPECT_STR(choices_find(c, "b two"), "last"); /* the first line of a key counts */
     EXPECT_STR(choices_find(c, "a one"), "any");
     EXPECT(!choices_find(c, "no way") && !choices_find(c, "") && !choices_find(c, "x"));
@@ -30,10 +31,15 @@ static char *plan_once(int *measured, bool *kept) {
     Plan *p;
     char *why;
     Choices *c = choices_of_machine();
-    ModelOptions o = {.model = "deeplabv3_mobilenetv2", .classes = 11, .width = 0.1, .norm = "none", .frozen = true};
+    ModelOptions o = {.model = "deeplabv3_mobilenetv2",
+                      .classes = 11,
+                      .width = 0.1,
+                      .norm = "none",
+                      .frozen = true};
     CHECK(!model_open(&o, 32, 32, &n, &m));
     net_init_formula(n, 1);
-    EXPECT_INT(plan_make(n, &(PlanSpec){.outputs = &m.logits, .n_outputs = 1, .choices = c}, &p), OK);
+    EXPECT_INT(plan_make(n, &(PlanSpec){.outputs = &m.logits, .n_outputs = 1, .choices = c}, &p),
+               OK);
     choices_save(c, &why);
     *kept = !why, *measured = choices_stats(c).measured;
     char *text = choices_text(c);
@@ -102,7 +108,10 @@ static void poison(const char *dir) {
     CHECK(strstr(text, "\tany\n") || strstr(text, "\tlast\n"));
     Str s = {0};
     for (const char *p = text; *p;) {
-        static const char *const from[] = {"\tany\n", "\tlast\n", "\tusual\n"}, *const to[] = {"\tlast\n", "\tany\n", "\tchosen\n"};
+        static const char *const from[] = {"\tany\n", "\tlast\n", "\tusual\n"}, *const to[] = {
+                                                                                    "\tlast\n",
+                                                                                    "\tany\n",
+                                                                                    "\tchosen\n"};
         int k = 0;
         while (k < 3 && !str_starts(p, from[k])) k++;
         if (k < 3) str_add(&s, to[k]), p += strlen(from[k]);
@@ -124,7 +133,8 @@ static void stop_at(const char *config, const char *run, const char *when) {
     EXPECT_INT(code, 128 + SIGTERM);
 }
 TEST(a_resumed_run_computes_as_it_began_whatever_the_cache_says) {
-    const char *config = put("c.yaml", all), *dir = place("cache"), *run = place("run"), *other = place("other");
+    const char *config = put("c.yaml", all), *dir = place("cache"), *run = place("run"),
+               *other = place("other");
     char why[256];
     use_cache(dir);
     const char *reference = reference_run(config);
@@ -161,7 +171,8 @@ TEST(a_run_without_tuning_measures_and_keeps_nothing) {
 }
 /* One measures, the other waits and takes what it finds. */
 TEST(two_runs_that_start_at_once_choose_alike) {
-    const char *config = put("c.yaml", plain), *dir = place("cache"), *a = place("a"), *b = place("b");
+    const char *config = put("c.yaml", plain), *dir = place("cache"), *a = place("a"),
+               *b = place("b");
     use_cache(dir);
     pid_t one = run_start(config, a, "train.steps=4"), two = run_start(config, b, "train.steps=4");
     EXPECT_INT(run_wait(one), 0);
@@ -169,7 +180,9 @@ TEST(two_runs_that_start_at_once_choose_alike) {
     expect_same(a, b);
 }
 
-TEST_MAIN(T(choices_are_lines_of_text), T(what_was_measured_is_found_again), T(a_damaged_cache_is_measured_again),
-          T(a_cache_that_cannot_be_written_is_no_failure), T(a_resumed_run_computes_as_it_began_whatever_the_cache_says),
+TEST_MAIN(T(choices_are_lines_of_text), T(what_was_measured_is_found_again),
+          T(a_damaged_cache_is_measured_again), T(a_cache_that_cannot_be_written_is_no_failure),
+          T(a_resumed_run_computes_as_it_began_whatever_the_cache_says),
           T(a_run_goes_on_lean_with_the_same_bits),
-          T(a_run_without_tuning_measures_and_keeps_nothing), T(two_runs_that_start_at_once_choose_alike))
+          T(a_run_without_tuning_measures_and_keeps_nothing),
+          T(two_runs_that_start_at_once_choose_alike))

@@ -62,7 +62,9 @@ static void read_lines(Choices *c, const char *text) {
     }
 }
 
-static int by_key(const void *a, const void *b) { return strcmp((*(const Choice *const *)a)->key, (*(const Choice *const *)b)->key); }
+static int by_key(const void *a, const void *b) {
+    return strcmp((*(const Choice *const *)a)->key, (*(const Choice *const *)b)->key);
+}
 
 static void write_lines(Str *s, const Choices *c, bool all) {
     const Choice **v = xcalloc((size_t)c->n + 1, sizeof *v);
@@ -79,8 +81,8 @@ static void write_lines(Str *s, const Choices *c, bool all) {
 static char *machine_text(void) {
     char library[96];
     plan_library(library, sizeof library);
-    return xprintf("retort choices 1\t%s, %s, %s, %d threads, %s\n", sys_cpu_name(), library, cpu_level_name(cpu_level()),
-                   parallel_threads(), RETORT_VERSION);
+    return xprintf("retort choices 1\t%s, %s, %s, %d threads, %s\n", sys_cpu_name(), library,
+                   cpu_level_name(cpu_level()), parallel_threads(), RETORT_VERSION);
 }
 
 static void read_cache(Choices *c) {
@@ -101,8 +103,10 @@ static void lock_cache(Choices *c) {
     while (!c->lock && !c->locked_out) {
         Err rc = lock_open(sys_cache_dir(), &c->lock);
         if (!rc) break;
-        c->locked_out = rc != E(EXIT_USAGE, 10) || sys_now() - start > LOCK_WAIT_S || sys_signal_pending();
-        if (!told && !c->locked_out) log_info("another process is measuring layers on this machine; waiting for it");
+        c->locked_out =
+            rc != E(EXIT_USAGE, 10) || sys_now() - start > LOCK_WAIT_S || sys_signal_pending();
+        if (!told && !c->locked_out)
+            log_info("another process is measuring layers on this machine; waiting for it");
         told = true;
         if (!c->locked_out) sys_pause(0.02);
     }

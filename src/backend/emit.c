@@ -17,16 +17,23 @@ static ValueId new_value(Plan *p, Value v) {
 
 ValueId plan_new_value(Plan *p, const char *name, Shape s, Dtype t, Layout l) {
     if (s.rank != 4) l = LAYOUT_PLAIN;
-    return new_value(p, (Value){.name = name, .shape = s, .dtype = t, .layout = l, .bytes = layout_bytes(l, s, t)});
+    return new_value(
+        p,
+        (Value){.name = name, .shape = s, .dtype = t, .layout = l, .bytes = layout_bytes(l, s, t)});
 }
 
 ValueId plan_new_bytes(Plan *p, const char *name, size_t bytes) {
     if (bytes == 0) return 0;
-    return new_value(p, (Value){.name = name, .shape = SHAPE((int64_t)bytes), .dtype = DT_U8, .bytes = bytes});
+    return new_value(
+        p, (Value){.name = name, .shape = SHAPE((int64_t)bytes), .dtype = DT_U8, .bytes = bytes});
 }
 
 ValueId plan_bound_value(Plan *p, const char *name, Shape s, Dtype t, void *ptr) {
-    return new_value(p, (Value){.name = name, .shape = s, .dtype = t, .place = VALUE_BOUND, .ptr = ptr,
+    return new_value(p, (Value){.name = name,
+                                .shape = s,
+                                .dtype = t,
+                                .place = VALUE_BOUND,
+                                .ptr = ptr,
                                 .bytes = layout_bytes(LAYOUT_PLAIN, s, t)});
 }
 
@@ -127,7 +134,13 @@ ValueId plan_grad_as(Plan *p, int node, Layout want, Dtype t) {
 ValueId plan_grad(Plan *p, int node, Layout want) { return plan_grad_as(p, node, want, DT_F32); }
 
 Step *plan_step(Plan *p, int node, const char *what, void (*fn)(const Step *), void *state) {
-    Step s = {.fn = fn, .plan = p, .state = state, .node = node, .what = what, .impl = "retort", .kind = STEP_OTHER,
+    Step s = {.fn = fn,
+              .plan = p,
+              .state = state,
+              .node = node,
+              .what = what,
+              .impl = "retort",
+              .kind = STEP_OTHER,
               .backward = p->emitting_backward};
     if (p->emitting_params) {
         GROW(p->param_steps, p->n_param_steps, p->cap_param_steps);

@@ -9,7 +9,9 @@
 #include "backend/plan_priv.h"
 
 static bool is(const Plan *p, int id, const OpDef *op) { return p->nodes[id].op == op; }
-static bool absorbable(const Plan *p, int id) { return p->nodes[id].uses == 1 && !p->nodes[id].is_output; }
+static bool absorbable(const Plan *p, int id) {
+    return p->nodes[id].uses == 1 && !p->nodes[id].is_output;
+}
 
 static void *copy_attr(Plan *p, const void *attr, size_t bytes) {
     char *out = arena_alloc(p->arena, bytes);
@@ -43,7 +45,9 @@ static void fold_batch_norm(Plan *p, int id) {
 
 static bool takes_residual(const Plan *p, int id) {
     if (!absorbable(p, id)) return false;
-    if (is(p, id, &op_batch_norm)) return !((const BnAttr *)p->nodes[id].attr)->residual && !((const BnAttr *)p->nodes[id].attr)->act;
+    if (is(p, id, &op_batch_norm))
+        return !((const BnAttr *)p->nodes[id].attr)->residual &&
+               !((const BnAttr *)p->nodes[id].attr)->act;
     if (!is(p, id, &op_conv2d) || p->spec.training || p->spec.loss.id) return false;
     const ConvAttr *a = p->nodes[id].attr;
     return !a->residual && !a->act && a->groups <= 1;
@@ -74,7 +78,8 @@ static void fuse_act(Plan *p, int id) {
         BnAttr *attr = copy_attr(p, p->nodes[from].attr, sizeof *attr);
         attr->act = act;
         absorb(p, id, from, attr, 0);
-    } else if (is(p, from, &op_conv2d) && !p->spec.training && !p->spec.loss.id && !((const ConvAttr *)p->nodes[from].attr)->act) {
+    } else if (is(p, from, &op_conv2d) && !p->spec.training && !p->spec.loss.id &&
+               !((const ConvAttr *)p->nodes[from].attr)->act) {
         ConvAttr *attr = copy_attr(p, p->nodes[from].attr, sizeof *attr);
         attr->act = act;
         absorb(p, id, from, attr, 0);
@@ -87,7 +92,8 @@ static void fuse_prelu(Plan *p, int id) {
     const int from = plan_resolve(p, n->src[0]);
     PlanNode *f = &p->nodes[from];
     const BnAttr *bn = is(p, from, &op_batch_norm) ? f->attr : NULL;
-    if (!absorbable(p, from) || n->shape.rank != 4 || (!bn && f->op != &op_add) || (bn && bn->act)) return;
+    if (!absorbable(p, from) || n->shape.rank != 4 || (!bn && f->op != &op_add) || (bn && bn->act))
+        return;
     PreluAttr *a = copy_attr(p, n->attr, sizeof *a);
     if (a->bn || a->residual) return;
     a->bn = bn != NULL, a->residual = bn ? bn->residual : true, a->eps = bn ? bn->eps : 0;
@@ -109,7 +115,9 @@ void plan_fuse(Plan *p) {
     bool inference = !p->spec.training && !p->spec.loss.id;
     for (int id = 1; id < p->net->n_nodes; id++) {
         const OpDef *op = p->nodes[id].op;
-        if (op == &op_dropout && (!p->spec.training || ((const DropoutAttr *)p->nodes[id].attr)->p == 0)) drop_dropout(p, id);
+        if (op == &op_dropout &&
+            (!p->spec.training || ((const DropoutAttr *)p->nodes[id].attr)->p == 0))
+            drop_dropout(p, id);
         if (p->spec.no_fuse) continue;
         if (op == &op_batch_norm && inference) fold_batch_norm(p, id);
         if (op == &op_add) fuse_add(p, id);

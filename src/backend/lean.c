@@ -23,7 +23,8 @@ static int source_again(const Plan *p, const PlanNode *n) {
 bool plan_remakes_conv(const Plan *p, PlanNode *n) {
     const int64_t products = shape_count(p->net->params[n->param[0]].shape) / n->shape.d[1];
     n->again = source_again(p, n) + 1;
-    return p->spec.lean && p->spec.loss.id && !n->is_output && n->uses == 1 && n->again <= CHAIN && products <= DEAR;
+    return p->spec.lean && p->spec.loss.id && !n->is_output && n->uses == 1 && n->again <= CHAIN &&
+           products <= DEAR;
 }
 
 bool plan_remakes_norm(const Plan *p, PlanNode *n) {

@@ -25,7 +25,9 @@ static void grant_in_place(Plan *p) {
         if (!s->in_place_src || !s->in_place_dst) continue;
         ValueId r = root_of(p, s->in_place_src);
         Value *src = &p->values[r], *dst = &p->values[s->in_place_dst];
-        if (!movable(src) || dst->place == VALUE_BOUND || dst->place == VALUE_OWN || dst->first != i) continue;
+        if (!movable(src) || dst->place == VALUE_BOUND || dst->place == VALUE_OWN ||
+            dst->first != i)
+            continue;
         if (src->last != i || dst->bytes > src->bytes || dst->root != s->in_place_dst) continue;
         dst->root = r;
         src->last = dst->last;
@@ -44,14 +46,17 @@ static int by_offset(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-static bool lives_overlap(const Value *a, const Value *b) { return a->first <= b->last && b->first <= a->last; }
+static bool lives_overlap(const Value *a, const Value *b) {
+    return a->first <= b->last && b->first <= a->last;
+}
 
 /* Lowest offset for item k, given that items 0..k-1 are placed. */
 static size_t lowest_gap(const Plan *p, const Item *items, int k, Item *scratch) {
     const Value *v = &p->values[items[k].id];
     int n = 0;
     for (int i = 0; i < k; i++)
-        if (lives_overlap(v, &p->values[items[i].id])) scratch[n++] = (Item){.id = items[i].id, .bytes = p->values[items[i].id].offset};
+        if (lives_overlap(v, &p->values[items[i].id]))
+            scratch[n++] = (Item){.id = items[i].id, .bytes = p->values[items[i].id].offset};
     qsort(scratch, (size_t)n, sizeof *scratch, by_offset);
     size_t at = 0;
     for (int i = 0; i < n; i++) {
@@ -68,14 +73,16 @@ static void place_arena(Plan *p) {
     for (ValueId v = 1; v < p->n_values; v++) {
         Value *val = &p->values[v];
         if (val->place == VALUE_KEPT && val->root == v) val->last = p->n_steps;
-        bool placed = (val->place == VALUE_ARENA || val->place == VALUE_KEPT) && val->root == v && val->first >= 0;
+        bool placed = (val->place == VALUE_ARENA || val->place == VALUE_KEPT) && val->root == v &&
+                      val->first >= 0;
         if (placed) items[n++] = (Item){v, aligned(val->bytes), val->first};
     }
     qsort(items, (size_t)n, sizeof *items, larger_first);
     for (int k = 0; k < n; k++) {
         Value *v = &p->values[items[k].id];
         v->offset = lowest_gap(p, items, k, scratch);
-        if (v->offset + aligned(v->bytes) > p->arena_bytes) p->arena_bytes = v->offset + aligned(v->bytes);
+        if (v->offset + aligned(v->bytes) > p->arena_bytes)
+            p->arena_bytes = v->offset + aligned(v->bytes);
     }
     free(items);
 }
@@ -84,7 +91,9 @@ static void measure_peak(Plan *p) {
     size_t *live = xcalloc((size_t)p->n_steps + 2, sizeof *live);
     for (ValueId v = 1; v < p->n_values; v++) {
         const Value *val = &p->values[v];
-        if (val->place == VALUE_BOUND || val->place == VALUE_OWN || val->root != v || val->first < 0) continue;
+        if (val->place == VALUE_BOUND || val->place == VALUE_OWN || val->root != v ||
+            val->first < 0)
+            continue;
         for (int i = val->first; i <= val->last; i++) live[i] += val->bytes;
     }
     for (int i = 0; i <= p->n_steps; i++)
@@ -96,12 +105,14 @@ static void measure_peak(Plan *p) {
 static size_t kept_bytes(const Plan *p) {
     size_t sum = 0;
     for (ValueId v = 1; v < p->n_values; v++)
-        if (p->values[v].place == VALUE_KEPT && p->values[v].root == v) sum += aligned(p->values[v].bytes);
+        if (p->values[v].place == VALUE_KEPT && p->values[v].root == v)
+            sum += aligned(p->values[v].bytes);
     return sum;
 }
 bool plan_share_arena(Plan *p, const Plan *host) {
     void *kept = NULL;
-    if (p->arena_bytes > host->arena_bytes || block_alloc(&kept, kept_bytes(p) + ALIGN, "outputs")) return false;
+    if (p->arena_bytes > host->arena_bytes || block_alloc(&kept, kept_bytes(p) + ALIGN, "outputs"))
+        return false;
     size_t at = 0;
     for (ValueId v = 1; v < p->n_values; v++) {
         Value *val = &p->values[v];
@@ -124,7 +135,8 @@ Err plan_place_memory(Plan *p) {
     place_arena(p);
     measure_peak(p);
     for (ValueId v = 1; v < p->n_values; v++)
-        if (p->values[v].place == VALUE_OWN) p->values[v].offset = p->own_bytes, p->own_bytes += aligned(p->values[v].bytes);
+        if (p->values[v].place == VALUE_OWN)
+            p->values[v].offset = p->own_bytes, p->own_bytes += aligned(p->values[v].bytes);
     if (p->spec.dry) return OK;
     TRY(block_alloc(&p->arena_block, p->arena_bytes + ALIGN, "activations"));
     TRY(block_alloc(&p->own_block, p->own_bytes + ALIGN, "parameter copies"));

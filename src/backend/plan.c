@@ -34,7 +34,8 @@ static const bool *mark_reached(Plan *p) {
     for (int i = 0; i < s->n_outputs; i++) reached[s->outputs[i].id] = true;
     reached[s->loss.id] = true;
     for (int id = p->net->n_nodes - 1; id > 0; id--)
-        for (int i = 0; reached[id] && i < p->nodes[id].n_src; i++) reached[p->nodes[id].src[i]] = true;
+        for (int i = 0; reached[id] && i < p->nodes[id].n_src; i++)
+            reached[p->nodes[id].src[i]] = true;
     return reached;
 }
 
@@ -47,7 +48,8 @@ Err plan_infer_shapes(Plan *p) {
         if (!reached[id]) continue;
         Shape src[NODE_SRC_MAX], param[NODE_PARAM_MAX];
         Dtype dtype[NODE_SRC_MAX];
-        for (int i = 0; i < node->n_src; i++) src[i] = p->nodes[node->src[i]].shape, dtype[i] = p->nodes[node->src[i]].dtype;
+        for (int i = 0; i < node->n_src; i++)
+            src[i] = p->nodes[node->src[i]].shape, dtype[i] = p->nodes[node->src[i]].dtype;
         for (int i = 0; i < node->n_param; i++) param[i] = n->params[node->param[i]].shape;
         OpSite site = {node->attr, node->n_src, src, dtype, node->n_param, param};
         Err rc = node->op->infer(&site, &node->shape);
@@ -81,8 +83,10 @@ static void mark_needed(Plan *p) {
     int n = p->net->n_nodes;
     bool *needed = arena_alloc(p->arena, (size_t)n), *below_loss = arena_alloc(p->arena, (size_t)n);
     for (int i = 0; i < s->n_outputs; i++)
-        if (s->outputs[i].id) needed[s->outputs[i].id] = true, p->nodes[s->outputs[i].id].is_output = true;
-    if (s->loss.id) needed[s->loss.id] = below_loss[s->loss.id] = p->nodes[s->loss.id].is_output = true;
+        if (s->outputs[i].id)
+            needed[s->outputs[i].id] = true, p->nodes[s->outputs[i].id].is_output = true;
+    if (s->loss.id)
+        needed[s->loss.id] = below_loss[s->loss.id] = p->nodes[s->loss.id].is_output = true;
     for (int id = n - 1; id > 0; id--) {
         PlanNode *node = &p->nodes[id];
         if (!needed[id]) { if (node->op != &op_input) node->op = NULL; continue; }
@@ -97,9 +101,11 @@ static void mark_needed(Plan *p) {
         PlanNode *node = &p->nodes[id];
         bool wants = false;
         for (int i = 0; i < s->n_wanted; i++) wants |= s->wanted[i].id == id;
-        for (int i = 0; i < node->n_src; i++) wants |= node->op && source_matters(node, i) && p->nodes[node->src[i]].wants_grad;
+        for (int i = 0; i < node->n_src; i++)
+            wants |= node->op && source_matters(node, i) && p->nodes[node->src[i]].wants_grad;
         for (int i = 0; i < node->n_param; i++) wants |= p->net->params[node->param[i]].trainable;
-        node->wants_grad = wants && below_loss[id] && node->op && (node->op->backward || node->op == &op_input);
+        node->wants_grad =
+            wants && below_loss[id] && node->op && (node->op->backward || node->op == &op_input);
     }
 }
 
@@ -111,7 +117,8 @@ static void choose_kernels(Plan *p) {
         const Kernel *k = p->spec.backend == BACKEND_REF ? NULL : cpu_kernel(p, n);
         n->kernel = k ? k : &kernel_generic;
         for (int i = 0; i < n->n_src; i++)
-            if (source_matters(n, i) && !n->kernel->bf16) p->nodes[plan_resolve(p, n->src[i])].read_as_float = true;
+            if (source_matters(n, i) && !n->kernel->bf16)
+                p->nodes[plan_resolve(p, n->src[i])].read_as_float = true;
     }
 }
 
@@ -134,7 +141,8 @@ static Err emit_forward(Plan *p) {
 
 static Err emit_backward(Plan *p) {
     p->emitting_backward = true;
-    plan_add_grad(p, p->spec.loss.id, plan_bound_value(p, "d loss", SHAPE(1), DT_F32, (void *)(uintptr_t)&one));
+    plan_add_grad(p, p->spec.loss.id,
+                  plan_bound_value(p, "d loss", SHAPE(1), DT_F32, (void *)(uintptr_t)&one));
     for (int id = p->spec.loss.id; id > 0; id--) {
         PlanNode *n = &p->nodes[id];
         if (!n->op || n->op == &op_input || !n->wants_grad || n->n_grad == 0) continue;
@@ -190,7 +198,8 @@ Err plan_make_once(Net *net, const PlanSpec *spec, Plan **out) {
     CHECK(!spec->ranges || !(spec->training || spec->loss.id));
     CHECK(backend_has(spec->precision));
     p->param_written = arena_alloc(p->arena, (size_t)net->n_params + 1);
-    Node *outputs = arena_alloc(p->arena, (size_t)(spec->n_outputs + spec->n_wanted + 1) * sizeof *outputs);
+    Node *outputs =
+        arena_alloc(p->arena, (size_t)(spec->n_outputs + spec->n_wanted + 1) * sizeof *outputs);
     for (int i = 0; i < spec->n_outputs; i++) outputs[i] = spec->outputs[i];
     for (int i = 0; i < spec->n_wanted; i++) outputs[spec->n_outputs + i] = spec->wanted[i];
     p->spec.outputs = outputs, p->spec.wanted = outputs + spec->n_outputs;
@@ -224,7 +233,8 @@ static void widen_range(float *range, const Value *v) {
     const int64_t n = (int64_t)(v->bytes / dtype_bytes(v->dtype));
     float top = *range;
     for (int64_t i = 0; v->dtype == DT_F32 && i < n; i++) top = fmaxf(top, fabsf(f[i]));
-    for (int64_t i = 0; v->dtype == DT_BF16 && i < n; i++) top = fmaxf(top, fabsf(bf16_to_f32(h[i])));
+    for (int64_t i = 0; v->dtype == DT_BF16 && i < n; i++)
+        top = fmaxf(top, fabsf(bf16_to_f32(h[i])));
     *range = top;
 }
 
@@ -249,7 +259,8 @@ void plan_watch(Plan *p, float *ranges) { p->watched = ranges; }
 static void watch_step(const Plan *p, const Step *s) {
     const Value *v = &p->values[p->nodes[s->node].value];
     for (int i = 0; i < s->n_write; i++)
-        if (s->write[i] == p->nodes[s->node].value && s->write[i]) widen_range(&p->watched[s->node], v);
+        if (s->write[i] == p->nodes[s->node].value && s->write[i])
+            widen_range(&p->watched[s->node], v);
 }
 
 static void run_steps(Plan *p, const OpRun *run, bool backward) {
@@ -300,7 +311,10 @@ const void *plan_saved(const Plan *p, Node x) {
 /* ---- describing ----------------------------------------------------------------------------------- */
 
 PlanStats plan_stats(const Plan *p) {
-    PlanStats s = {.arena_bytes = p->arena_bytes, .param_bytes = p->own_bytes, .peak_bytes = p->peak_bytes, .n_steps = p->n_steps,
+    PlanStats s = {.arena_bytes = p->arena_bytes,
+                   .param_bytes = p->own_bytes,
+                   .peak_bytes = p->peak_bytes,
+                   .n_steps = p->n_steps,
                    .n_reorders = p->n_reorders};
     for (int i = 0; i < p->n_steps; i++) {
         if (p->steps[i].kind == STEP_CONV) s.conv_flops += p->steps[i].flops;
@@ -322,8 +336,16 @@ int plan_step_times(const Plan *p, StepTime *out, int max) {
     int n = 0;
     for (int k = 0; k < p->n_param_steps + p->n_steps && n < max; k++) {
         const Step *s = k < p->n_param_steps ? &p->param_steps[k] : &p->steps[k - p->n_param_steps];
-        out[n++] = (StepTime){p->net->nodes[s->node].name, s->what, s->impl, s->kind, s->backward, s->weights, s->again,
-                              s->ms, s->flops, step_bytes(s)};
+        out[n++] = (StepTime){p->net->nodes[s->node].name,
+                              s->what,
+                              s->impl,
+                              s->kind,
+                              s->backward,
+                              s->weights,
+                              s->again,
+                              s->ms,
+                              s->flops,
+                              step_bytes(s)};
     }
     return n;
 }

@@ -8,7 +8,9 @@
  * All other values stay in the plan's type: the image's side of the stem, classifiers, pooling, resizing. */
 #include "backend/plan_priv.h"
 
-static const PlanNode *source(const Plan *p, const PlanNode *n, int i) { return &p->nodes[plan_resolve(p, n->src[i])]; }
+static const PlanNode *source(const Plan *p, const PlanNode *n, int i) {
+    return &p->nodes[plan_resolve(p, n->src[i])];
+}
 
 static bool not_negative(const Plan *p, const PlanNode *n) {
     if (n->op == &op_relu) return true;
@@ -18,7 +20,8 @@ static bool not_negative(const Plan *p, const PlanNode *n) {
 
 /* A convolution without ReLU that feeds float32 is a classifier: its logits are worth the bits. */
 static bool takes_bytes(const Plan *p, const PlanNode *n) {
-    if (n->op != &op_conv2d || n->kernel == &kernel_generic || !source(p, n, 0)->not_negative) return false;
+    if (n->op != &op_conv2d || n->kernel == &kernel_generic || !source(p, n, 0)->not_negative)
+        return false;
     return n->not_negative || !(n->is_output || n->read_as_float);
 }
 
@@ -33,7 +36,8 @@ static Dtype kept_as(const Plan *p, int id) {
     for (int k = id + 1; k < p->net->n_nodes; k++) {
         const PlanNode *r = &p->nodes[k];
         if (n->not_negative && reads_bytes(p, r, id, 0)) return DT_U8;
-        if (!n->not_negative && n->uses == 1 && r->stored == DT_U8 && reads_bytes(p, r, id, 1)) return DT_I8;
+        if (!n->not_negative && n->uses == 1 && r->stored == DT_U8 && reads_bytes(p, r, id, 1))
+            return DT_I8;
     }
     return DT_F32;
 }

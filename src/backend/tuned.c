@@ -20,11 +20,15 @@ static void add_shape(Str *s, Shape x) { str_addf(s, " %s", shape_text(x).s); }
 /* "plan DIGEST": of what the steps of a plan depend on, values aside. */
 static void plan_key(const Net *n, const PlanSpec *spec, char out[64]) {
     Str s = {0};
-    str_addf(&s, "%d %d %s %d", spec->training, spec->loss.id, dtype_name(spec->precision), spec->ranges != NULL);
-    for (int i = 0; i < spec->n_inputs; i++) str_addf(&s, " %d", spec->inputs[i].id), add_shape(&s, spec->input_shapes[i]);
+    str_addf(&s, "%d %d %s %d", spec->training, spec->loss.id, dtype_name(spec->precision),
+             spec->ranges != NULL);
+    for (int i = 0; i < spec->n_inputs; i++)
+        str_addf(&s, " %d", spec->inputs[i].id), add_shape(&s, spec->input_shapes[i]);
     for (int i = 0; i < spec->n_outputs; i++) str_addf(&s, " out %d", spec->outputs[i].id);
-    for (int i = 1; i < n->n_nodes; i++) str_addf(&s, " %s", n->nodes[i].op->name), add_shape(&s, n->nodes[i].shape);
-    for (int i = 0; i < n->n_params; i++) add_shape(&s, n->params[i].shape), str_addf(&s, "%d", n->params[i].trainable);
+    for (int i = 1; i < n->n_nodes; i++)
+        str_addf(&s, " %s", n->nodes[i].op->name), add_shape(&s, n->nodes[i].shape);
+    for (int i = 0; i < n->n_params; i++)
+        add_shape(&s, n->params[i].shape), str_addf(&s, "%d", n->params[i].trainable);
     strcpy(out, "plan ");
     strcat(out, hash_digest(s.s, s.n).hex);
     str_free(&s);
@@ -39,7 +43,9 @@ static bool bound(const Step *s) {
 static double run_once(const Plan *p) {
     const double start = sys_now();
     for (int i = 0; i < p->n_steps; i++)
-        if ((p->steps[i].kind == STEP_CONV || p->steps[i].kind == STEP_REORDER) && bound(&p->steps[i])) p->steps[i].fn(&p->steps[i]);
+        if ((p->steps[i].kind == STEP_CONV || p->steps[i].kind == STEP_REORDER) &&
+            bound(&p->steps[i]))
+            p->steps[i].fn(&p->steps[i]);
     return sys_now() - start;
 }
 
@@ -68,6 +74,7 @@ Err plan_make_tuned(Net *net, const PlanSpec *spec, Plan **out) {
     const double chosen_s = time_of(p);
     TRY(plan_make_once(net, &usual, &p));
     const char *verdict = time_of(p) > chosen_s ? TUNED : USUAL;
-    if (!sys_signal_pending()) choices_add(c, key, verdict, sys_now() - start - (choices_stats(c).seconds - before));
+    if (!sys_signal_pending())
+        choices_add(c, key, verdict, sys_now() - start - (choices_stats(c).seconds - before));
     return plan_make_once(net, verdict == USUAL ? &usual : spec, out);
 }

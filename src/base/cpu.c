@@ -24,7 +24,9 @@ CpuLevel cpu_level(void) {
     return f < 0 ? cpu_best() : (CpuLevel)f;
 }
 
-void cpu_force(CpuLevel level) { atomic_store(&forced, level <= cpu_best() ? (int)level : (int)cpu_best()); }
+void cpu_force(CpuLevel level) {
+    atomic_store(&forced, level <= cpu_best() ? (int)level : (int)cpu_best());
+}
 
 const char *cpu_level_name(CpuLevel level) {
     static const char *const names[] = {"plain", "avx2", "avx512"};

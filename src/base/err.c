@@ -49,7 +49,8 @@ int err_exit_code(Err code) {
 }
 
 _Noreturn void check_failed(const char *expr, const char *file, int line) {
-    fprintf(stderr, "error E1000 %s:%d: internal check failed: %s; please report this\n", file, line, expr);
+    fprintf(stderr, "error E1000 %s:%d: internal check failed: %s; please report this\n", file,
+            line, expr);
     fflush(stderr);
     _exit(EXIT_BUG);                    /* not abort(): the contract is exit code 1, never a raw signal */
 }

@@ -13,6 +13,7 @@ uint64_t hash_fnv1a(const char *s) {
 Digest hash_digest(const void *data, size_t bytes) {
     XXH128_hash_t h = XXH3_128bits(data, bytes);
     Digest d;
-    snprintf(d.hex, sizeof d.hex, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
+    snprintf(d.hex, sizeof d.hex, "%016llx%016llx", (unsigned long long)h.high64,
+             (unsigned long long)h.low64);
     return d;
 }

@@ -34,7 +34,10 @@ struct Arena { Chunk *first, *last; };  /* last: the chunk allocations come from
 static atomic_uint_fast64_t alloc_count;
 
 static _Noreturn void out_of_memory(size_t bytes) {
-    fprintf(stderr, "error E7023 out of memory: %zu bytes for small host data; free memory or use a smaller batch\n", bytes);
+    fprintf(
+        stderr,
+        "error E7023 out of memory: %zu bytes for small host data; free memory or use a smaller batch\n",
+        bytes);
     fflush(stderr);
     _exit(EXIT_LIMIT);
 }
@@ -146,12 +149,15 @@ Err block_alloc(void **out, size_t bytes, const char *purpose) {
     *out = NULL;
     size_t rounded;
     if (__builtin_add_overflow(bytes ? bytes : 1, (size_t)BLOCK_ALIGN - 1, &rounded))
-        return err_set(E(EXIT_LIMIT, 23), "%s: size overflows; use smaller images or a smaller batch", purpose);
+        return err_set(E(EXIT_LIMIT, 23),
+                       "%s: size overflows; use smaller images or a smaller batch", purpose);
     rounded = rounded / BLOCK_ALIGN * BLOCK_ALIGN;
     const uint64_t there = rounded < BLOCK_ASKS ? UINT64_MAX : sys_mem_available();
     void *p = rounded <= there ? aligned_alloc(BLOCK_ALIGN, rounded) : NULL;    /* the system grants what it has not, and kills later */
     if (!p)
-        return err_set(E(EXIT_LIMIT, 23), "%s: out of memory, %zu bytes wanted; use a smaller batch or crop", purpose, bytes);
+        return err_set(E(EXIT_LIMIT, 23),
+                       "%s: out of memory, %zu bytes wanted; use a smaller batch or crop", purpose,
+                       bytes);
     *out = memset(p, 0, rounded);
     return OK;
 }

@@ -16,23 +16,29 @@
 typedef const char *(*ReadFn)(const Option *o, void *at, Arena *a, const char *text);
 typedef void (*PrintFn)(const Option *o, const void *at, Str *out);
 
-static bool in_range(const Option *o, double v) { return (o->lo == 0 && o->hi == 0) || (v >= o->lo && v <= o->hi); }
+static bool in_range(const Option *o, double v) {
+    return (o->lo == 0 && o->hi == 0) || (v >= o->lo && v <= o->hi);
+}
 static bool is_auto(const Option *o, const char *text) {
     return (o->flags & OPT_AUTO) && (!strcmp(text, "auto") || !strcmp(text, "none"));
 }
 
 /* ---- one value ------------------------------------------------------------------------------- */
 static const char *read_bool(const Option *o, void *at, Arena *a, const char *text) {
-    bool yes = !strcmp(text, "true") || !strcmp(text, "on"), no = !strcmp(text, "false") || !strcmp(text, "off");
+    bool yes = !strcmp(text, "true") || !strcmp(text, "on"),
+         no = !strcmp(text, "false") || !strcmp(text, "off");
     if (!yes && !no) return "true or false";
     *(bool *)at = yes;
     return NULL;
 }
-static void print_bool(const Option *o, const void *at, Str *out) { str_add(out, *(const bool *)at ? "true" : "false"); }
+static void print_bool(const Option *o, const void *at, Str *out) {
+    str_add(out, *(const bool *)at ? "true" : "false");
+}
 
 static const char *read_int(const Option *o, void *at, Arena *a, const char *text) {
     int64_t v = 0;
-    if (!is_auto(o, text) && (!parse_i64(text, &v) || !in_range(o, (double)v))) return "a whole number";
+    if (!is_auto(o, text) && (!parse_i64(text, &v) || !in_range(o, (double)v)))
+        return "a whole number";
     *(int64_t *)at = v;
     return NULL;
 }
@@ -49,7 +55,9 @@ static const char *read_i32(const Option *o, void *at, Arena *a, const char *tex
     *(int *)at = (int)v;
     return NULL;
 }
-static void print_i32(const Option *o, const void *at, Str *out) { print_int(o, &(int64_t){*(const int *)at}, out); }
+static void print_i32(const Option *o, const void *at, Str *out) {
+    print_int(o, &(int64_t){*(const int *)at}, out);
+}
 
 static const char *read_f64(const Option *o, void *at, Arena *a, const char *text) {
     double v = 0;
@@ -191,16 +199,20 @@ static void print_seconds(double seconds, Str *out) {
 static const char *read_time(const Option *o, void *at, Arena *a, const char *text) {
     bool unit;
     double v = 0;
-    if (!is_auto(o, text) && (!parse_time(text, &v, &unit) || !in_range(o, v))) return "a time such as 60s, 10min or 2h";
+    if (!is_auto(o, text) && (!parse_time(text, &v, &unit) || !in_range(o, v)))
+        return "a time such as 60s, 10min or 2h";
     *(double *)at = v;
     return NULL;
 }
-static void print_time(const Option *o, const void *at, Str *out) { print_seconds(*(const double *)at, out); }
+static void print_time(const Option *o, const void *at, Str *out) {
+    print_seconds(*(const double *)at, out);
+}
 
 static const char *read_every(const Option *o, void *at, Arena *a, const char *text) {
     OptEvery v = {0, 0};
     bool unit = false;
-    if (!is_auto(o, text) && !(parse_i64(text, &v.steps) && v.steps >= 0) && !(parse_time(text, &v.seconds, &unit) && unit))
+    if (!is_auto(o, text) && !(parse_i64(text, &v.steps) && v.steps >= 0) &&
+        !(parse_time(text, &v.seconds, &unit) && unit))
         return "a number of steps such as 2000, or a time such as 10min";
     *(OptEvery *)at = v;
     return NULL;
@@ -248,21 +260,25 @@ static char *full_name(const char *prefix, const char *name) {
     return xprintf("%s%s%s", prefix, str_ends(prefix, ".") ? "" : ".", name);
 }
 
-static Err unknown_option(const Option *table, const char *prefix, const char *name, const char *where) {
+static Err unknown_option(const Option *table, const char *prefix, const char *name,
+                          const char *where) {
     int n = option_count(table);
     const char **names = xcalloc((size_t)n + 1, sizeof *names);
     for (int i = 0; i < n; i++) names[i] = table[i].name;
     const char *near = str_nearest(name, names, n);
     char *full = full_name(prefix, name), *guess = near ? full_name(prefix, near) : NULL;
-    Err rc = guess ? err_set(E(EXIT_USAGE, 76), "%s: %s is not an option; did you mean %s?", where, full, guess)
-                   : err_set(E(EXIT_USAGE, 76), "%s: %s is not an option; see --help for the list", where, full);
+    Err rc = guess ? err_set(E(EXIT_USAGE, 76), "%s: %s is not an option; did you mean %s?", where,
+                             full, guess)
+                   : err_set(E(EXIT_USAGE, 76), "%s: %s is not an option; see --help for the list",
+                             where, full);
     free(guess);
     free(full);
     free(names);
     return rc;
 }
 
-static Err bad_value(const Option *o, const char *prefix, const char *value, const char *expected, const char *where) {
+static Err bad_value(const Option *o, const char *prefix, const char *value, const char *expected,
+                     const char *where) {
     Str want = {0};
     str_add(&want, expected);
     if (o->type == OPT_ENUM) str_addf(&want, " %s", o->choices);
@@ -275,13 +291,15 @@ static Err bad_value(const Option *o, const char *prefix, const char *value, con
         else str_add(&want, "infinity");
     }
     char *full = full_name(prefix, o->name);
-    Err rc = err_set(E(EXIT_USAGE, 76), "%s: %s=%s is not %s; correct the value", where, full, value, want.s);
+    Err rc = err_set(E(EXIT_USAGE, 76), "%s: %s=%s is not %s; correct the value", where, full,
+                     value, want.s);
     free(full);
     str_free(&want);
     return rc;
 }
 
-Err option_set(const Option *table, void *out, Arena *a, const char *prefix, const char *name, const char *value, const char *where) {
+Err option_set(const Option *table, void *out, Arena *a, const char *prefix, const char *name,
+               const char *value, const char *where) {
     const Option *o = option_find(table, name);
     if (!o) return unknown_option(table, prefix, name, where);
     const char *expected = types[o->type].read(o, (char *)out + o->offset, a, value);

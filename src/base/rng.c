@@ -18,7 +18,8 @@ static uint64_t mix64(uint64_t x) {
 Rng rng_stream(uint64_t seed, RngUse use, uint64_t epoch, uint64_t sample) {
     uint64_t key = mix64(mix64(mix64(mix64(seed) + (uint64_t)use) + epoch) + sample);
     uint64_t hi = mix64(mix64(epoch ^ 0x6a09e667f3bcc908u) + sample);
-    return (Rng){.key = {(uint32_t)key, (uint32_t)(key >> 32)}, .hi = {(uint32_t)hi, (uint32_t)(hi >> 32)}};
+    return (Rng){.key = {(uint32_t)key, (uint32_t)(key >> 32)},
+                 .hi = {(uint32_t)hi, (uint32_t)(hi >> 32)}};
 }
 
 void rng_block(const Rng *r, uint64_t index, uint32_t out[4]) {
@@ -52,7 +53,9 @@ float rng_normal(const Rng *r, uint64_t i) {
 
 /* Multiply and shift; the bias of at most n / 2^32 is far below what any use here could notice, and
  * a rejection loop would make element i depend on how many words others took. */
-uint32_t rng_below(const Rng *r, uint64_t i, uint32_t n) { return (uint32_t)(((uint64_t)rng_u32(r, i) * n) >> 32); }
+uint32_t rng_below(const Rng *r, uint64_t i, uint32_t n) {
+    return (uint32_t)(((uint64_t)rng_u32(r, i) * n) >> 32);
+}
 
 void rng_permutation(const Rng *r, uint32_t *out, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) out[i] = i;

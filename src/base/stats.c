@@ -20,15 +20,20 @@ static double normal_cdf(double x) { return 0.5 * erfc(-x * sqrt(0.5)); }
 
 static double s_density(double s, double nu) {
     if (s <= 0) return nu > 1 ? 0 : 2 * exp(0.5 * nu * log(0.5 * nu) - lgamma(0.5 * nu));
-    return 2 * exp(0.5 * nu * log(0.5 * nu) - lgamma(0.5 * nu) + (nu - 1) * log(s) - 0.5 * nu * s * s);
+    return 2 *
+           exp(0.5 * nu * log(0.5 * nu) - lgamma(0.5 * nu) + (nu - 1) * log(s) - 0.5 * nu * s * s);
 }
 
 /* s = lo + (hi - lo) u^3: the points crowd where few degrees of freedom need them, near 0. */
 double stats_t_cdf(double t, double nu, double shift) {
-    const double lo = fmax(0, 1 - SPREADS / sqrt(nu)), range = 1 + SPREADS / sqrt(nu) - lo, step = 1.0 / PANELS;
+    const double lo = fmax(0, 1 - SPREADS / sqrt(nu)), range = 1 + SPREADS / sqrt(nu) - lo,
+                 step = 1.0 / PANELS;
     double sum = 0;
     for (int i = 0; i <= PANELS; i++) {
-        const double u = i * step, s = lo + range * u * u * u, weight = i == 0 || i == PANELS ? 1 : i % 2 ? 4 : 2;
+        const double u = i * step, s = lo + range * u * u * u,
+                     weight = i == 0 || i == PANELS ? 1
+                              : i % 2               ? 4
+                                                    : 2;
         sum += weight * 3 * u * u * s_density(s, nu) * normal_cdf(t * s - shift);
     }
     return fmin(1, sum * range * step / 3);

@@ -89,7 +89,8 @@ int str_utf8_next(const char *text, uint32_t *code) {
 /* C0 and C1 controls, DEL, line and paragraph separators, and the marks that reorder a line. */
 static bool is_printable(uint32_t c) {
     if (c < 0x20 || (c >= 0x7f && c < 0xa0)) return false;
-    return !(c >= 0x200b && c <= 0x200f) && !(c >= 0x2028 && c <= 0x202e) && !(c >= 0x2066 && c <= 0x2069) && c != 0xfeff;
+    return !(c >= 0x200b && c <= 0x200f) && !(c >= 0x2028 && c <= 0x202e) &&
+           !(c >= 0x2066 && c <= 0x2069) && c != 0xfeff;
 }
 
 void str_escape_terminal(Str *s, const char *bytes) {
@@ -123,7 +124,12 @@ void str_escape_html(Str *s, const char *bytes) {
         uint32_t c = 0;
         int n = str_utf8_next(bytes, &c);
         if (n && (is_printable(c) || c == '\n' || c == '\t')) {
-            const char *entity = c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : c == '"' ? "&quot;" : c == '\'' ? "&#39;" : NULL;
+            const char *entity = c == '<'    ? "&lt;"
+                                 : c == '>'  ? "&gt;"
+                                 : c == '&'  ? "&amp;"
+                                 : c == '"'  ? "&quot;"
+                                 : c == '\'' ? "&#39;"
+                                             : NULL;
             if (entity) str_add(s, entity);
             else str_addn(s, bytes, (size_t)n);
         } else {
@@ -182,7 +188,9 @@ static int edit_distance(const char *a, const char *b) {
             int best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
             if (d[i - 1][j] + 1 < best) best = d[i - 1][j] + 1;
             if (d[i][j - 1] + 1 < best) best = d[i][j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && d[i - 2][j - 2] + 1 < best) best = d[i - 2][j - 2] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                d[i - 2][j - 2] + 1 < best)
+                best = d[i - 2][j - 2] + 1;
             d[i][j] = best;
         }
     return d[n][m];
@@ -198,7 +206,9 @@ const char *str_nearest(const char *word, const char *const *names, int n) {
     return found;
 }
 
-bool str_starts(const char *s, const char *prefix) { return strncmp(s, prefix, strlen(prefix)) == 0; }
+bool str_starts(const char *s, const char *prefix) {
+    return strncmp(s, prefix, strlen(prefix)) == 0;
+}
 
 bool str_ends(const char *s, const char *suffix) {
     size_t n = strlen(s), m = strlen(suffix);

@@ -30,7 +30,8 @@ static int start(char *const argv[], const int to[2], const int from[2], pid_t *
 Err child_open(char *const argv[], Child **out) {
     int to[2], from[2];
     pid_t pid;
-    if (pipe2(to, O_CLOEXEC)) return err_set(E(EXIT_LIMIT, 75), "%s: no pipe: %s", argv[0], strerror(errno));
+    if (pipe2(to, O_CLOEXEC))
+        return err_set(E(EXIT_LIMIT, 75), "%s: no pipe: %s", argv[0], strerror(errno));
     int error = pipe2(from, O_CLOEXEC) ? errno : 0;
     if (!error) {
         error = start(argv, to, from, &pid);

@@ -49,9 +49,12 @@ static Err write_fully(int fd, const void *data, size_t bytes) {
 static Err durable_error(DurableFile *f, int error, uint64_t wanted) {
     struct statvfs vfs;
     if (error != ENOSPC || statvfs(f->tmp, &vfs)) return f->err = sys_output_error(f->path, error);
-    uint64_t left = (uint64_t)vfs.f_bavail * vfs.f_frsize, need = f->reserved > f->written + wanted ? f->reserved : f->written + wanted;
-    return f->err = err_set(E(EXIT_OUTPUT, 3), "%s: no space left on the disk, %" PRIu64 " bytes needed, %" PRIu64
-                            " free; free some, or set out to another disk", f->path, need, left);
+    uint64_t left = (uint64_t)vfs.f_bavail * vfs.f_frsize,
+             need = f->reserved > f->written + wanted ? f->reserved : f->written + wanted;
+    return f->err = err_set(E(EXIT_OUTPUT, 3),
+                            "%s: no space left on the disk, %" PRIu64 " bytes needed, %" PRIu64
+                            " free; free some, or set out to another disk",
+                            f->path, need, left);
 }
 
 static Err durable_free(DurableFile *f, bool unlink_tmp) {
@@ -75,8 +78,12 @@ static Err durable_target(const char *path, char **out) {
         *out = xstrdup(path);
         return OK;
     }
-    if (stat(path, &st)) return err_set(E(EXIT_OUTPUT, 9), "%s: is a dangling link; remove it or choose another path", path);
-    if (!S_ISREG(st.st_mode)) return err_set(E(EXIT_OUTPUT, 9), "%s: exists and is not a regular file; choose another path", path);
+    if (stat(path, &st))
+        return err_set(E(EXIT_OUTPUT, 9),
+                       "%s: is a dangling link; remove it or choose another path", path);
+    if (!S_ISREG(st.st_mode))
+        return err_set(E(EXIT_OUTPUT, 9),
+                       "%s: exists and is not a regular file; choose another path", path);
     if (!(*out = realpath(path, NULL))) return sys_output_error(path, errno);
     return OK;
 }
@@ -91,8 +98,11 @@ Err durable_open(const char *path, uint64_t expected_bytes, DurableFile **out) {
     unlink(f->tmp);                     /* left by an earlier process that had our number */
     f->fd = open(f->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (f->fd < 0) {
-        f->err = errno == ENOENT ? err_set(E(EXIT_OUTPUT, 9), "%s: its folder does not exist; create it or choose another path", path)
-                                 : sys_output_error(path, errno);
+        f->err =
+            errno == ENOENT
+                ? err_set(E(EXIT_OUTPUT, 9),
+                          "%s: its folder does not exist; create it or choose another path", path)
+                : sys_output_error(path, errno);
         return durable_free(f, false);
     }
     f->reserved = expected_bytes;
@@ -122,7 +132,9 @@ Err durable_write(DurableFile *f, const void *data, size_t bytes) {
 /* fsync the folder that holds path, so that the rename itself is on the disk. */
 static Err sync_folder(const char *path) {
     const char *slash = strrchr(path, '/');
-    char *dir = slash == path ? xstrdup("/") : slash ? xprintf("%.*s", (int)(slash - path), path) : xstrdup(".");
+    char *dir = slash == path ? xstrdup("/")
+                : slash       ? xprintf("%.*s", (int)(slash - path), path)
+                              : xstrdup(".");
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), error = fd < 0 ? errno : 0;
     if (fd >= 0 && fsync(fd) && errno != EINVAL) error = errno;    /* EINVAL: this file system needs none */
     if (fd >= 0) close(fd);
@@ -132,7 +144,8 @@ static Err sync_folder(const char *path) {
 }
 
 Err durable_commit(DurableFile *f, Err (*verify)(const char *tmp_path)) {
-    if (!f->err && f->reserved > f->written && ftruncate(f->fd, (off_t)f->written)) durable_error(f, errno, 0);
+    if (!f->err && f->reserved > f->written && ftruncate(f->fd, (off_t)f->written))
+        durable_error(f, errno, 0);
     if (!f->err && fsync(f->fd)) durable_error(f, errno, 0);
     if (!f->err) posix_fadvise(f->fd, 0, 0, POSIX_FADV_DONTNEED);  /* verify what the disk has, as far as we can */
     int fd = f->fd;
@@ -164,7 +177,9 @@ static bool is_stale_tmp(const char *dir, const char *name) {
     for (const char *p = name; (p = strstr(p, ".tmp-")); p++) mark = p;
     if (!mark || dash < mark + 5) return false;
     int64_t pid;
-    if (!isdigit((unsigned char)dash[1]) || !parse_i64(dash + 1, &pid) || pid <= 0 || pid > INT32_MAX) return false;
+    if (!isdigit((unsigned char)dash[1]) || !parse_i64(dash + 1, &pid) || pid <= 0 ||
+        pid > INT32_MAX)
+        return false;
     size_t host = (size_t)(dash - (mark + 5));
     if (host == strlen(sys_hostname()) && !memcmp(mark + 5, sys_hostname(), host)) {
         if (pid == sys_pid()) return atomic_load(&n_open) == 0;
@@ -172,7 +187,8 @@ static bool is_stale_tmp(const char *dir, const char *name) {
     }
     char *path = path_join(dir, name);
     struct stat st;
-    bool stale = !lstat(path, &st) && S_ISREG(st.st_mode) && time(NULL) - st.st_mtime > FOREIGN_AGE_S;
+    bool stale =
+        !lstat(path, &st) && S_ISREG(st.st_mode) && time(NULL) - st.st_mtime > FOREIGN_AGE_S;
     free(path);
     return stale;
 }
@@ -206,7 +222,8 @@ Err append_open(const char *path, Appender **out) {
     struct stat st;
     if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
         close(fd);
-        return err_set(E(EXIT_OUTPUT, 9), "%s: exists and is not a regular file; choose another path", path);
+        return err_set(E(EXIT_OUTPUT, 9),
+                       "%s: exists and is not a regular file; choose another path", path);
     }
     char last = '\n';
     if (st.st_size > 0 && pread(fd, &last, 1, st.st_size - 1) != 1) last = '\n';

@@ -22,13 +22,20 @@
 
 /* Errors of paths we only read: ELOOP is a row of its own, everything else has no row. */
 static Err input_error(int exit_code, const char *path, int error) {
-    if (error == ELOOP) return err_set(E(exit_code, 45), "%s: symbolic links go round in a circle; point them at a file", path);
-    const char *advice = error == ENOENT ? "check the path" : error == EACCES ? "make it readable" : "check the disk and the path";
+    if (error == ELOOP)
+        return err_set(E(exit_code, 45),
+                       "%s: symbolic links go round in a circle; point them at a file", path);
+    const char *advice = error == ENOENT   ? "check the path"
+                         : error == EACCES ? "make it readable"
+                                           : "check the disk and the path";
     return err_set(E(exit_code, 0), "%s: %s; %s", path, strerror(error), advice);
 }
 
 static const char *kind_name(mode_t mode) {
-    return S_ISDIR(mode) ? "a folder" : S_ISFIFO(mode) ? "a pipe (fifo)" : S_ISSOCK(mode) ? "a socket" : "a device";
+    return S_ISDIR(mode)    ? "a folder"
+           : S_ISFIFO(mode) ? "a pipe (fifo)"
+           : S_ISSOCK(mode) ? "a socket"
+                            : "a device";
 }
 
 /* Open a regular file for reading; its size is as of now. */
@@ -36,12 +43,15 @@ static Err open_regular(const char *path, int exit_code, int *fd, uint64_t *byte
     int f;
     do f = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
     while (f < 0 && errno == EINTR);
-    if (f < 0 && errno == ENXIO) return err_set(E(exit_code, 44), "%s: is a socket, not a file; give a regular file", path);
+    if (f < 0 && errno == ENXIO)
+        return err_set(E(exit_code, 44), "%s: is a socket, not a file; give a regular file", path);
     if (f < 0) return input_error(exit_code, path, errno);
     struct stat st;
     Err rc = OK;
     if (fstat(f, &st)) rc = input_error(exit_code, path, errno);
-    else if (!S_ISREG(st.st_mode)) rc = err_set(E(exit_code, 44), "%s: is %s, not a file; give a regular file", path, kind_name(st.st_mode));
+    else if (!S_ISREG(st.st_mode))
+        rc = err_set(E(exit_code, 44), "%s: is %s, not a file; give a regular file", path,
+                     kind_name(st.st_mode));
     if (rc) {
         close(f);
         return rc;
@@ -51,14 +61,17 @@ static Err open_regular(const char *path, int exit_code, int *fd, uint64_t *byte
 }
 
 /* Read exactly `bytes` at offset; a file that ends before was changed under us. */
-static Err read_exactly(int fd, const char *path, uint64_t offset, void *dst, size_t bytes, int exit_code) {
+static Err read_exactly(int fd, const char *path, uint64_t offset, void *dst, size_t bytes,
+                        int exit_code) {
     for (size_t done = 0; done < bytes;) {
         size_t want = bytes - done < 1u << 30 ? bytes - done : 1u << 30;
         ssize_t n = pread(fd, (uint8_t *)dst + done, want, (off_t)(offset + done));
         if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
         if (n < 0) return input_error(exit_code, path, errno);
         if (n == 0)
-            return err_set(E(exit_code, 48), "%s: ends at byte %" PRIu64 ", %zu more expected; it is cut short or was changed while being read",
+            return err_set(E(exit_code, 48),
+                           "%s: ends at byte %" PRIu64
+                           ", %zu more expected; it is cut short or was changed while being read",
                            path, offset + done, bytes - done);
         done += (size_t)n;
     }
@@ -73,12 +86,15 @@ Err sys_read_file(const char *path, size_t max_bytes, int exit_code, Bytes *out)
     Err rc = OK;
     uint8_t *data = NULL;
     if (size > max_bytes) {
-        rc = err_set(E(exit_code, 0), "%s: %" PRIu64 " bytes, more than the limit of %zu; use a smaller file", path, size, max_bytes);
+        rc = err_set(E(exit_code, 0),
+                     "%s: %" PRIu64 " bytes, more than the limit of %zu; use a smaller file", path,
+                     size, max_bytes);
         goto done;
     }
     data = malloc((size_t)size + 1);
     if (!data) {
-        rc = err_set(E(EXIT_LIMIT, 23), "%s: out of memory, %" PRIu64 " bytes wanted to read it", path, size);
+        rc = err_set(E(EXIT_LIMIT, 23), "%s: out of memory, %" PRIu64 " bytes wanted to read it",
+                     path, size);
         goto done;
     }
     if ((rc = read_exactly(fd, path, 0, data, (size_t)size, exit_code))) goto done;
@@ -101,12 +117,14 @@ Err sys_read_at(const char *path, uint64_t offset, void *dst, size_t bytes, int 
 
 /* ---- a file that another file names ------------------------------------------------------------- */
 static Err leaves_folder(int exit_code, const char *name, const char *why) {
-    return err_set(E(exit_code, 46), "%s: %s; put the file itself beside the one that names it", name, why);
+    return err_set(E(exit_code, 46), "%s: %s; put the file itself beside the one that names it",
+                   name, why);
 }
 
 /* Opens name beneath dir one path element at a time, so that no link is ever followed. */
 static Err open_beneath(const char *dir, const char *name, int exit_code, int *out) {
-    if (*name == '/') return leaves_folder(exit_code, name, "an absolute path in a file is not followed");
+    if (*name == '/')
+        return leaves_folder(exit_code, name, "an absolute path in a file is not followed");
     int at = open(*dir ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (at < 0) return input_error(exit_code, dir, errno);
     char *path = xstrdup(name), *save = NULL;
@@ -114,10 +132,14 @@ static Err open_beneath(const char *dir, const char *name, int exit_code, int *o
     for (char *part = strtok_r(path, "/", &save); part && !rc; part = strtok_r(NULL, "/", &save)) {
         const bool last = !*save;
         int next = -1;
-        if (!strcmp(part, "..")) rc = leaves_folder(exit_code, name, "the path leads out of its folder");
-        else if ((next = openat(at, part, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | (last ? 0 : O_DIRECTORY))) < 0)
-            rc = errno == ELOOP || (errno == ENOTDIR && !last) ? leaves_folder(exit_code, name, "a symbolic link is not followed")
-                                                               : input_error(exit_code, name, errno);
+        if (!strcmp(part, ".."))
+            rc = leaves_folder(exit_code, name, "the path leads out of its folder");
+        else if ((next = openat(at, part,
+                                O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY |
+                                    (last ? 0 : O_DIRECTORY))) < 0)
+            rc = errno == ELOOP || (errno == ENOTDIR && !last)
+                     ? leaves_folder(exit_code, name, "a symbolic link is not followed")
+                     : input_error(exit_code, name, errno);
         close(at);
         at = next;
     }
@@ -126,18 +148,26 @@ static Err open_beneath(const char *dir, const char *name, int exit_code, int *o
     return rc;
 }
 
-Err sys_read_beneath(const char *dir, const char *name, uint64_t offset, size_t bytes, int exit_code, void **out) {
+Err sys_read_beneath(const char *dir, const char *name, uint64_t offset, size_t bytes,
+                     int exit_code, void **out) {
     int fd = -1;
     struct stat st;
     void *data = NULL;
     TRY(open_beneath(dir, name, exit_code, &fd));
     Err rc = OK;
     if (fstat(fd, &st)) rc = input_error(exit_code, name, errno);
-    else if (!S_ISREG(st.st_mode)) rc = err_set(E(exit_code, 44), "%s: is %s, not a file; give a regular file", name, kind_name(st.st_mode));
-    else if (st.st_nlink > 1) rc = leaves_folder(exit_code, name, "a file of several hard links is not read");
+    else if (!S_ISREG(st.st_mode))
+        rc = err_set(E(exit_code, 44), "%s: is %s, not a file; give a regular file", name,
+                     kind_name(st.st_mode));
+    else if (st.st_nlink > 1)
+        rc = leaves_folder(exit_code, name, "a file of several hard links is not read");
     else if (offset > (uint64_t)st.st_size || bytes > (uint64_t)st.st_size - offset)
-        rc = err_set(E(exit_code, 48), "%s: has %lld bytes, %" PRIu64 " + %zu wanted; it is cut short", name, (long long)st.st_size, offset, bytes);
-    else if (!(data = malloc(bytes + 1))) rc = err_set(E(EXIT_LIMIT, 23), "%s: out of memory, %zu bytes wanted to read it", name, bytes);
+        rc = err_set(E(exit_code, 48),
+                     "%s: has %lld bytes, %" PRIu64 " + %zu wanted; it is cut short", name,
+                     (long long)st.st_size, offset, bytes);
+    else if (!(data = malloc(bytes + 1)))
+        rc = err_set(E(EXIT_LIMIT, 23), "%s: out of memory, %zu bytes wanted to read it", name,
+                     bytes);
     if (!rc) rc = read_exactly(fd, name, offset, data, bytes, exit_code);
     close(fd);
     if (rc) free(data);
@@ -174,7 +204,10 @@ Err sys_check_beneath(const char *root, const char *path, int exit_code) {
     Err rc = OK;
     if (!real && errno == ELOOP) rc = input_error(exit_code, path, ELOOP);
     if (real && strcmp(base, "/") && (strncmp(real, base, n) || real[n] != '/'))
-        rc = err_set(E(exit_code, 45), "%s: is a link to %s, outside of %s; copy the file, or set data.follow_links=true", path, real, base);
+        rc = err_set(
+            E(exit_code, 45),
+            "%s: is a link to %s, outside of %s; copy the file, or set data.follow_links=true",
+            path, real, base);
     free(real);
     free(base);
     return rc;
@@ -183,18 +216,30 @@ Err sys_check_beneath(const char *root, const char *path, int exit_code) {
 /* ---- writing side ---------------------------------------------------------------------------- */
 Err sys_output_error(const char *path, int error) {
     switch (error) {
-    case ENOSPC: return err_set(E(EXIT_OUTPUT, 3), "%s: no space left on the disk; free some, or set out to another disk", path);
-    case EDQUOT: return err_set(E(EXIT_OUTPUT, 6), "%s: the disk quota is used up; free some space or have it raised", path);
-    case EFBIG:  return err_set(E(EXIT_OUTPUT, 6), "%s: the file size limit is reached; raise it (ulimit -f)", path);
+    case ENOSPC:
+        return err_set(E(EXIT_OUTPUT, 3),
+                       "%s: no space left on the disk; free some, or set out to another disk",
+                       path);
+    case EDQUOT:
+        return err_set(E(EXIT_OUTPUT, 6),
+                       "%s: the disk quota is used up; free some space or have it raised", path);
+    case EFBIG:
+        return err_set(E(EXIT_OUTPUT, 6),
+                       "%s: the file size limit is reached; raise it (ulimit -f)", path);
     case EROFS:
     case EACCES:
-    case EPERM:  return err_set(E(EXIT_OUTPUT, 7), "%s: %s; choose a folder you may write to", path, strerror(error));
+    case EPERM:
+        return err_set(E(EXIT_OUTPUT, 7), "%s: %s; choose a folder you may write to", path,
+                       strerror(error));
     case ENOTDIR:
     case EISDIR:
     case ELOOP:
     case EEXIST:
-    case ENXIO:  return err_set(E(EXIT_OUTPUT, 9), "%s: %s; choose another path", path, strerror(error));
-    default:     return err_set(E(EXIT_OUTPUT, 5), "%s: %s; check the disk and the path", path, strerror(error));
+    case ENXIO:
+        return err_set(E(EXIT_OUTPUT, 9), "%s: %s; choose another path", path, strerror(error));
+    default:
+        return err_set(E(EXIT_OUTPUT, 5), "%s: %s; check the disk and the path", path,
+                       strerror(error));
     }
 }
 
@@ -205,10 +250,13 @@ Err sys_mkdirs(const char *path) {
     for (size_t i = 1; i <= n && !rc; i++) {
         if (part[i] != '/' && part[i] != 0) continue;
         part[i] = 0;
-        if (mkdir(part, 0777) && errno != EEXIST && !sys_is_dir(part)) rc = sys_output_error(part, errno == ENOENT ? EACCES : errno);
+        if (mkdir(part, 0777) && errno != EEXIST && !sys_is_dir(part))
+            rc = sys_output_error(part, errno == ENOENT ? EACCES : errno);
         if (i < n) part[i] = '/';
     }
-    if (!rc && !sys_is_dir(path)) rc = err_set(E(EXIT_OUTPUT, 9), "%s: exists and is not a folder; choose another path", path);
+    if (!rc && !sys_is_dir(path))
+        rc =
+            err_set(E(EXIT_OUTPUT, 9), "%s: exists and is not a folder; choose another path", path);
     free(part);
     return rc;
 }
@@ -217,7 +265,9 @@ Err sys_remove(const char *path) {
     return remove(path) && errno != ENOENT ? sys_output_error(path, errno) : OK;
 }
 
-Err sys_rename(const char *from, const char *to) { return rename(from, to) ? sys_output_error(from, errno) : OK; }
+Err sys_rename(const char *from, const char *to) {
+    return rename(from, to) ? sys_output_error(from, errno) : OK;
+}
 
 Err sys_truncate(const char *path, uint64_t bytes) {
     int rc;
@@ -227,7 +277,9 @@ Err sys_truncate(const char *path, uint64_t bytes) {
 }
 
 Err sys_probe_writable(const char *dir) {
-    if (sys_exists(dir) && !sys_is_dir(dir)) return err_set(E(EXIT_OUTPUT, 9), "%s: exists and is not a folder; choose another path", dir);
+    if (sys_exists(dir) && !sys_is_dir(dir))
+        return err_set(E(EXIT_OUTPUT, 9), "%s: exists and is not a folder; choose another path",
+                       dir);
     char *probe = xprintf("%s/.probe.tmp-%s-%d", dir, sys_hostname(), sys_pid());
     Err rc = OK;
     int fd = open(probe, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
@@ -243,7 +295,9 @@ Err sys_probe_writable(const char *dir) {
 }
 
 /* ---- folders --------------------------------------------------------------------------------- */
-static int compare_names(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+static int compare_names(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
 Err sys_list(const char *dir, int exit_code, char ***names, int *n) {
     *names = NULL, *n = 0;

@@ -29,7 +29,10 @@ struct DirLock {
     struct DirLock *next;
 };
 /* The locks of this process, which its polls for signals must look after. */
-static struct { pthread_mutex_t mutex; DirLock *first; } mine = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+static struct {
+    pthread_mutex_t mutex;
+    DirLock *first;
+} mine = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 /* ---- the text of a lock: "PID HOST BOOT" ----------------------------------------------------- */
 /* The boot id tells a live process from one whose number was given anew. */
@@ -90,15 +93,19 @@ Err lock_open(const char *dir, DirLock **out) {
     *out = NULL;
     LockHolder other;
     char *path = path_join(dir, ".lock"), text[512], boot[64];
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666), error = errno;
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666),
+        error = errno;
     free(path);
     if (fd < 0) return sys_output_error(dir, error);
     bool busy = is_held(fd, LOCK_EX, &other);
-    for (int i = 0; i < BUSY_TRIES && busy; i++) sys_sleep(BUSY_S), busy = is_held(fd, LOCK_EX, &other);
+    for (int i = 0; i < BUSY_TRIES && busy; i++)
+        sys_sleep(BUSY_S), busy = is_held(fd, LOCK_EX, &other);
     if (busy) {
         close(fd);
-        return err_set(E(EXIT_USAGE, 10), "%s: in use by process %d on %s; wait for it, stop it (retort stop %s), or choose another out=",
-                       dir, other.pid, other.host, dir);
+        return err_set(
+            E(EXIT_USAGE, 10),
+            "%s: in use by process %d on %s; wait for it, stop it (retort stop %s), or choose another out=",
+            dir, other.pid, other.host, dir);
     }
     boot_id(boot);
     snprintf(text, sizeof text, "%d %s %s\n", sys_pid(), sys_hostname(), boot);
@@ -141,7 +148,9 @@ Err lock_look(const char *dir, LockHolder *out) {
     char *path = path_join(dir, ".lock");
     *out = (LockHolder){0};
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK), error = errno;
-    Err rc = fd >= 0 || error == ENOENT ? OK : err_set(E(EXIT_USAGE, 0), "%s: %s", path, strerror(error));
+    Err rc = fd >= 0 || error == ENOENT
+                 ? OK
+                 : err_set(E(EXIT_USAGE, 0), "%s: %s", path, strerror(error));
     free(path);
     if (fd < 0) return rc;
     out->held = is_held(fd, LOCK_SH, out);

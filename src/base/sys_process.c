@@ -79,7 +79,8 @@ static uint64_t kernel_field(const char *path, const char *name, uint64_t otherw
 /* Affinity mask, and the quota of the container when there is one (cgroup v2: "QUOTA PERIOD"). */
 int sys_cpus(void) {
     cpu_set_t set;
-    int n = sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN) : CPU_COUNT(&set);
+    int n = sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN)
+                                                   : CPU_COUNT(&set);
     long long quota = 0, period = 0;
     FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re");
     if (f && fscanf(f, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0) {
@@ -123,11 +124,12 @@ int  sys_pid(void) { return (int)getpid(); }
 
 /* Texts found once per process. */
 static struct { char host[256], cache[4096], test_data[4096], cpu[128]; } found;
-static pthread_once_t host_once = PTHREAD_ONCE_INIT, cache_once = PTHREAD_ONCE_INIT, test_data_once = PTHREAD_ONCE_INIT,
-                      cpu_once = PTHREAD_ONCE_INIT;
+static pthread_once_t host_once = PTHREAD_ONCE_INIT, cache_once = PTHREAD_ONCE_INIT,
+                      test_data_once = PTHREAD_ONCE_INIT, cpu_once = PTHREAD_ONCE_INIT;
 
 static void find_host(void) {
-    if (gethostname(found.host, sizeof found.host - 1) || !found.host[0]) strcpy(found.host, "localhost");
+    if (gethostname(found.host, sizeof found.host - 1) || !found.host[0])
+        strcpy(found.host, "localhost");
     for (char *p = found.host; *p; p++)
         if (*p == '/' || (unsigned char)*p <= ' ') *p = '_';      /* it becomes part of file names */
 }
@@ -158,7 +160,8 @@ const char *sys_cpu_name(void) {
 }
 
 static void find_cache(void) {
-    const char *own = getenv("RETORT_CACHE"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    const char *own = getenv("RETORT_CACHE"), *xdg = getenv("XDG_CACHE_HOME"),
+               *home = getenv("HOME");
     if (own && *own) snprintf(found.cache, sizeof found.cache, "%s", own);
     else if (xdg && *xdg) snprintf(found.cache, sizeof found.cache, "%s/retort", xdg);
     else if (home && *home) snprintf(found.cache, sizeof found.cache, "%s/.cache/retort", home);
@@ -178,7 +181,8 @@ static bool find_shared(const char *start) {
         snprintf(probe, sizeof probe, "%s/src/base/sys.h", dir);
         if (sys_exists(probe)) {
             snprintf(probe, sizeof probe, "%s/../shared", dir);
-            if (sys_is_dir(probe) && strlen(probe) < sizeof found.test_data) return strcpy(found.test_data, probe), true;
+            if (sys_is_dir(probe) && strlen(probe) < sizeof found.test_data)
+                return strcpy(found.test_data, probe), true;
         }
         char *slash = strrchr(dir, '/');
         if (!slash) break;
@@ -214,7 +218,8 @@ static void on_stop(int sig) {
 
 /* Only async-safe calls: the heap may be broken, so nothing is saved and nothing formatted. */
 static void on_crash(int sig) {
-    static const char text[] = "error E1022 internal crash, signal 00; checkpoints on disk are intact, start again to go on; please report this\n";
+    static const char text[] =
+        "error E1022 internal crash, signal 00; checkpoints on disk are intact, start again to go on; please report this\n";
     char line[sizeof text];
     memcpy(line, text, sizeof text);
     char *digits = line + sizeof "error E1022 internal crash, signal " - 1;
@@ -242,8 +247,10 @@ void sys_catch_signals(void) {
     static const int crashes[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
     static _Alignas(16) char stack[64 * 1024];          /* for the handler when the stack itself overflowed */
     reserve_standard_fds();
-    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) set_handler(stops[i], on_stop, SA_RESTART);
-    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) set_handler(ignored[i], SIG_IGN, 0);
+    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++)
+        set_handler(stops[i], on_stop, SA_RESTART);
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
+        set_handler(ignored[i], SIG_IGN, 0);
     sigaltstack(&(stack_t){.ss_sp = stack, .ss_size = sizeof stack}, NULL);
     for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++) {
         struct sigaction old;
@@ -256,7 +263,8 @@ void sys_catch_signals(void) {
 static atomic_bool asked;
 int sys_signal_pending(void) {
     int none = 0;
-    if (!atomic_load(&pending) && sys_any_stop_asked() && atomic_compare_exchange_strong(&pending, &none, SIGUSR1))
+    if (!atomic_load(&pending) && sys_any_stop_asked() &&
+        atomic_compare_exchange_strong(&pending, &none, SIGUSR1))
         atomic_store(&asked, true);
     return atomic_load(&pending);
 }

@@ -30,8 +30,10 @@ Err thread_open(Thread **out, void (*fn)(void *), void *arg) {
     if (error) {
         free(t);
         *out = NULL;
-        return err_set(E(EXIT_LIMIT, 75), "threads: cannot start another one: %s; raise the limit (ulimit -u) or set data.workers lower",
-                       strerror(error));
+        return err_set(
+            E(EXIT_LIMIT, 75),
+            "threads: cannot start another one: %s; raise the limit (ulimit -u) or set data.workers lower",
+            strerror(error));
     }
     *out = t;
     return OK;

@@ -11,7 +11,8 @@ typedef struct {
 } Title;
 static Title title(const Dataset *d) {
     Title t;
-    snprintf(t.s, sizeof t.s, "%.30s%s%.60s", d->n_classes ? d->def->name : "", d->n_classes ? "/" : "", d->split);
+    snprintf(t.s, sizeof t.s, "%.30s%s%.60s", d->n_classes ? d->def->name : "",
+             d->n_classes ? "/" : "", d->split);
     return t;
 }
 
@@ -43,11 +44,14 @@ static void note_absent(Check *k, const Dataset *d, const Survey *s) {
     Str names = {0};
     int n = 0;
     for (int c = 0; c < d->n_classes; c++)
-        if (!s->images[c] && n++ < SHOWN) str_addf(&names, "%s%s", n > 1 ? ", " : "", d->class_names[c]);
+        if (!s->images[c] && n++ < SHOWN)
+            str_addf(&names, "%s%s", n > 1 ? ", " : "", d->class_names[c]);
     if (n)
-        check_note(k, "%s: %d of %d classes never seen in %d labels: %s%s; check their ids or colours in "
-                      "data.classes, or take them out",
-                   title(d).s, n, d->n_classes, s->scanned - s->bad, names.s, n > SHOWN ? ", ..." : "");
+        check_note(
+            k,
+            "%s: %d of %d classes never seen in %d labels: %s%s; check their ids or colours in "
+            "data.classes, or take them out",
+            title(d).s, n, d->n_classes, s->scanned - s->bad, names.s, n > SHOWN ? ", ..." : "");
     str_free(&names);
 }
 
@@ -55,19 +59,23 @@ static void note_absent(Check *k, const Dataset *d, const Survey *s) {
 static Err note_oddities(Check *k, const Dataset *d, const Survey *s) {
     const int good = s->scanned - s->bad;
     if (s->turned)
-        check_note(k, "%s: %d of %d images ask for a rotation (EXIF), %s is the first: it is not made, so "
-                      "labels must fit the pixels as stored; else turn the files themselves",
-                   title(d).s, s->turned, good, image_name(d, s->first_turned));
+        check_note(
+            k,
+            "%s: %d of %d images ask for a rotation (EXIF), %s is the first: it is not made, so "
+            "labels must fit the pixels as stored; else turn the files themselves",
+            title(d).s, s->turned, good, image_name(d, s->first_turned));
     if (!d->n_classes) return OK;    /* images without labels */
     if (good && s->empty == good)
-        return check_problem(k, err_set(E(EXIT_DATA, 35),
-                                        "%s: all %d labels are void all over, %s is the first; check "
-                                        "data.ignore, and the ids or colours in data.classes",
-                                        title(d).s, good, label_name(d, s->first_empty)));
+        return check_problem(k,
+                             err_set(E(EXIT_DATA, 35),
+                                     "%s: all %d labels are void all over, %s is the first; check "
+                                     "data.ignore, and the ids or colours in data.classes",
+                                     title(d).s, good, label_name(d, s->first_empty)));
     if (good) note_absent(k, d, s);
     if (s->empty)
-        check_note(k, "%s: %d of %d labels are void all over, %s is the first: nothing is learnt from "
-                      "them; take them out, or check data.ignore",
+        check_note(k,
+                   "%s: %d of %d labels are void all over, %s is the first: nothing is learnt from "
+                   "them; take them out, or check data.ignore",
                    title(d).s, s->empty, good, label_name(d, s->first_empty));
     return OK;
 }
@@ -76,15 +84,17 @@ static Err look_at(Check *k, Dataset *d, double share, Survey *s) {
     TRY(survey_run(d, check_time_until(k, share), (uint64_t)k->c->seed, s));
     Str size = {0};
     if (s->h[1])
-        str_addf(&size, ", %dx%d to %dx%d pixels (height x width)", s->h[0], s->w[0], s->h[1], s->w[1]);
-    check_say(k, "%s: %d of %d samples looked at, %d cannot be used%s", title(d).s, s->scanned, s->total,
-              s->bad, size.n ? size.s : "");
+        str_addf(&size, ", %dx%d to %dx%d pixels (height x width)", s->h[0], s->w[0], s->h[1],
+                 s->w[1]);
+    check_say(k, "%s: %d of %d samples looked at, %d cannot be used%s", title(d).s, s->scanned,
+              s->total, s->bad, size.n ? size.s : "");
     str_free(&size);
     if (d->n_classes) tell_classes(k, d, s);
     for (int i = 0; i < s->n_faults; i++)
         TRY(check_problem(k, err_set(s->fault[i].code, "%s", s->fault[i].text)));
     if (s->bad > s->n_faults)
-        check_say(k, "%s: %d more samples cannot be used than are listed", title(d).s, s->bad - s->n_faults);
+        check_say(k, "%s: %d more samples cannot be used than are listed", title(d).s,
+                  s->bad - s->n_faults);
     if (s->scanned < s->total)
         check_unreached(k, "%d of %d samples of %s", s->total - s->scanned, s->total, d->split);
     return note_oddities(k, d, s);
@@ -103,15 +113,18 @@ static Err check_overlap(Check *k) {
     const Dataset *a = k->split[TRAIN], *b = k->split[VAL];
     int at[2], n = survey_shared_files(a, b, at);
     if (n)
-        return check_problem(k, err_set(E(EXIT_DATA, 0),
-                                        "%d of %d images of %s are in train too, %s is the first; correct "
-                                        "data.split or the lists",
-                                        n, b->n, b->split, b->image_paths[at[1]]));
+        return check_problem(
+            k, err_set(E(EXIT_DATA, 0),
+                       "%d of %d images of %s are in train too, %s is the first; correct "
+                       "data.split or the lists",
+                       n, b->n, b->split, b->image_paths[at[1]]));
     n = survey_shared_pictures(&k->seen[TRAIN], &k->seen[VAL], at);
     if (n)
-        check_note(k, "%d images of %s equal one of train, pixel by pixel: %s and %s are the first; remove one "
-                      "of them, or give data.split a group",
-                   n, b->split, image_name(b, at[1]), image_name(a, at[0]));
+        check_note(
+            k,
+            "%d images of %s equal one of train, pixel by pixel: %s and %s are the first; remove one "
+            "of them, or give data.split a group",
+            n, b->split, image_name(b, at[1]), image_name(a, at[0]));
     return OK;
 }
 
@@ -121,17 +134,22 @@ Err check_data(Check *k) {
     const char *const splits[] = {"train", c->eval_split};
     const bool same = !strcmp(splits[TRAIN], splits[VAL]);
     if (!c->data.kind)
-        return check_problem(k, err_set(E(EXIT_USAGE, 76), "data.kind is not set; give data=camvid:DIR"));
+        return check_problem(
+            k, err_set(E(EXIT_USAGE, 76), "data.kind is not set; give data=camvid:DIR"));
     DataOptions all = c->data;
     all.max_bad = 0;                 /* bad ones are to be seen here, not left out */
     for (int i = 0; i < CHECK_SPLITS; i++) {
-        TRY(check_problem(k, i == TRAIN ? dataset_open_training(&all, &k->split[i]) : dataset_open(&all, splits[i], &k->split[i])));
+        TRY(check_problem(k, i == TRAIN ? dataset_open_training(&all, &k->split[i])
+                                        : dataset_open(&all, splits[i], &k->split[i])));
         if (k->split[i] && !(i && same)) TRY(look_at(k, k->split[i], shares[i], &k->seen[i]));
-        if (k->split[i] && k->split[i]->unlabelled) TRY(look_at_unlabelled(k, k->split[i]->unlabelled));
+        if (k->split[i] && k->split[i]->unlabelled)
+            TRY(look_at_unlabelled(k, k->split[i]->unlabelled));
     }
     if (!k->split[TRAIN] || !k->split[VAL]) return OK;
     if (k->split[TRAIN]->n_classes != k->split[VAL]->n_classes)
-        TRY(check_problem(k, err_set(E(EXIT_DATA, 37), "train and %s have different classes; give both one "
-                                                       "data.classes", c->eval_split)));
+        TRY(check_problem(k, err_set(E(EXIT_DATA, 37),
+                                     "train and %s have different classes; give both one "
+                                     "data.classes",
+                                     c->eval_split)));
     return same ? OK : check_overlap(k);
 }

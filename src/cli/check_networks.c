@@ -34,8 +34,11 @@ static void note_single_values(Check *k, const Net *n) {
     for (int i = 1; i < n->n_nodes && k->c->batch == 1 && !k->c->student.bn_frozen; i++) {
         const NetNode *x = &n->nodes[i];
         if (strcmp(x->op->name, "batch_norm") || x->shape.d[2] * x->shape.d[3] > 1) continue;
-        check_note(k, "with train.batch=1 the batch norm %s sees a single value per channel and gives its bias "
-                      "alone; give train.batch=2 or more, or student.bn=frozen", x->name);
+        check_note(
+            k,
+            "with train.batch=1 the batch norm %s sees a single value per channel and gives its bias "
+            "alone; give train.batch=2 or more, or student.bn=frozen",
+            x->name);
         return;
     }
 }
@@ -48,10 +51,13 @@ static Err open_student(Check *k, int classes, Net **net) {
     TRY(model_source(o.model, c->student_weights, c->arena, &o, &weights));
     o.classes = classes ? classes : SOME_CLASSES;
     TRY(model_open(&o, NOMINAL, NOMINAL, net, &nodes));
-    TRY(model_load_weights(*net, weights, (uint64_t)c->seed, LOAD_START | (o.partial ? LOAD_PARTIAL : 0)));
+    TRY(model_load_weights(*net, weights, (uint64_t)c->seed,
+                           LOAD_START | (o.partial ? LOAD_PARTIAL : 0)));
     if (!is_set(weights) && !(*net)->has_weights)
-        check_note(k, "the student's backbone starts from random weights; docs/weights.md tells which file "
-                      "fits student.weights");
+        check_note(
+            k,
+            "the student's backbone starts from random weights; docs/weights.md tells which file "
+            "fits student.weights");
     note_single_values(k, *net);
     return tell_match(k, "student", *net, weights);
 }
@@ -62,10 +68,12 @@ static Err open_the_teacher(Check *k, int classes) {
     TRY(open_teacher(c, classes, NOMINAL, NOMINAL, m));
     if (!m->net) return OK;
     if (!is_set(m->source) && !m->net->has_weights)
-        check_note(k, "the teacher has random weights: it teaches nothing; give teacher.weights=FILE");
+        check_note(k,
+                   "the teacher has random weights: it teaches nothing; give teacher.weights=FILE");
     if (classes && m->options.classes != classes)
-        return err_set(E(EXIT_USAGE, 37), "the teacher has %d classes, the data set %d; give teacher.classes "
-                                          "a list, or take its own data set",
+        return err_set(E(EXIT_USAGE, 37),
+                       "the teacher has %d classes, the data set %d; give teacher.classes "
+                       "a list, or take its own data set",
                        m->options.classes, classes);
     return model_is_onnx(m->options.model) ? OK : tell_match(k, "teacher", m->net, m->source);
 }
@@ -75,8 +83,9 @@ Err check_networks(Check *k) {
     const Dataset *d = k->split[TRAIN] ? k->split[TRAIN] : k->split[VAL];
     const int classes = d ? d->n_classes : c->student.classes;
     Net *student = NULL;
-    Err rc = c->student.model ? OK : err_set(E(EXIT_USAGE, 76), "student.model is not set; give "
-                                                                "student.model=NAME, see retort info");
+    Err rc = c->student.model ? OK
+                              : err_set(E(EXIT_USAGE, 76), "student.model is not set; give "
+                                                           "student.model=NAME, see retort info");
     if (!rc && d) rc = job_check_classes(c, d);
     if (!rc) rc = open_student(k, classes, &student);
     k->student_fits = !rc;

@@ -14,7 +14,9 @@ enum { BATCHES_TRIED = 8 };          /* a sample that cannot be used may be in t
 static double megabytes(double bytes) { return bytes / 1e6; }
 
 /* ---- memory ---------------------------------------------------------------------------------- */
-static double net_bytes(const Net *n) { return n ? 4.0 * (double)(n->n_values + n->n_trainable) : 0; }
+static double net_bytes(const Net *n) {
+    return n ? 4.0 * (double)(n->n_values + n->n_trainable) : 0;
+}
 static double plan_bytes(const Plan *p) {
     const PlanStats s = plan_stats(p);
     return (double)(s.arena_bytes + s.param_bytes);
@@ -25,23 +27,32 @@ static double training_bytes(const Check *k, Job *j, const DataOptions *o) {
     const Net *n = job_student(j);
     const double moments = (c->optimizer ? 2 : 1) * 4.0 * (double)n->n_trainable,
                  average = c->ema > 0 ? 4.0 * (double)n->n_values : 0,
-                 batches = (double)((o->workers > 0 ? o->workers : 1) + 2) * (double)c->batch * o->crop_h * o->crop_w * 7;
-    return net_bytes(n) + net_bytes(job_teacher(j)) + moments + average + batches + plan_bytes(job_student_plan(j)) +
+                 batches = (double)((o->workers > 0 ? o->workers : 1) + 2) * (double)c->batch *
+                           o->crop_h * o->crop_w * 7;
+    return net_bytes(n) + net_bytes(job_teacher(j)) + moments + average + batches +
+           plan_bytes(job_student_plan(j)) +
            (job_teacher_plan(j) ? plan_bytes(job_teacher_plan(j)) : 0);
 }
 
 /* The student on one image, or one window of it, beside the training. */
 static Err validation_bytes(const InferOptions *o, Job *j, int h, int w, double *out) {
-    const int wh = o->window_h ? o->window_h : WINDOW_PX, ww = o->window_w ? o->window_w : WINDOW_PX;
+    const int wh = o->window_h ? o->window_h : WINDOW_PX,
+              ww = o->window_w ? o->window_w : WINDOW_PX;
     if (o->resize.h) h = o->resize.h, w = o->resize.w;
     const double pixels = (double)h * w;
-    if (o->mode == INFER_SLIDE || (o->mode == INFER_AUTO && pixels > WHOLE_MAX_PX)) h = h < wh ? h : wh, w = w < ww ? w : ww;
+    if (o->mode == INFER_SLIDE || (o->mode == INFER_AUTO && pixels > WHOLE_MAX_PX))
+        h = h < wh ? h : wh, w = w < ww ? w : ww;
     const ModelNodes *m = job_nodes(j);
     const Node inputs[] = {m->image, m->rects};
     const Shape shapes[] = {SHAPE(1, h, w, 3), SHAPE(1, 4)};
     Plan *p;
-    TRY(plan_make(job_student(j), &(PlanSpec){.outputs = &m->logits, .n_outputs = 1, .inputs = inputs,
-                                              .input_shapes = shapes, .n_inputs = 2}, &p));
+    TRY(plan_make(job_student(j),
+                  &(PlanSpec){.outputs = &m->logits,
+                              .n_outputs = 1,
+                              .inputs = inputs,
+                              .input_shapes = shapes,
+                              .n_inputs = 2},
+                  &p));
     *out = plan_bytes(p) + 9 * pixels; /* image, label, prediction */
     plan_close(p);
     return OK;
@@ -59,14 +70,20 @@ static Err plan_memory(Check *k, Job *j, const DataOptions *o) {
                  images = fmin(room, kept_images(k, TRAIN)) + fmin(room, kept_images(k, VAL));
     double val = 0;
     const bool seen = s->h[1] > 0;
-    TRY(validation_bytes(&k->c->infer, j, seen ? s->h[1] : o->crop_h, seen ? s->w[1] : o->crop_w, &val));
-    check_say(k, "memory: training %.0f MB (student's activations %.0f), validation %.0f MB more, peak %.0f MB; "
-                 "images kept decoded %.0f MB; %.0f MB are free",
-              megabytes(train), megabytes((double)plan_stats(job_student_plan(j)).arena_bytes), megabytes(val),
-              megabytes(train + val), megabytes(images), megabytes((double)k->free_bytes));
+    TRY(validation_bytes(&k->c->infer, j, seen ? s->h[1] : o->crop_h, seen ? s->w[1] : o->crop_w,
+                         &val));
+    check_say(
+        k,
+        "memory: training %.0f MB (student's activations %.0f), validation %.0f MB more, peak %.0f MB; "
+        "images kept decoded %.0f MB; %.0f MB are free",
+        megabytes(train), megabytes((double)plan_stats(job_student_plan(j)).arena_bytes),
+        megabytes(val), megabytes(train + val), megabytes(images),
+        megabytes((double)k->free_bytes));
     if (train + val < (double)k->free_bytes) return OK;
-    return err_set(E(EXIT_LIMIT, 24), "training needs about %.0f MB and %.0f MB are free; lower train.batch or data.crop",
-                   megabytes(train + val), megabytes((double)k->free_bytes));
+    return err_set(
+        E(EXIT_LIMIT, 24),
+        "training needs about %.0f MB and %.0f MB are free; lower train.batch or data.crop",
+        megabytes(train + val), megabytes((double)k->free_bytes));
 }
 
 /* ---- steps ----------------------------------------------------------------------------------- */
@@ -84,8 +101,10 @@ static Err one_step(Check *k, Job *j, const Batch *b, int i, Timing *t) {
     bool finite = isfinite(x.total) && isfinite(x.task);
     for (int l = 0; l < k->c->n_losses; l++) finite &= isfinite(x.terms[l]);
     if (!finite)
-        return err_set(E(EXIT_NUMERIC, 62), "%s stage: the loss of a first batch is not finite; look at the "
-                                              "weights, and at distill.losses", names[i]);
+        return err_set(E(EXIT_NUMERIC, 62),
+                       "%s stage: the loss of a first batch is not finite; look at the "
+                       "weights, and at distill.losses",
+                       names[i]);
     const double took = sys_now() - start;
     if (isnan(t->stage_s[i]))
         check_say(k, "one step of the %s stage: loss %.5g, %.2f s", names[i], x.total, took);
@@ -100,7 +119,8 @@ static Err run_steps(Check *k, Job *j, const Batch *b, Timing *t) {
     const double spent = sys_now();
     for (int i = 0; i < 2; i++) TRY(one_step(k, j, b, i, t));
     const double left = check_time_until(k, 0.7);
-    for (int i = 0; i < 2 && (left <= 0 || sys_now() - spent < left); i++) TRY(one_step(k, j, b, i, t));
+    for (int i = 0; i < 2 && (left <= 0 || sys_now() - spent < left); i++)
+        TRY(one_step(k, j, b, i, t));
     return OK;
 }
 
@@ -108,7 +128,8 @@ static Err run_steps(Check *k, Job *j, const Batch *b, Timing *t) {
 static Err first_batch(Check *k, const DataOptions *o, Loader **l, const Batch **b) {
     Err rc = OK;
     for (uint64_t i = 0; i < BATCHES_TRIED; i++) {
-        TRY(loader_open(k->split[TRAIN], o, (int)k->c->batch, (uint64_t)k->c->seed, i * (uint64_t)k->c->batch, l));
+        TRY(loader_open(k->split[TRAIN], o, (int)k->c->batch, (uint64_t)k->c->seed,
+                        i * (uint64_t)k->c->batch, l));
         if (!(rc = loader_next(*l, b))) return OK;
         loader_close(*l);
         if (rc < 1000) return rc;
@@ -143,16 +164,24 @@ static double first_stage_steps(const Config *c) {
 
 static void tell_duration(Check *k, const Timing *t) {
     const Config *c = k->c;
-    const double first = t->stage_s[0], second = t->kept_none ? fmax(first, t->stage_s[1]) : t->stage_s[1],
-                 early = t->staged ? first_stage_steps(c) : 0, images = k->split[VAL] ? k->split[VAL]->n : 0,
-                 each = t->eval_s * (c->eval_images ? fmin((double)c->eval_images, images) : images),
-                 train = (double)c->accumulate * (early * first + ((double)c->steps - early) * second);
-    const double evaluations = c->eval_every.steps > 0 ? ceil((double)c->steps / (double)c->eval_every.steps)
-                               : c->eval_every.seconds > 0 ? ceil(train / c->eval_every.seconds) : 1;
+    const double first = t->stage_s[0],
+                 second = t->kept_none ? fmax(first, t->stage_s[1]) : t->stage_s[1],
+                 early = t->staged ? first_stage_steps(c) : 0,
+                 images = k->split[VAL] ? k->split[VAL]->n : 0,
+                 each =
+                     t->eval_s * (c->eval_images ? fmin((double)c->eval_images, images) : images),
+                 train =
+                     (double)c->accumulate * (early * first + ((double)c->steps - early) * second);
+    const double evaluations = c->eval_every.steps > 0
+                                   ? ceil((double)c->steps / (double)c->eval_every.steps)
+                               : c->eval_every.seconds > 0 ? ceil(train / c->eval_every.seconds)
+                                                           : 1;
     k->expected_s = train + evaluations * each;
-    check_say(k, "expected: %lld steps of %.2f s, evaluation of %.1f s %.0f times, %s in all%s", (long long)c->steps,
-              train / (double)c->steps, each, evaluations, duration_text(k->expected_s).s,
-              t->kept_none ? " (the second stage kept no pixel here; it is counted like the first)" : "");
+    check_say(k, "expected: %lld steps of %.2f s, evaluation of %.1f s %.0f times, %s in all%s",
+              (long long)c->steps, train / (double)c->steps, each, evaluations,
+              duration_text(k->expected_s).s,
+              t->kept_none ? " (the second stage kept no pixel here; it is counted like the first)"
+                           : "");
 }
 
 /* ---- all of it ------------------------------------------------------------------------------- */
@@ -173,7 +202,8 @@ static Err try_steps(Check *k, Job *j, const DataOptions *o) {
     const Batch *b;
     TRY(plan_memory(k, j, o));
     if (k->c->preview) {
-        TRY(preview_write(k->split[TRAIN], o, o->crop_h, o->crop_w, (uint64_t)k->c->seed, k->c->preview));
+        TRY(preview_write(k->split[TRAIN], o, o->crop_h, o->crop_w, (uint64_t)k->c->seed,
+                          k->c->preview));
         check_say(k, "wrote %s: what the first batches look like", k->c->preview);
     }
     TRY(first_batch(k, o, &l, &b));
@@ -197,7 +227,8 @@ Err check_steps(Check *k) {
     if (!rc) rc = job_open(c, (int)c->batch, o.crop_h, o.crop_w, k->split[TRAIN], NULL, &j);
     if (!rc) {
         check_say(k, "%s, %.2f M parameters, %lld x %dx%d", c->student.model,
-                  (double)net_count_params(job_student(j)) / 1e6, (long long)c->batch, o.crop_h, o.crop_w);
+                  (double)net_count_params(job_student(j)) / 1e6, (long long)c->batch, o.crop_h,
+                  o.crop_w);
         rc = try_steps(k, j, &o);
     }
     job_close(j);

@@ -16,14 +16,18 @@ static Err judge(Check *k, const Confusion *all, const int64_t *counts) {
     double ci[2];
     confusion_scores(all, &s);
     scores_interval(counts, (int)all->images, all->n, (uint64_t)k->c->seed, ci);
-    check_say(k, "the teacher's mIoU on %s: %.2f %% (95 %% interval %.2f to %.2f) by %lld of %d images", k->c->eval_split,
-              100 * s.miou, 100 * ci[0], 100 * ci[1], (long long)all->images, k->split[VAL]->n);
+    check_say(
+        k, "the teacher's mIoU on %s: %.2f %% (95 %% interval %.2f to %.2f) by %lld of %d images",
+        k->c->eval_split, 100 * s.miou, 100 * ci[0], 100 * ci[1], (long long)all->images,
+        k->split[VAL]->n);
     scores_free(&s);
     if (!(ci[1] < floor) || (all->images < IMAGES_MIN && all->images < k->split[VAL]->n)) return OK;
-    return check_problem(k, err_set(E(EXIT_MODEL, 0),
-                                    "the teacher's mIoU is at most %.2f %%, below check.floor=%g: check "
-                                    "teacher.weights, teacher.norm and the order of teacher.classes, or lower "
-                                    "check.floor", 100 * ci[1], floor));
+    return check_problem(
+        k, err_set(E(EXIT_MODEL, 0),
+                   "the teacher's mIoU is at most %.2f %%, below check.floor=%g: check "
+                   "teacher.weights, teacher.norm and the order of teacher.classes, or lower "
+                   "check.floor",
+                   100 * ci[1], floor));
 }
 
 /* One image into the matrix and its own counts. A sample that cannot be read was told before. */
@@ -71,7 +75,8 @@ static Err measure(Check *k, Predictor *p, Confusion *all, int64_t *counts) {
     }
     progress_end(&progress);
     free(order);
-    if (i < d->n) check_unreached(k, "%d of %d images of %s by the teacher", d->n - i, d->n, d->split);
+    if (i < d->n)
+        check_unreached(k, "%d of %d images of %s by the teacher", d->n - i, d->n, d->split);
     return rc;
 }
 

@@ -36,7 +36,9 @@ static void json_key(Str *s, const char *key) {
     str_json(s, key);
     str_add(s, ": ");
 }
-static void json_number(Str *s, const char *key, double v) { json_key(s, key), str_json_number(s, v); }
+static void json_number(Str *s, const char *key, double v) {
+    json_key(s, key), str_json_number(s, v);
+}
 static void json_text(Str *s, const char *key, const char *v) { json_key(s, key), str_json(s, v); }
 
 /* What was measured on. */
@@ -64,7 +66,8 @@ static void batch_make(Batch *b, int n, int h, int w, int classes) {
     b->images = xcalloc((size_t)pixels, 3);
     b->labels = xcalloc((size_t)pixels, sizeof *b->labels);
     b->rects = xcalloc((size_t)n * 4, sizeof *b->rects);
-    for (int64_t i = 0; i < 3 * pixels; i++) b->images[i] = (uint8_t)rng_below(&r, (uint64_t)i, 256);
+    for (int64_t i = 0; i < 3 * pixels; i++)
+        b->images[i] = (uint8_t)rng_below(&r, (uint64_t)i, 256);
     for (int64_t i = 0; i < pixels; i++) {
         int64_t block = i / ((int64_t)w * 24) * 64 + i % w / 24;         /* squares of 24, one in 16 void */
         uint32_t draw = rng_below(&r, (uint64_t)block, (uint32_t)classes * 16);
@@ -80,8 +83,19 @@ static void batch_free(Batch *b) {
 }
 
 /* ---- step ------------------------------------------------------------------------------------------ */
-typedef enum { PART_STEP, PART_TEACHER, PART_FORWARD, PART_LOSS, PART_BACKWARD, PART_OPTIMIZER, PART_OTHER, PART_BARE, PARTS } Part;
-static const char *const part_names[PARTS] = {"step", "teacher", "forward", "loss", "backward", "optimizer", "other", "bare_convs"};
+typedef enum {
+    PART_STEP,
+    PART_TEACHER,
+    PART_FORWARD,
+    PART_LOSS,
+    PART_BACKWARD,
+    PART_OPTIMIZER,
+    PART_OTHER,
+    PART_BARE,
+    PARTS
+} Part;
+static const char *const part_names[PARTS] = {"step",     "teacher",   "forward", "loss",
+                                              "backward", "optimizer", "other",   "bare_convs"};
 enum { STEPS_MAX = 1000, TIMES_MAX = 8192, WARM_STEPS = 2 };
 
 typedef struct Bench {
@@ -147,15 +161,21 @@ static Err write_trace(const StepTime *times, int n, const char *path) {
         flop_rate = fmax(flop_rate, times[i].flops / times[i].ms);
         byte_rate = fmax(byte_rate, times[i].bytes / times[i].ms);
     }
-    for (int i = 0; i < n; i++) rows[i].lost_ms = rows[i].t.ms - fmax(rows[i].t.flops / flop_rate, rows[i].t.bytes / byte_rate);
+    for (int i = 0; i < n; i++)
+        rows[i].lost_ms =
+            rows[i].t.ms - fmax(rows[i].t.flops / flop_rate, rows[i].t.bytes / byte_rate);
     qsort(rows, (size_t)n, sizeof *rows, compare_lost);
     Str s = {0};
     str_add(&s, "lost_ms\tms\tGFLOP/s\tGB/s\tpass\tkind\tlayer\timplementation\n");
     for (int i = 0; i < n; i++) {
         const StepTime *t = &rows[i].t;
         double rate = t->ms > 0 ? 1e-6 / t->ms : 0;
-        str_addf(&s, "%.3f\t%.3f\t%.1f\t%.1f\t%s\t%s\t%s\t%s\n", rows[i].lost_ms, t->ms, t->flops * rate, t->bytes * rate,
-                 t->weights ? "weights" : t->backward ? "backward" : "forward", t->what ? t->what : "", t->node ? t->node : "", t->impl ? t->impl : "");
+        str_addf(&s, "%.3f\t%.3f\t%.1f\t%.1f\t%s\t%s\t%s\t%s\n", rows[i].lost_ms, t->ms,
+                 t->flops * rate, t->bytes * rate,
+                 t->weights    ? "weights"
+                 : t->backward ? "backward"
+                               : "forward",
+                 t->what ? t->what : "", t->node ? t->node : "", t->impl ? t->impl : "");
     }
     Err rc = durable_write_all(path, s.s, s.n);
     str_free(&s);
@@ -165,7 +185,8 @@ static Err write_trace(const StepTime *times, int n, const char *path) {
 
 static Err trace_job(Bench *b, const char *path) {
     int n = 0;
-    if (job_teacher_plan(b->job)) n = plan_step_times(job_teacher_plan(b->job), b->times, TIMES_MAX);
+    if (job_teacher_plan(b->job))
+        n = plan_step_times(job_teacher_plan(b->job), b->times, TIMES_MAX);
     n += plan_step_times(job_student_plan(b->job), b->times + n, TIMES_MAX - n);
     return write_trace(b->times, n, path);
 }
@@ -266,7 +287,8 @@ static Err put_weights(const ModelOptions *o, int h, int w, const char *path) {
     for (int i = 0; i < n->n_params; i++) {
         NetParam *p = &n->params[i];
         const bool count = p->kind == PARAM_COUNT;
-        t[i] = (Tensor){p->name, count ? DT_I64 : DT_F32, p->shape, count ? (void *)&p->count : p->data};
+        t[i] = (Tensor){p->name, count ? DT_I64 : DT_F32, p->shape,
+                        count ? (void *)&p->count : p->data};
     }
     Err rc = st_write(path, t, n->n_params, NULL, 0);
     free(t);
@@ -325,9 +347,17 @@ static Err bench_infer(Config *c, int h, int w) {
     if (!o.classes && !model_is_onnx(o.model)) o.classes = 11;
     Err rc = model_open(&o, h, w, &n, &m);
     if (!rc) rc = model_load_weights(n, c->weights ? c->weights : "none", (uint64_t)c->seed, 0);
-    if (!rc && !m.rects.id) rc = err_set(E(EXIT_USAGE, 76), "bench: norm=none takes no pictures; leave it out");
-    if (!rc) rc = plan_make(n, &(PlanSpec){.outputs = &m.logits, .n_outputs = 1, .inputs = (Node[]){m.image, m.rects},
-                                           .input_shapes = (Shape[]){SHAPE(batch, h, w, 3), SHAPE(batch, 4)}, .n_inputs = 2}, &p);
+    if (!rc && !m.rects.id)
+        rc = err_set(E(EXIT_USAGE, 76), "bench: norm=none takes no pictures; leave it out");
+    if (!rc)
+        rc =
+            plan_make(n,
+                      &(PlanSpec){.outputs = &m.logits,
+                                  .n_outputs = 1,
+                                  .inputs = (Node[]){m.image, m.rects},
+                                  .input_shapes = (Shape[]){SHAPE(batch, h, w, 3), SHAPE(batch, 4)},
+                                  .n_inputs = 2},
+                      &p);
     if (!rc) {
         batch_make(&b, batch, h, w, 11);
         plan_bind(p, m.image, b.images), plan_bind(p, m.rects, b.rects);
@@ -351,25 +381,46 @@ static Err bench_infer(Config *c, int h, int w) {
 
 /* ---- loss ------------------------------------------------------------------------------------------ */
 typedef struct { const char *key, *method; float stage[2]; } LossRow;
-static const LossRow loss_rows[] = {{"ce_ms", "ce", {1, 0}}, {"ohem_ms", "ohem", {1, 0}}, {"rdd_tfe_ms", "rdd", {1, 0}}, {"rdd_tse_ms", "rdd", {0, 1}}, {"kd_ms", "kd", {1, 0}}};
+static const LossRow loss_rows[] = {{"ce_ms", "ce", {1, 0}},
+                                    {"ohem_ms", "ohem", {1, 0}},
+                                    {"rdd_tfe_ms", "rdd", {1, 0}},
+                                    {"rdd_tse_ms", "rdd", {0, 1}},
+                                    {"kd_ms", "kd", {1, 0}}};
 enum { HEADS = 4, LOSS_RUNS = 50 };
 
-static Err time_loss(const LossRow *row, const Batch *b, int classes, int runs, Arena *a, double *ms) {
+static Err time_loss(const LossRow *row, const Batch *b, int classes, int runs, Arena *a,
+                     double *ms) {
     const KdMethod *m = method_find(row->method);
     int h = (b->h + 7) / 8, w = (b->w + 7) / 8;
     Shape low = SHAPE(b->n, classes, h, w);
     Net *n = net_open("loss");
     static const char *const names[HEADS] = {"logits", "aux", "t_logits", "t_aux"};
-    Node x[HEADS], labels = net_input(n, "labels", DT_I32, SHAPE(b->n, b->h, b->w)), stage = net_input(n, "stage", DT_F32, SHAPE(2));
+    Node x[HEADS], labels = net_input(n, "labels", DT_I32, SHAPE(b->n, b->h, b->w)),
+                   stage = net_input(n, "stage", DT_F32, SHAPE(2));
     for (int i = 0; i < HEADS; i++) x[i] = net_input(n, names[i], DT_F32, low);
     void *opt = arena_alloc(a, m->option_bytes + 1);
     if (m->options) option_defaults(m->options, opt, a);
-    Node loss = m->build(n, &(KdSite){.logits = x[0], .aux = x[1], .t_logits = x[2], .t_aux = x[3], .labels = labels, .stage = stage}, opt);
+    Node loss = m->build(n,
+                         &(KdSite){.logits = x[0],
+                                   .aux = x[1],
+                                   .t_logits = x[2],
+                                   .t_aux = x[3],
+                                   .labels = labels,
+                                   .stage = stage},
+                         opt);
     Plan *p = NULL;
     float *values = NULL;
     double *t = xcalloc((size_t)runs, sizeof *t);
     Err rc = net_finish(n);
-    if (!rc) rc = plan_make(n, &(PlanSpec){.training = true, .loss = loss, .outputs = &loss, .n_outputs = 1, .wanted = x, .n_wanted = 2}, &p);
+    if (!rc)
+        rc = plan_make(n,
+                       &(PlanSpec){.training = true,
+                                   .loss = loss,
+                                   .outputs = &loss,
+                                   .n_outputs = 1,
+                                   .wanted = x,
+                                   .n_wanted = 2},
+                       &p);
     if (!rc) {
         int64_t count = shape_count(low);
         Rng r = rng_stream(2, RNG_SCENES, 0, 0);
@@ -393,7 +444,8 @@ static Err time_loss(const LossRow *row, const Batch *b, int classes, int runs, 
 }
 
 static Err bench_loss(Config *c, int h, int w) {
-    int classes = c->student.classes ? c->student.classes : 11, runs = c->runs > 1 ? (int)c->runs : LOSS_RUNS;
+    int classes = c->student.classes ? c->student.classes : 11,
+        runs = c->runs > 1 ? (int)c->runs : LOSS_RUNS;
     Batch b;
     Str s = {0};
     Err rc = OK;
@@ -465,20 +517,30 @@ static Err read_config(const CliArgs *args, Arena *a, Config **out) {
     for (int i = 0; i < args->n_opt; i++)
         if (str_starts(args->opt[i], "teacher=")) {
             opt[n++] = "student.aux=true", opt[n++] = "teacher.aux=true";
-            opt[n++] = "teacher.weights=formula:1", opt[n++] = "distill.task=rdd", opt[n++] = "distill.losses=[kd]";
+            opt[n++] = "teacher.weights=formula:1", opt[n++] = "distill.task=rdd",
+            opt[n++] = "distill.losses=[kd]";
             break;
         }
     for (int i = 0; i < args->n_opt; i++)
-        opt[n++] = str_starts(args->opt[i], "teacher=") ? arena_printf(a, "teacher.model=%s", args->opt[i] + 8) : args->opt[i];
+        opt[n++] = str_starts(args->opt[i], "teacher=")
+                       ? arena_printf(a, "teacher.model=%s", args->opt[i] + 8)
+                       : args->opt[i];
     return config_read("bench", NULL, opt, n, out);
 }
 
 Err cmd_bench(int argc, char **argv) {
-    static const struct { const char *name; Err (*run)(Config *, int, int); } benches[] = {
-        {"step", bench_step}, {"start", bench_start}, {"infer", bench_infer}, {"loss", bench_loss}, {"loader", bench_loader}};
+    static const struct { const char *name; Err (*run)(Config *, int, int);
+    } benches[] = {{"step", bench_step},
+                   {"start", bench_start},
+                   {"infer", bench_infer},
+                   {"loss", bench_loss},
+                   {"loader", bench_loader}};
     enum { BENCHES = sizeof benches / sizeof *benches };
     CliArgs args;
-    TRY(cli_args("bench", "bench step|start|infer|loss|loader [model=NAME] [teacher=NAME] [batch=4] [size=360x360] [json=FILE] [trace=FILE]", argc, argv, 0, 1, &args));
+    TRY(cli_args(
+        "bench",
+        "bench step|start|infer|loss|loader [model=NAME] [teacher=NAME] [batch=4] [size=360x360] [json=FILE] [trace=FILE]",
+        argc, argv, 0, 1, &args));
     if (args.help) return OK;
     const char *what = args.n_word ? args.word[0] : "step";
     Arena *a = arena_open();
@@ -486,9 +548,14 @@ Err cmd_bench(int argc, char **argv) {
     int h = 360, w = 360, which = -1;
     for (int i = 0; i < BENCHES; i++)
         if (!strcmp(benches[i].name, what)) which = i;
-    Err rc = which < 0 ? err_set(E(EXIT_USAGE, 76), "bench: %s is not known; choose step, start, infer, loss or loader", what) : read_config(&args, a, &c);
+    Err rc =
+        which < 0
+            ? err_set(E(EXIT_USAGE, 76),
+                      "bench: %s is not known; choose step, start, infer, loss or loader", what)
+            : read_config(&args, a, &c);
     if (!rc) rc = cli_size(c->size, &h, &w);
-    if (!rc && which <= 2 && (!c->student.model || !*c->student.model)) rc = err_set(E(EXIT_USAGE, 76), "bench: no network is named; add model=NAME");
+    if (!rc && which <= 2 && (!c->student.model || !*c->student.model))
+        rc = err_set(E(EXIT_USAGE, 76), "bench: no network is named; add model=NAME");
     if (!rc && c->threads) parallel_set_threads((int)c->threads);
     if (!rc) rc = benches[which].run(c, h, w);
     if (c) config_close(c);

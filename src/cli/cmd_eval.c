@@ -37,8 +37,11 @@ static Err check_files(const Config *c) {
         if (!files[i]) continue;
         char *dir = xstrdup(files[i]), *slash = strrchr(dir, '/');
         if (slash) slash[slash == dir] = 0;
-        if (sys_is_dir(files[i])) rc = err_set(E(EXIT_OUTPUT, 9), "%s: is a folder; name a file in it", files[i]);
-        else if (slash && !sys_exists(dir)) rc = err_set(E(EXIT_OUTPUT, 9), "%s: its folder does not exist; make it, or name another", files[i]);
+        if (sys_is_dir(files[i]))
+            rc = err_set(E(EXIT_OUTPUT, 9), "%s: is a folder; name a file in it", files[i]);
+        else if (slash && !sys_exists(dir))
+            rc = err_set(E(EXIT_OUTPUT, 9),
+                         "%s: its folder does not exist; make it, or name another", files[i]);
         else rc = sys_probe_writable(slash ? dir : ".");
         free(dir);
     }
@@ -52,7 +55,8 @@ static Err protocol_of(const Config *c, const Dataset *d, const ProtocolDef **ou
     if (!c->eval_out.protocol && p && p->classes != d->n_classes) p = NULL;     /* classes of the user's own */
     *out = p ? p : protocol_find("none");
     if (!(*out)->classes || (*out)->classes == d->n_classes) return OK;
-    return err_set(E(EXIT_USAGE, 37), "protocol=%s is made for %d classes, data set %s has %d; give protocol=none",
+    return err_set(E(EXIT_USAGE, 37),
+                   "protocol=%s is made for %d classes, data set %s has %d; give protocol=none",
                    (*out)->name, (*out)->classes, d->def->name, d->n_classes);
 }
 
@@ -61,8 +65,9 @@ static void compare_names(const OpenModel *m, const Dataset *d, const char *what
     if (m->n_class_names != d->n_classes) return;
     for (int k = 0; k < d->n_classes; k++) {
         if (!strcmp(m->class_names[k], d->class_names[k])) continue;
-        log_warn("class %d is \"%s\" to %s and \"%s\" to data set %s: are these the same classes in the same order?",
-                 k, m->class_names[k], what, d->class_names[k], d->def->name);
+        log_warn(
+            "class %d is \"%s\" to %s and \"%s\" to data set %s: are these the same classes in the same order?",
+            k, m->class_names[k], what, d->class_names[k], d->def->name);
         return;
     }
 }
@@ -82,7 +87,8 @@ static Err eval_on(OpenModel *m, Dataset *d, const char *what) {
     TRY(predictor_open(m->net, &m->nodes, &p));
     predictor_options(p, &c->infer);
     d->cache_left = 0; /* each image is read once */
-    evaluation_open(&e, d->n_classes, c->images > 0 && c->images < d->n ? c->images : d->n, c->eval_out.metric, c->eval_out.n_metrics);
+    evaluation_open(&e, d->n_classes, c->images > 0 && c->images < d->n ? c->images : d->n,
+                    c->eval_out.metric, c->eval_out.n_metrics);
     Err rc = evaluate_with(p, d, c->images, &e);
     if (!rc) {
         r.mode = predictor_text(p);

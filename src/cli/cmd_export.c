@@ -30,7 +30,8 @@ static Err write_tensors(const OpenModel *m, const char *path) {
     for (int i = 0; i < m->net->n_params; i++) {
         NetParam *p = &m->net->params[i];
         const bool count = p->kind == PARAM_COUNT;
-        t[i] = (Tensor){p->name, count ? DT_I64 : DT_F32, p->shape, count ? (void *)&p->count : p->data};
+        t[i] = (Tensor){p->name, count ? DT_I64 : DT_F32, p->shape,
+                        count ? (void *)&p->count : p->data};
     }
     Err rc = st_write(path, t, m->net->n_params, notes.pair, notes.n);
     if (!rc) log_info("wrote %d tensors to %s", m->net->n_params, path);
@@ -44,15 +45,18 @@ static Err write_tensors(const OpenModel *m, const char *path) {
 static Err options_of(const Config *c, ExportOptions *o) {
     *o = (ExportOptions){.opset = c->export.opset, .batch = c->export.batch, .output = (ExportOutput)c->export.output, .bytes = c->export.input == 1};
     TRY(cli_size(c->size, &o->h, &o->w));
-    if (c->export.int8 && o->opset < 13) return err_set(E(EXIT_USAGE, 76), "opset=%d: 8-bit weights need 13 or newer", o->opset);
+    if (c->export.int8 && o->opset < 13)
+        return err_set(E(EXIT_USAGE, 76), "opset=%d: 8-bit weights need 13 or newer", o->opset);
     return OK;
 }
-static Err write_onnx(const OpenModel *m, const ExportOptions *o, const ExportNotes *notes, const char *path) {
+static Err write_onnx(const OpenModel *m, const ExportOptions *o, const ExportNotes *notes,
+                      const char *path) {
     OnnxWriter *w;
     uint8_t *data = NULL;
     size_t bytes = 0;
     TRY(model_export(m->net, &m->nodes, o, &w));
-    for (int i = 0; i < notes->n_own; i++) onnx_write_meta(w, notes->pair[i].key, notes->pair[i].value);
+    for (int i = 0; i < notes->n_own; i++)
+        onnx_write_meta(w, notes->pair[i].key, notes->pair[i].value);
     Err rc = onnx_write_pack(w, &data, &bytes);
     if (!rc) rc = durable_write_all(path, data, bytes);
     if (!rc) log_info("wrote %s: %.1f MB, opset %d", path, (double)bytes / 1e6, o->opset);
@@ -64,7 +68,9 @@ static Err calibrate(const OpenModel *m, ExportOptions *o, ExportRange **range) 
     Dataset *d;
     *range = NULL;
     if (!m->config->export.int8) return OK;
-    if (!m->config->data.kind) return err_set(E(EXIT_USAGE, 76), "int8: ranges are taken from training images; add data=camvid:DIR");
+    if (!m->config->data.kind)
+        return err_set(E(EXIT_USAGE, 76),
+                       "int8: ranges are taken from training images; add data=camvid:DIR");
     TRY(dataset_open_training(&m->config->data, &d));
     Err rc = export_calibrate(m, o, d, m->config->export.calibrate, range);
     o->range = *range;
@@ -77,7 +83,8 @@ static Err check(const OpenModel *m, const ExportOptions *o, Dataset *samples, c
     if (!c->export.check && !o->range) return OK;
     return export_check(m, o, path, samples, c->images ? c->images : o->range ? 0 : SAMPLES);
 }
-static Err write_and_check(const OpenModel *m, ExportOptions *o, const ExportNotes *notes, const char *path) {
+static Err write_and_check(const OpenModel *m, ExportOptions *o, const ExportNotes *notes,
+                           const char *path) {
     Dataset *samples;
     ExportRange *range;
     char *json = xprintf("%.*s.json", (int)(strlen(path) - strlen(".onnx")), path);
@@ -121,8 +128,10 @@ Err cmd_export(int argc, char **argv) {
     int h = 65, w = 65;
     const char *out = args.word[1];
     const bool onnx = str_ends(out, ".onnx");
-    Err rc = onnx || str_ends(out, ".safetensors") ? nominal_size(&args, &h, &w)
-             : err_set(E(EXIT_USAGE, 76), "%s: the name says the format: end it with .onnx or .safetensors", out);
+    Err rc = onnx || str_ends(out, ".safetensors")
+                 ? nominal_size(&args, &h, &w)
+                 : err_set(E(EXIT_USAGE, 76),
+                           "%s: the name says the format: end it with .onnx or .safetensors", out);
     if (!rc) rc = open_model("export", args.word[0], &args, 0, h, w, &m);
     if (!rc) rc = onnx ? export_onnx(&m, out) : write_tensors(&m, out);
     open_model_close(&m);

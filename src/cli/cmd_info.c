@@ -38,16 +38,22 @@ static void print_fact(const char *label, const char *text, size_t max) {
 
 static void print_seconds(const char *label, double s, const char *after) {
     print_label(label);
-    printf("%.0fh %02.0fmin %02.0fs%s\n", floor(s / 3600), floor(fmod(s / 60, 60)), floor(fmod(s, 60)), after);
+    printf("%.0fh %02.0fmin %02.0fs%s\n", floor(s / 3600), floor(fmod(s / 60, 60)),
+           floor(fmod(s, 60)), after);
 }
 
 static void print_state(const Live *l) {
     static const double SILENT_S = 600;
-    char *text = l->holder.held ? xprintf("%s, process %d on %s", l->state, l->holder.pid, l->holder.host) : xstrdup(l->state);
+    char *text = l->holder.held
+                     ? xprintf("%s, process %d on %s", l->state, l->holder.pid, l->holder.host)
+                     : xstrdup(l->state);
     print_fact("state", text, PATH_SHOWN);
     free(text);
     if (!strcmp(l->state, "killed"))
-        print_fact("", "its process is gone without a word; the same command goes on from the newest checkpoint", PATH_SHOWN);
+        print_fact(
+            "",
+            "its process is gone without a word; the same command goes on from the newest checkpoint",
+            PATH_SHOWN);
     if (l->holder.held && l->age_s > SILENT_S)
         print_seconds("silent for", l->age_s, ": a long evaluation, or it hangs");
 }
@@ -117,12 +123,15 @@ static void print_run_now(const char *dir, const json_t *study) {
     const json_t *arm, *run;
     json_array_foreach(json_object_get(study, "arms"), i, arm)
         json_array_foreach(json_object_get(arm, "runs"), k, run) {
-            const char *name = json_string_value(json_object_get(arm, "name")), *base = path_base(json_string_value(run) ? json_string_value(run) : "");
-            char *path = !name ? xstrdup(dir) : strcmp(name, "teacher") ? xprintf("%s/%s/%s", dir, name, base) : xprintf("%s/teacher", dir);
-            Live l;
-            if (sys_is_dir(path) && !live_open(path, &l)) {
-                if (l.holder.held) print_fact("run now", path, PATH_SHOWN), print_progress(&l);
-                live_close(&l);
+        const char *name = json_string_value(json_object_get(arm, "name")),
+                   *base = path_base(json_string_value(run) ? json_string_value(run) : "");
+        char *path = !name                     ? xstrdup(dir)
+                     : strcmp(name, "teacher") ? xprintf("%s/%s/%s", dir, name, base)
+                                               : xprintf("%s/teacher", dir);
+        Live l;
+        if (sys_is_dir(path) && !live_open(path, &l)) {
+            if (l.holder.held) print_fact("run now", path, PATH_SHOWN), print_progress(&l);
+            live_close(&l);
             }
             free(path);
         }
@@ -136,11 +145,13 @@ static Err info_study(const char *dir, const char *path) {
     json_t *o = json_loadb((const char *)b.data, b.bytes, 0, NULL);
     const char *verdict = json_string_value(json_object_get(o, "verdict"));
     const bool complete = json_is_true(json_object_get(o, "complete"));
-    char *text = h.held ? xprintf("running, process %d on %s", h.pid, h.host) : xstrdup(complete ? "done" : "not running; the same command goes on");
+    char *text = h.held ? xprintf("running, process %d on %s", h.pid, h.host)
+                        : xstrdup(complete ? "done" : "not running; the same command goes on");
     print_fact("study", dir, PATH_SHOWN);
     print_fact("state", text, PATH_SHOWN);
     print_label("runs");
-    printf("%lld of %lld\n", (long long)json_integer_value(json_object_get(o, "runs_done")), (long long)json_integer_value(json_object_get(o, "runs")));
+    printf("%lld of %lld\n", (long long)json_integer_value(json_object_get(o, "runs_done")),
+           (long long)json_integer_value(json_object_get(o, "runs")));
     print_fact("verdict", verdict ? verdict : "none", PATH_SHOWN);
     if (h.held) print_run_now(dir, o);
     json_decref(o);
@@ -151,7 +162,13 @@ static Err info_study(const char *dir, const char *path) {
 static Err info_run(const char *dir) {
     Live l;
     TRY(live_open(dir, &l));
-    Err rc = *l.data->config ? print_run(dir, &l) : err_set(E(EXIT_USAGE, 76), "%s: holds no config.yaml, so it is no run directory; name a run, a file or a network", dir);
+    Err rc =
+        *l.data->config
+            ? print_run(dir, &l)
+            : err_set(
+                  E(EXIT_USAGE, 76),
+                  "%s: holds no config.yaml, so it is no run directory; name a run, a file or a network",
+                  dir);
     live_close(&l);
     return rc;
 }
@@ -183,7 +200,8 @@ static Err info_file(const char *path) {
         cli_print(f.meta[i].value, META_SHOWN);
         putchar('\n');
     }
-    printf("# %d tensors, %" PRId64 " elements, %.1f MB\n", f.tensors->n, elements, (double)bytes / 1e6);
+    printf("# %d tensors, %" PRId64 " elements, %.1f MB\n", f.tensors->n, elements,
+           (double)bytes / 1e6);
     st_close(&f);
     return OK;
 }
@@ -200,7 +218,8 @@ static int64_t params_of(const Net *n, const NetNode *x) {
 static double macs_of(const Net *n, const NetNode *x) {
     if (strcmp(x->op->name, "conv2d")) return 0;
     Shape weight = n->params[x->param[0]].shape;         /* O x I/groups x kh x kw */
-    return (double)shape_count(x->shape) / (double)x->shape.d[0] * (double)(weight.d[1] * weight.d[2] * weight.d[3]);
+    return (double)shape_count(x->shape) / (double)x->shape.d[0] *
+           (double)(weight.d[1] * weight.d[2] * weight.d[3]);
 }
 
 static void print_nodes(const Net *n) {
@@ -208,11 +227,13 @@ static void print_nodes(const Net *n) {
     printf("%-52s %-18s %-18s %10s %12s\n", "layer", "op", "output", "params", "MMAC");
     for (int i = 1; i < n->n_nodes; i++) {
         const NetNode *x = &n->nodes[i];
-        printf("%-52s %-18s %-18s %10" PRId64 " %12.2f\n", x->name, x->op->name, shape_text(x->shape).s, params_of(n, x), macs_of(n, x) / 1e6);
+        printf("%-52s %-18s %-18s %10" PRId64 " %12.2f\n", x->name, x->op->name,
+               shape_text(x->shape).s, params_of(n, x), macs_of(n, x) / 1e6);
         macs += macs_of(n, x);
     }
-    printf("\n%s: %d layers, %d tensors, %" PRId64 " trainable parameters, %.3f G multiply-adds per image\n", n->name, n->n_nodes - 1,
-           n->n_params, net_count_params(n), macs / 1e9);
+    printf("\n%s: %d layers, %d tensors, %" PRId64
+           " trainable parameters, %.3f G multiply-adds per image\n",
+           n->name, n->n_nodes - 1, n->n_params, net_count_params(n), macs / 1e9);
 }
 
 static double megabytes(size_t floats) { return (double)(floats * sizeof(float)) / 1e6; }
@@ -223,8 +244,15 @@ static Err print_inference_plan(const OpenModel *m, int batch, int h, int w) {
     bool raw = net_node(m->net, m->nodes.image)->dtype != DT_U8;
     if (raw) shapes[0] = SHAPE(batch, 3, h, w);
     Plan *p;
-    TRY(plan_make(m->net, &(PlanSpec){.outputs = &m->nodes.logits, .n_outputs = 1, .inputs = inputs, .input_shapes = shapes, .n_inputs = raw ? 1 : 2}, &p));
-    printf("%s, inference on %d x %dx%d; parameters %.1f MB\n", m->net->name, batch, h, w, megabytes((size_t)m->net->n_values));
+    TRY(plan_make(m->net,
+                  &(PlanSpec){.outputs = &m->nodes.logits,
+                              .n_outputs = 1,
+                              .inputs = inputs,
+                              .input_shapes = shapes,
+                              .n_inputs = raw ? 1 : 2},
+                  &p));
+    printf("%s, inference on %d x %dx%d; parameters %.1f MB\n", m->net->name, batch, h, w,
+           megabytes((size_t)m->net->n_values));
     plan_print(p, PLAN_ROWS);
     plan_close(p);
     return OK;
@@ -238,8 +266,10 @@ static Err print_training_plan(const OpenModel *m, int batch, int h, int w) {
     c.student_weights = "none";
     TRY(job_open(&c, batch, h, w, NULL, NULL, &j));
     const Net *n = job_student(j);
-    printf("%s, a training step on %d x %dx%d; parameters %.1f MB, their gradients %.1f MB, optimiser %.1f MB\n", n->name, batch, h, w,
-           megabytes((size_t)n->n_values), megabytes((size_t)n->n_trainable), (c.optimizer ? 2 : 1) * megabytes((size_t)n->n_trainable));
+    printf(
+        "%s, a training step on %d x %dx%d; parameters %.1f MB, their gradients %.1f MB, optimiser %.1f MB\n",
+        n->name, batch, h, w, megabytes((size_t)n->n_values), megabytes((size_t)n->n_trainable),
+        (c.optimizer ? 2 : 1) * megabytes((size_t)n->n_trainable));
     plan_print(job_student_plan(j), PLAN_ROWS);
     job_close(j);
     return OK;
@@ -272,7 +302,8 @@ static Err info_network(const char *name, const CliArgs *args) {
 
 static void list_parts(const char *what, const char *(*part)(int i, const char **title)) {
     const char *name, *title;
-    for (int i = 0; (name = part(i, &title)); i++) printf("  %-10s %-20s %s\n", i ? "" : what, name, title);
+    for (int i = 0; (name = part(i, &title)); i++)
+        printf("  %-10s %-20s %s\n", i ? "" : what, name, title);
 }
 static void list_networks(void) {
     printf("networks are named HEAD_BACKBONE (retort info deeplabv3_resnet18 shows the layers):\n");
@@ -287,7 +318,9 @@ Err cmd_info(int argc, char **argv) {
     Err rc = OK;
     const char *what = args.n_word ? args.word[0] : NULL;
     const bool name = what && (model_find(what) || model_is_onnx(what) || !sys_exists(what));
-    if (args.n_opt && !name) rc = err_set(E(EXIT_USAGE, 76), "info: %s is for a network by NAME; leave it out", args.opt[0]);
+    if (args.n_opt && !name)
+        rc = err_set(E(EXIT_USAGE, 76), "info: %s is for a network by NAME; leave it out",
+                     args.opt[0]);
     else if (!what) list_networks();
     else if (name) rc = info_network(what, &args);
     else rc = sys_is_dir(what) ? info_dir(what) : info_file(what);

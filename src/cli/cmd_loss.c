@@ -24,8 +24,10 @@
 static const struct {
     const char *name;
     size_t offset;
-} rows[] = {{"student.logits", offsetof(KdSite, logits)},   {"student.aux", offsetof(KdSite, aux)},
-            {"teacher.logits", offsetof(KdSite, t_logits)}, {"teacher.aux", offsetof(KdSite, t_aux)},
+} rows[] = {{"student.logits", offsetof(KdSite, logits)},
+            {"student.aux", offsetof(KdSite, aux)},
+            {"teacher.logits", offsetof(KdSite, t_logits)},
+            {"teacher.aux", offsetof(KdSite, t_aux)},
             {"teacher.flip", offsetof(KdSite, t_flip)}};
 enum { ROWS = sizeof rows / sizeof *rows, GIVEN_MAX = 32, RUNS_MAX = 1000 };
 
@@ -125,7 +127,8 @@ static Err read_tensors(LossRun *r) {
                            shape_text(first->t->shape).s);
     }
     if (!r->n_given)
-        return err_set(E(EXIT_MODEL, 51), "%s: holds no student.LAYER; see docs/formats.md", r->in_path);
+        return err_set(E(EXIT_MODEL, 51), "%s: holds no student.LAYER; see docs/formats.md",
+                       r->in_path);
     const Tensor *logits = given_find(r, "student.logits");
     const bool labels = tensor_find(r->in.tensors, "labels") || (r->method->taps & KD_LABELS);
     return labels ? given_labels(&r->in, r->in_path, r->given[0].t->shape.d[0], 0, 0,
@@ -140,7 +143,8 @@ static Node find_layer(const KdSite *s, Net *n, bool teacher, const char *name) 
     snprintf(full, sizeof full, "%s.%s", teacher ? "teacher" : "student", name);
     const Node x = net_find(n, full);
     if (!n->err && !x.id)
-        net_fail(n, E(EXIT_MODEL, 51), "%s needs a tensor `%s`, float32, B x C x h x w", r->in_path, full);
+        net_fail(n, E(EXIT_MODEL, 51), "%s needs a tensor `%s`, float32, B x C x h x w", r->in_path,
+                 full);
     return n->err ? NO_NODE : x;
 }
 
@@ -249,7 +253,8 @@ static void time_runs(const LossRun *r) {
     const double cpu = 1e3 * (double)(clock() - before) / CLOCKS_PER_SEC / (double)r->runs;
     qsort(ms, (size_t)r->runs, sizeof *ms, by_size);
     const PlanStats s = plan_stats(r->plan);
-    printf("{\"ms\": %.4f, \"cpu_ms\": %.4f, \"bytes\": %zu}\n", ms[r->runs / 2], cpu, s.arena_bytes);
+    printf("{\"ms\": %.4f, \"cpu_ms\": %.4f, \"bytes\": %zu}\n", ms[r->runs / 2], cpu,
+           s.arena_bytes);
 }
 
 /* grad: NULL when the loss does not depend on it; zeros. */

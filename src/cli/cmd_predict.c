@@ -62,7 +62,9 @@ static Err write_ids(const char *path, const Predicted *p) {
 }
 
 static Err write_probs(const char *path, const Predicted *p) {
-    return st_write(path, &(Tensor){"probs", DT_F32, SHAPE(p->c->classes, p->im->h, p->im->w), p->probs}, 1, NULL, 0);
+    return st_write(path,
+                    &(Tensor){"probs", DT_F32, SHAPE(p->c->classes, p->im->h, p->im->w), p->probs},
+                    1, NULL, 0);
 }
 
 static Err write_overlay(const char *path, const Predicted *p) {
@@ -78,15 +80,21 @@ static Err write_overlay(const char *path, const Predicted *p) {
     }
     free(row);
     if (!p->c->config->predict.legend) return image_write_png_rgb(path, im->px, im->h, im->w);
-    overlay_legend(im->px, im->h, im->w, p->c->names, p->c->palette, seen, p->c->classes, &with.px, &with.h, &with.w);
+    overlay_legend(im->px, im->h, im->w, p->c->names, p->c->palette, seen, p->c->classes, &with.px,
+                   &with.h, &with.w);
     Err rc = image_write_png_rgb(path, with.px, with.h, with.w);
     free(with.px);
     return rc;
 }
 
 /* In the order of the bits PREDICT_LABEL ... */
-static const struct { const char *suffix; Err (*write)(const char *path, const Predicted *p); } outputs[] = {
-    {"label.png", write_label}, {"ids.png", write_ids}, {"probs.safetensors", write_probs}, {"overlay.png", write_overlay}};
+static const struct {
+    const char *suffix;
+    Err (*write)(const char *path, const Predicted *p);
+} outputs[] = {{"label.png", write_label},
+               {"ids.png", write_ids},
+               {"probs.safetensors", write_probs},
+               {"overlay.png", write_overlay}};
 _Static_assert(sizeof outputs / sizeof *outputs == PREDICT_OUTPUTS, "one bit, one writer");
 
 static Err write_outputs(const char *base, const Predicted *p) {
@@ -122,7 +130,8 @@ static Err predict_one(const Context *c, const Input *job) {
     free(pred);
     block_free(probs);
     free(im.px);
-    return rc && rc >= 1000 && err_exit_code(rc) != EXIT_OUTPUT ? err_wrap(rc, "%s", job->path) : rc;
+    return rc && rc >= 1000 && err_exit_code(rc) != EXIT_OUTPUT ? err_wrap(rc, "%s", job->path)
+                                                                : rc;
 }
 
 /* The others can still be predicted: the file is at fault, or it is too large. */
@@ -137,9 +146,12 @@ static Err predict_jobs(const Context *c, const Inputs *jobs) {
     char *text = NULL;
     for (; i < jobs->n; i++) {
         const int signal = sys_signal_pending();
-        Err rc = signal ? err_set(128 + signal, "predict: stopped by signal %d after %d of %d images", signal, i, jobs->n)
-                        : predict_one(c, &jobs->v[i]);
-        if (rc && (!is_of_one_image(rc) || jobs->n == 1)) return progress_end(&progress), free(text), rc;
+        Err rc = signal
+                     ? err_set(128 + signal, "predict: stopped by signal %d after %d of %d images",
+                               signal, i, jobs->n)
+                     : predict_one(c, &jobs->v[i]);
+        if (rc && (!is_of_one_image(rc) || jobs->n == 1))
+            return progress_end(&progress), free(text), rc;
         if (rc && !failed++) first = rc, text = xstrdup(err_text());
         if (rc) log_warn("passed over: %s", err_text());
         progress_to(&progress, i + 1);
@@ -147,7 +159,8 @@ static Err predict_jobs(const Context *c, const Inputs *jobs) {
     progress_end(&progress);
     log_info("wrote %d image%s to %s", i - failed, i - failed == 1 ? "" : "s", c->config->out);
     if (failed)
-        first = err_set(first, "%d of %d images could not be predicted; the first: %s", failed, jobs->n, text);
+        first = err_set(first, "%d of %d images could not be predicted; the first: %s", failed,
+                        jobs->n, text);
     free(text);
     return first;
 }

@@ -21,7 +21,8 @@ static const double LOOK_EVERY_S = 0.1;
 static void tell(const char *dir, const Live *l, bool waited) {
     const RunData *r = l->data;
     char step[64] = "";
-    if (isfinite(r->step)) snprintf(step, sizeof step, " after step %.0f of %.0f", r->step, r->steps);
+    if (isfinite(r->step))
+        snprintf(step, sizeof step, " after step %.0f of %.0f", r->step, r->steps);
     if (!strcmp(l->state, "done"))
         log_info("%s: %s%s", dir, waited ? "finished by itself" : "already finished", step);
     else if (!strcmp(l->state, "stopped"))
@@ -33,7 +34,9 @@ static void tell(const char *dir, const Live *l, bool waited) {
     else if (!strcmp(l->state, "killed"))
         log_info("%s: %s; its own command goes on from the newest checkpoint", dir,
                  waited ? "was killed meanwhile" : "is not running, it was killed");
-    else log_info("%s: %s; retort info %s tells how far it came", dir, waited ? "has ended" : "is not running", dir);
+    else
+        log_info("%s: %s; retort info %s tells how far it came", dir,
+                 waited ? "has ended" : "is not running", dir);
 }
 
 static bool same_holder(const LockHolder *a, const LockHolder *b) {
@@ -48,10 +51,12 @@ static Err wait_for_end(const char *dir, const LockHolder *first) {
         int sig = sys_signal_pending();
         if (sig) {
             log_progress_end();
-            return err_set(128 + sig, "%s: no longer waited for; it was asked, and ends at its next step", dir);
+            return err_set(128 + sig,
+                           "%s: no longer waited for; it was asked, and ends at its next step",
+                           dir);
         }
-        log_progress("%s: process %d on %s ends at its next step, asked %.0f s ago", dir, first->pid,
-                     first->host, sys_now() - start);
+        log_progress("%s: process %d on %s ends at its next step, asked %.0f s ago", dir,
+                     first->pid, first->host, sys_now() - start);
         sys_sleep(LOOK_EVERY_S);
         TRY(lock_look(dir, &now));
     }
@@ -71,7 +76,9 @@ static Err stop(const char *dir) {
     if (rc) return err_wrap(rc, "process %d on %s cannot be asked", holder.pid, holder.host);
     TRY(wait_for_end(dir, &holder));
     TRY(live_open(dir, &l));
-    if (l.holder.held) log_info("%s: ended, and was started again by process %d on %s", dir, l.holder.pid, l.holder.host);
+    if (l.holder.held)
+        log_info("%s: ended, and was started again by process %d on %s", dir, l.holder.pid,
+                 l.holder.host);
     else tell(dir, &l, true);
     live_close(&l);
     return OK;
@@ -85,9 +92,11 @@ Err cmd_stop(int argc, char **argv) {
     char *lock = path_join(dir, ".lock");
     Err rc = OK;
     if (args.n_opt)
-        rc = err_set(E(EXIT_USAGE, 76), "stop: %s is no option of it; usage: retort stop RUN", args.opt[0]);
+        rc = err_set(E(EXIT_USAGE, 76), "stop: %s is no option of it; usage: retort stop RUN",
+                     args.opt[0]);
     else if (!sys_exists(lock))
-        rc = err_set(E(EXIT_USAGE, 76), "%s: was never a run directory; give the `out` of a training run", dir);
+        rc = err_set(E(EXIT_USAGE, 76),
+                     "%s: was never a run directory; give the `out` of a training run", dir);
     if (!rc) rc = stop(dir);
     free(lock);
     cli_args_close(&args);

@@ -30,13 +30,24 @@ typedef struct Own {
     double time_s;
 } Own;
 static const Option options[] = {
-    {"arms", OPT_FLOW, offsetof(Own, arms), "", "", "{NAME: {options}, ...}, a file that holds such a map (or `arms:` with it), or names of some arms of CONFIG.yaml: base,kd", 0, NULL, 0, 0},
-    {"seeds", OPT_INT, offsetof(Own, seeds), "5", "", "runs per arm, with seeds 1, 2, ...; may be raised later", 0, NULL, 1, STUDY_SEEDS_MAX},
-    {"time", OPT_TIME, offsetof(Own, time_s), "0", "", "choose train.steps, the same for all arms, so that all of it takes about this long (9h); 0: as configured", 0, NULL, 0, 0},
-    {"against", OPT_STR, offsetof(Own, against), "", "", "the arm that others are compared with; default the first", 0, NULL, 0, 0},
-    {"split", OPT_STR, offsetof(Own, split), "test", "", "read once, at the end, with the last weights of every run", 0, NULL, 0, 0},
-    {"group", OPT_STR, offsetof(Own, group), "auto", "", "images that belong together are drawn together: a regular expression over their names, none, or auto: sequences of camvid and cityscapes", 0, NULL, 0, 0},
-    {"teacher", OPT_FLOW, offsetof(Own, teacher), "{}", "", "study.teacher in the file alone: options of a run OUT/teacher before all arms; in arms teacher.model=study means its last weights", 0, NULL, 0, 0},
+    {"arms", OPT_FLOW, offsetof(Own, arms), "", "",
+     "{NAME: {options}, ...}, a file that holds such a map (or `arms:` with it), or names of some arms of CONFIG.yaml: base,kd",
+     0, NULL, 0, 0},
+    {"seeds", OPT_INT, offsetof(Own, seeds), "5", "",
+     "runs per arm, with seeds 1, 2, ...; may be raised later", 0, NULL, 1, STUDY_SEEDS_MAX},
+    {"time", OPT_TIME, offsetof(Own, time_s), "0", "",
+     "choose train.steps, the same for all arms, so that all of it takes about this long (9h); 0: as configured",
+     0, NULL, 0, 0},
+    {"against", OPT_STR, offsetof(Own, against), "", "",
+     "the arm that others are compared with; default the first", 0, NULL, 0, 0},
+    {"split", OPT_STR, offsetof(Own, split), "test", "",
+     "read once, at the end, with the last weights of every run", 0, NULL, 0, 0},
+    {"group", OPT_STR, offsetof(Own, group), "auto", "",
+     "images that belong together are drawn together: a regular expression over their names, none, or auto: sequences of camvid and cityscapes",
+     0, NULL, 0, 0},
+    {"teacher", OPT_FLOW, offsetof(Own, teacher), "{}", "",
+     "study.teacher in the file alone: options of a run OUT/teacher before all arms; in arms teacher.model=study means its last weights",
+     0, NULL, 0, 0},
     {0}};
 
 /* ---- where arms come from -------------------------------------------------------------------- */
@@ -55,15 +66,25 @@ static Err choose_arms(const char *text, const YNode *all, Arena *a, YNode **out
     char *copy = arena_strdup(a, text), *rest = copy, *word;
     YNode *some = arena_alloc(a, sizeof *some);
     if (!all || all->kind != Y_MAP)
-        return err_set(E(EXIT_USAGE, 76), "arms=%s: is no file, and CONFIG.yaml names no arms; give arms='{base: {}, kd: {...}}'", text);
+        return err_set(
+            E(EXIT_USAGE, 76),
+            "arms=%s: is no file, and CONFIG.yaml names no arms; give arms='{base: {}, kd: {...}}'",
+            text);
     *some = (YNode){.kind = Y_MAP, .where = "command line"};
-    some->item = arena_alloc(a, (size_t)all->n * sizeof *some->item + 1), some->key = arena_alloc(a, (size_t)all->n * sizeof *some->key + 1);
+    some->item = arena_alloc(a, (size_t)all->n * sizeof *some->item + 1),
+    some->key = arena_alloc(a, (size_t)all->n * sizeof *some->key + 1);
     for (int i = 0; i < all->n && i < STUDY_ARMS_MAX; i++) names[i] = all->key[i];
     while ((word = strtok_r(rest, "[], ", &rest))) {
         YNode *arm = yaml_get(all, word);
-        const char *near = arm ? NULL : str_nearest(word, names, all->n < STUDY_ARMS_MAX ? all->n : STUDY_ARMS_MAX);
-        if (!arm) return err_set(E(EXIT_USAGE, 76), "arms=%s: %s is neither a file nor an arm of CONFIG.yaml%s%s%s", text, word, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
-        if (yaml_get(some, word)) return err_set(E(EXIT_USAGE, 76), "arms=%s: %s is named twice", text, word);
+        const char *near =
+            arm ? NULL
+                : str_nearest(word, names, all->n < STUDY_ARMS_MAX ? all->n : STUDY_ARMS_MAX);
+        if (!arm)
+            return err_set(E(EXIT_USAGE, 76),
+                           "arms=%s: %s is neither a file nor an arm of CONFIG.yaml%s%s%s", text,
+                           word, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+        if (yaml_get(some, word))
+            return err_set(E(EXIT_USAGE, 76), "arms=%s: %s is named twice", text, word);
         some->key[some->n] = word, some->item[some->n++] = arm;
     }
     *out = some;
@@ -81,15 +102,24 @@ static Err find_arms(const char *text, const char *file, Arena *a, YNode **out) 
 
 static bool good_name(const char *s) {
     const size_t n = strlen(s);
-    return n && n <= 40 && *s != '.' && *s != '-' && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-") == n;
+    return n && n <= 40 && *s != '.' && *s != '-' &&
+           strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-") == n;
 }
 
 static Err add_arm(StudySpec *s, const char *name, const YNode *y, Arena *a) {
-    if (s->n + s->has_teacher == STUDY_ARMS_MAX) return err_set(E(EXIT_USAGE, 76), "%s: more than %d arms", y->where, STUDY_ARMS_MAX - s->has_teacher);
+    if (s->n + s->has_teacher == STUDY_ARMS_MAX)
+        return err_set(E(EXIT_USAGE, 76), "%s: more than %d arms", y->where,
+                       STUDY_ARMS_MAX - s->has_teacher);
     if (!good_name(name) || !strcmp(name, "teacher"))
-        return err_set(E(EXIT_USAGE, 76), "%s: \"%s\" cannot name an arm, which is a folder; use letters, digits, . _ + - (and not \"teacher\")", y->where, name);
+        return err_set(
+            E(EXIT_USAGE, 76),
+            "%s: \"%s\" cannot name an arm, which is a folder; use letters, digits, . _ + - (and not \"teacher\")",
+            y->where, name);
     const bool none = y->kind == Y_SCALAR && !*y->text;
-    if (y->kind != Y_MAP && !none) return err_set(E(EXIT_USAGE, 76), "%s: arm %s is a group of options, as in {distill: {losses: [kd]}}", y->where, name);
+    if (y->kind != Y_MAP && !none)
+        return err_set(E(EXIT_USAGE, 76),
+                       "%s: arm %s is a group of options, as in {distill: {losses: [kd]}}",
+                       y->where, name);
     s->arm[s->n].name = arena_strdup(a, name);
     return y->kind == Y_MAP ? config_map_args(y, a, &s->arm[s->n++].args) : (s->n++, OK);
 }
@@ -98,12 +128,15 @@ static Err read_arms(StudySpec *s, const Own *o, Arena *a) {
     YNode *arms;
     TRY(find_arms(o->arms, s->file, a, &arms));
     if (!arms || arms->kind != Y_MAP || !arms->n)
-        return err_set(E(EXIT_USAGE, 76), "study: no arms; give `arms: {base: {}, kd: {...}}` in the file or as arms='{...}'");
+        return err_set(
+            E(EXIT_USAGE, 76),
+            "study: no arms; give `arms: {base: {}, kd: {...}}` in the file or as arms='{...}'");
     for (int i = 0; i < arms->n; i++) TRY(add_arm(s, arms->key[i], arms->item[i], a));
     if (!*o->against) return OK;
     for (s->base = 0; s->base < s->n; s->base++)
         if (!strcmp(s->arm[s->base].name, o->against)) break;
-    if (s->base == s->n) return err_set(E(EXIT_USAGE, 76), "against=%s: is no arm of this study", o->against);
+    if (s->base == s->n)
+        return err_set(E(EXIT_USAGE, 76), "against=%s: is no arm of this study", o->against);
     const int at = s->base;          /* it comes first: those before it would not be compared */
     for (int i = at; i > 0; i--) {
         const char *name = s->arm[i].name;
@@ -126,7 +159,9 @@ static Err read_teacher(StudySpec *s, const Own *o, Arena *a) {
 static Err own_from_file(const char *file, Own *o, Arena *a) {
     YNode *part = NULL;
     if (file) TRY(config_part(file, "study", a, &part));
-    if (part && part->kind != Y_MAP) return err_set(E(EXIT_USAGE, 76), "%s: study is a group: {seeds: 5, time: 9h}", part->where);
+    if (part && part->kind != Y_MAP)
+        return err_set(E(EXIT_USAGE, 76), "%s: study is a group: {seeds: 5, time: 9h}",
+                       part->where);
     for (int i = 0; part && i < part->n; i++) {
         char *text = yaml_flow(part->item[i]);
         Err rc = option_set(options, o, a, "study.", part->key[i], text, part->item[i]->where);
@@ -141,7 +176,9 @@ static Err own_from_args(const CliArgs *args, Own *o, StudySpec *s, Arena *a) {
     for (int i = 0; i < args->n_opt;) {
         const int first = i;
         const char *key, *value;
-        if (strchr(args->opt[i], '=') || (i + 1 < args->n_opt && !str_starts(args->opt[i + 1], "--") && !strchr(args->opt[i + 1], '='))) {
+        if (strchr(args->opt[i], '=') ||
+            (i + 1 < args->n_opt && !str_starts(args->opt[i + 1], "--") &&
+             !strchr(args->opt[i + 1], '='))) {
             TRY(cli_option(args, &i, a, &key, &value));
             if (!strcmp(key, "out")) { s->out = value; continue; }
             if (option_find(options, key) && strcmp(key, "teacher")) {
@@ -150,7 +187,8 @@ static Err own_from_args(const CliArgs *args, Own *o, StudySpec *s, Arena *a) {
             }
         } else i++;
         for (int k = first; k < i; k++) {
-            if (s->common.n == ARG_LIST_MAX) return err_set(E(EXIT_USAGE, 76), "study: more than %d options", ARG_LIST_MAX);
+            if (s->common.n == ARG_LIST_MAX)
+                return err_set(E(EXIT_USAGE, 76), "study: more than %d options", ARG_LIST_MAX);
             s->common.v[s->common.n++] = args->opt[k];
         }
     }

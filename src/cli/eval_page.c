@@ -30,7 +30,8 @@ static void print_classes(const EvalResult *r) {
         if (r->extra[j].of) printf("  %13s %%", r->extra[j].title);
     printf("         pixels  class\n");
     for (int k = 0; k < r->d->n_classes; k++) {
-        printf("%8s %8s %8s", percent(r->s.iou[k]).s, percent(r->s.accuracy[k]).s, percent(r->s.dice[k]).s);
+        printf("%8s %8s %8s", percent(r->s.iou[k]).s, percent(r->s.accuracy[k]).s,
+               percent(r->s.dice[k]).s);
         for (int j = 0; j < r->n_extra; j++)
             if (r->extra[j].of) printf("  %15s", percent(r->extra[j].of[k]).s);
         printf(" %14lld  ", (long long)r->s.pixels[k]);
@@ -58,16 +59,20 @@ void eval_print(const EvalResult *r) {
     cli_print(r->d->split, 64);
     printf(", %lld of %d images; %s\n\n", (long long)r->e->confusion->images, r->d->n, r->mode);
     print_classes(r);
-    printf("\nmIoU %s %% (95 %% interval %s to %s; of classes present %s %%, absent ones as 0: %s %%)\n",
-           percent(s->miou).s, percent(r->interval[0]).s, percent(r->interval[1]).s,
-           percent(s->miou_present).s, percent(s->miou_all).s);
-    printf("pixel accuracy %s %%  mean accuracy %s %%  mean Dice %s %%  IoU weighted by pixels %s %%\n",
-           percent(s->pixel_accuracy).s, percent(s->mean_accuracy).s, percent(s->mean_dice).s,
-           percent(s->weighted_iou).s);
-    for (int i = 0; i < r->n_extra; i++) printf("%s%s %s %%", i ? "  " : "", r->extra[i].title, percent(r->extra[i].mean).s);
+    printf(
+        "\nmIoU %s %% (95 %% interval %s to %s; of classes present %s %%, absent ones as 0: %s %%)\n",
+        percent(s->miou).s, percent(r->interval[0]).s, percent(r->interval[1]).s,
+        percent(s->miou_present).s, percent(s->miou_all).s);
+    printf(
+        "pixel accuracy %s %%  mean accuracy %s %%  mean Dice %s %%  IoU weighted by pixels %s %%\n",
+        percent(s->pixel_accuracy).s, percent(s->mean_accuracy).s, percent(s->mean_dice).s,
+        percent(s->weighted_iou).s);
+    for (int i = 0; i < r->n_extra; i++)
+        printf("%s%s %s %%", i ? "  " : "", r->extra[i].title, percent(r->extra[i].mean).s);
     if (r->n_extra) putchar('\n');
     if (r->n_official) printf("\nas %s counts:\n", r->protocol->name);
-    for (int i = 0; i < r->n_official; i++) printf("%8s %%  %s\n", percent(r->official[i].value).s, r->official[i].title);
+    for (int i = 0; i < r->n_official; i++)
+        printf("%8s %%  %s\n", percent(r->official[i].value).s, r->official[i].title);
     print_worst(r);
 }
 
@@ -128,7 +133,8 @@ static void class_bars(Str *out, const EvalResult *r) {
     static const char *const groups[] = {"IoU"};
     const int n = r->d->n_classes;
     BarRow *row = xcalloc((size_t)n, sizeof *row);
-    for (int k = 0; k < n; k++) row[k] = (BarRow){r->d->class_names[k], &r->s.iou[k], r->d->palette[k]};
+    for (int k = 0; k < n; k++)
+        row[k] = (BarRow){r->d->class_names[k], &r->s.iou[k], r->d->palette[k]};
     if (n <= BARS_MAX) chart_bars(out, "IoU of each class", groups, 1, row, n);
     free(row);
 }
@@ -151,20 +157,29 @@ static void calibration_chart(Str *out, const EvalResult *r) {
         Series s[2] = {{.name = "accuracy"}, {.name = "as it should be"}};
         calibration_bins(r->e->sum[i], confidence, accuracy, pixels);
         for (int b = 0; b < CALIBRATION_BINS; b++)
-            if (pixels[b]) series_add(&s[0], confidence[b], accuracy[b]), series_add(&s[1], confidence[b], confidence[b]);
-        chart_lines(out, &(Chart){.title = "Calibration", .unit = "accuracy by confidence", .series = s, .n_series = 2, .from_zero = true});
+            if (pixels[b])
+                series_add(&s[0], confidence[b], accuracy[b]),
+                    series_add(&s[1], confidence[b], confidence[b]);
+        chart_lines(out, &(Chart){.title = "Calibration",
+                                  .unit = "accuracy by confidence",
+                                  .series = s,
+                                  .n_series = 2,
+                                  .from_zero = true});
         series_free(&s[0]), series_free(&s[1]);
     }
 }
 
 /* ---- pictures -------------------------------------------------------------------------------- */
 /* One pixel of the picture shrunk by `factor`. */
-static void shrunk_pixel(uint8_t *dst, const uint8_t *rgb, int w, int y, int x, int factor, bool average) {
+static void shrunk_pixel(uint8_t *dst, const uint8_t *rgb, int w, int y, int x, int factor,
+                         bool average) {
     const int reach = average ? factor : 1, from = average ? 0 : factor / 2;
     for (int c = 0; c < 3; c++) {
         int sum = 0;
         for (int i = 0; i < reach * reach; i++)
-            sum += rgb[3 * ((int64_t)(y * factor + from + i / reach) * w + x * factor + from + i % reach) + c];
+            sum += rgb[3 * ((int64_t)(y * factor + from + i / reach) * w + x * factor + from +
+                            i % reach) +
+                       c];
         dst[c] = (uint8_t)(sum / (reach * reach));
     }
 }
@@ -175,7 +190,8 @@ static Err picture(Str *out, const uint8_t *rgb, int h, int w, bool average, con
     uint8_t *small = xcalloc((size_t)sh * (size_t)sw, 3), *png;
     size_t bytes;
     for (int y = 0; y < sh && h >= factor && w >= factor; y++)
-        for (int x = 0; x < sw; x++) shrunk_pixel(small + 3 * ((int64_t)y * sw + x), rgb, w, y, x, factor, average);
+        for (int x = 0; x < sw; x++)
+            shrunk_pixel(small + 3 * ((int64_t)y * sw + x), rgb, w, y, x, factor, average);
     Err rc = image_encode_png_rgb(small, sh, sw, &png, &bytes);
     free(small);
     if (rc) return rc;
@@ -199,7 +215,10 @@ static Err four_pictures(Str *out, const EvalResult *r, const Sample *s, const u
         const bool wrong = s->label[i] < n && s->label[i] != pred[i];
         const uint8_t *p = s->rgb + 3 * i;
         const int grey = (p[0] + p[1] + p[2]) / 6;
-        for (int c = 0; c < 3; c++) rgb[3 * i + c] = (uint8_t)(wrong ? r->d->palette[pred[i]][c] : s->label[i] < n ? grey + 100 : grey);
+        for (int c = 0; c < 3; c++)
+            rgb[3 * i + c] = (uint8_t)(wrong             ? r->d->palette[pred[i]][c]
+                                       : s->label[i] < n ? grey + 100
+                                                         : grey);
     }
     if (!rc) rc = picture(out, rgb, s->h, s->w, false, "what is wrong");
     free(rgb);
@@ -230,7 +249,8 @@ static Err worst_image(Str *out, const EvalResult *r, Predictor *p, Dataset *d, 
 static void legend(Str *out, const Dataset *d) {
     str_add(out, "<div class=keys>");
     for (int k = 0; k < d->n_classes; k++) {
-        str_addf(out, "<span class=k><i style='background:rgb(%d,%d,%d)'></i>", d->palette[k][0], d->palette[k][1], d->palette[k][2]);
+        str_addf(out, "<span class=k><i style='background:rgb(%d,%d,%d)'></i>", d->palette[k][0],
+                 d->palette[k][1], d->palette[k][2]);
         str_escape_html(out, d->class_names[k]);
         str_add(out, "</span>");
     }
@@ -258,7 +278,8 @@ Err eval_page(const char *path, const EvalResult *r, Predictor *p, Dataset *d) {
     free(title);
     str_add(&out, "<p class=dim>");
     str_escape_html(&out, r->source);
-    str_addf(&out, ", %lld of %d images; %s; 95 %% interval of mIoU over images ", (long long)r->e->confusion->images, d->n, r->mode);
+    str_addf(&out, ", %lld of %d images; %s; 95 %% interval of mIoU over images ",
+             (long long)r->e->confusion->images, d->n, r->mode);
     page_percent(&out, r->interval[0], "");
     str_add(&out, " to ");
     page_percent(&out, r->interval[1], " %");

@@ -26,7 +26,9 @@ void reference_open(const OpenModel *m, ExportOutput output, Reference *out) {
     if (output == EXPORT_LOGITS) return;
     const char *name = "logits_full";
     out->out = net_find(m->net, name);
-    if (!out->out.id) out->out = net_add(m->net, &op_resize, name, &(ResizeAttr){.align_corners = true}, sizeof(ResizeAttr), (Node[]){m->nodes.logits, planes_of(m)}, 2, NULL, 0);
+    if (!out->out.id)
+        out->out = net_add(m->net, &op_resize, name, &(ResizeAttr){.align_corners = true},
+                           sizeof(ResizeAttr), (Node[]){m->nodes.logits, planes_of(m)}, 2, NULL, 0);
 }
 static Err plan_for(Reference *r, int h, int w, const Node *outputs, int n) {
     const ModelNodes *at = &r->m->nodes;
@@ -35,14 +37,21 @@ static Err plan_for(Reference *r, int h, int w, const Node *outputs, int n) {
     r->plan = NULL;
     const Node inputs[] = {at->image, at->rects};
     const Shape shapes[] = {at->rects.id ? SHAPE(1, h, w, 3) : SHAPE(1, 3, h, w), SHAPE(1, 4)};
-    TRY(plan_make(r->m->net, &(PlanSpec){.outputs = outputs, .n_outputs = n, .inputs = inputs, .input_shapes = shapes, .n_inputs = at->rects.id ? 2 : 1}, &r->plan));
+    TRY(plan_make(r->m->net,
+                  &(PlanSpec){.outputs = outputs,
+                              .n_outputs = n,
+                              .inputs = inputs,
+                              .input_shapes = shapes,
+                              .n_inputs = at->rects.id ? 2 : 1},
+                  &r->plan));
     r->h = h, r->w = w;
     return OK;
 }
 static void run_on(Reference *r, const uint8_t *rgb) {
     const int32_t rect[4] = {0, 0, r->w, r->h};
     const int64_t pixels = (int64_t)r->h * r->w;
-    if (r->m->nodes.rects.id) plan_bind(r->plan, r->m->nodes.image, rgb), plan_bind(r->plan, r->m->nodes.rects, rect);
+    if (r->m->nodes.rects.id)
+        plan_bind(r->plan, r->m->nodes.image, rgb), plan_bind(r->plan, r->m->nodes.rects, rect);
     else {
         r->image = xrealloc(r->image, (size_t)pixels * 3 * sizeof *r->image);
         for (int64_t c = 0; c < 3; c++)
@@ -67,7 +76,8 @@ void reference_close(Reference *r) {
 
 Err export_samples(const Config *c, const char *split, Dataset **out) {
     DataOptions o = c->data;
-    if (!o.kind) o.kind = "scenes", log_info("no data set is named: the samples are drawn pictures");
+    if (!o.kind)
+        o.kind = "scenes", log_info("no data set is named: the samples are drawn pictures");
     return dataset_open(&o, split, out);
 }
 Err export_sample(Dataset *d, int i, const ExportOptions *o, Sample *out) {
@@ -75,10 +85,15 @@ Err export_sample(Dataset *d, int i, const ExportOptions *o, Sample *out) {
     TRY(dataset_read(d, i, out));
     if (!o->h || (out->h == o->h && out->w == o->w)) return OK;
     const int64_t pixels = (int64_t)o->h * o->w;
-    Sample cut = {.h = o->h, .w = o->w, .rgb = xcalloc((size_t)pixels, 3), .label = xcalloc((size_t)pixels, 1)};
+    Sample cut = {.h = o->h,
+                  .w = o->w,
+                  .rgb = xcalloc((size_t)pixels, 3),
+                  .label = xcalloc((size_t)pixels, 1)};
     int32_t *label = xcalloc((size_t)pixels, sizeof *label);
-    Err rc = augment_sample(out, &(DataOptions){0}, 1, 0, (uint64_t)i, o->h, o->w, cut.rgb, label, rect);
-    for (int64_t k = 0; k < pixels; k++) cut.label[k] = label[k] < 0 ? IGNORE_U8 : (uint8_t)label[k];
+    Err rc =
+        augment_sample(out, &(DataOptions){0}, 1, 0, (uint64_t)i, o->h, o->w, cut.rgb, label, rect);
+    for (int64_t k = 0; k < pixels; k++)
+        cut.label[k] = label[k] < 0 ? IGNORE_U8 : (uint8_t)label[k];
     free(label);
     sample_free(out);
     return *out = cut, rc;
@@ -92,7 +107,8 @@ static void widen(ExportRange *r, const float *v, int64_t n) {
         if (v[i] > r->hi) r->hi = v[i];
     }
 }
-Err export_calibrate(const OpenModel *m, const ExportOptions *o, Dataset *d, int n, ExportRange **out) {
+Err export_calibrate(const OpenModel *m, const ExportOptions *o, Dataset *d, int n,
+                     ExportRange **out) {
     const Net *net = m->net;
     bool *mark = xcalloc((size_t)net->n_nodes, sizeof *mark);
     Node *nodes = xcalloc((size_t)net->n_nodes, sizeof *nodes);
@@ -108,7 +124,9 @@ Err export_calibrate(const OpenModel *m, const ExportOptions *o, Dataset *d, int
         Sample s = {0};
         if (!(rc = export_sample(d, i, o, &s))) rc = plan_for(&r, s.h, s.w, nodes, n_nodes);
         if (!rc) run_on(&r, s.rgb);
-        for (int k = 0; k < n_nodes && !rc; k++) widen(&range[nodes[k].id], plan_value(r.plan, nodes[k]), shape_count(plan_shape(r.plan, nodes[k])));
+        for (int k = 0; k < n_nodes && !rc; k++)
+            widen(&range[nodes[k].id], plan_value(r.plan, nodes[k]),
+                  shape_count(plan_shape(r.plan, nodes[k])));
         sample_free(&s);
         if (!rc) progress_to(&progress, i + 1);
     }
@@ -131,10 +149,13 @@ typedef struct Tally {
 /* The classes that the file's output says, at h x w. */
 static Err classes_of(const Tensor *t, int h, int w, uint8_t *pred) {
     const int64_t pixels = (int64_t)h * w;
-    if (t->dtype == DT_F32 && t->shape.rank == 4 && t->shape.d[0] == 1 && t->shape.d[1] <= 256) predictor_classes(t->data, t->shape, h, w, pred, NULL);
+    if (t->dtype == DT_F32 && t->shape.rank == 4 && t->shape.d[0] == 1 && t->shape.d[1] <= 256)
+        predictor_classes(t->data, t->shape, h, w, pred, NULL);
     else if (t->dtype == DT_I64 && shape_count(t->shape) == pixels)
         for (int64_t i = 0; i < pixels; i++) pred[i] = (uint8_t)((const int64_t *)t->data)[i];
-    else return err_set(E(EXIT_MODEL, 60), "the output is %s %s for an image of %dx%d", dtype_name(t->dtype), shape_text(t->shape).s, h, w);
+    else
+        return err_set(E(EXIT_MODEL, 60), "the output is %s %s for an image of %dx%d",
+                       dtype_name(t->dtype), shape_text(t->shape).s, h, w);
     return OK;
 }
 static void add_confusion(Confusion *c, const Sample *s, const uint8_t *pred, int32_t *label) {
@@ -150,9 +171,11 @@ static Err compare_one(ExportRunner *file, Reference *network, const Sample *s, 
     TRY(reference_run(network, s->rgb, s->h, s->w, &want, &shape));
     TRY(export_runner_run(file, s->rgb, s->h, s->w, &got));
     if (got.dtype == DT_F32 && !shape_equal(got.shape, shape))
-        return err_set(E(EXIT_MODEL, 60), "the output is %s, the network's is %s", shape_text(got.shape).s, shape_text(shape).s);
+        return err_set(E(EXIT_MODEL, 60), "the output is %s, the network's is %s",
+                       shape_text(got.shape).s, shape_text(shape).s);
     for (int64_t i = 0, n = got.dtype == DT_F32 ? shape_count(shape) : 0; i < n; i++) {
-        t->difference = fmax(t->difference, fabs((double)((const float *)got.data)[i] - (double)want[i]));
+        t->difference =
+            fmax(t->difference, fabs((double)((const float *)got.data)[i] - (double)want[i]));
         t->largest = fmax(t->largest, fabs((double)want[i]));
     }
     uint8_t *a = xcalloc((size_t)pixels, 1), *b = xcalloc((size_t)pixels, 1);
@@ -172,14 +195,16 @@ static void print_drop(const Tally *t, const Dataset *d) {
     printf("  IoU %%   8 bits     loss  class\n");
     for (int k = 0; k < d->n_classes; k++) {
         if (isnan(was.iou[k]) || isnan(is.iou[k])) continue;
-        printf("%7.2f %8.2f %8.2f  ", 100 * was.iou[k], 100 * is.iou[k], 100 * (was.iou[k] - is.iou[k]));
+        printf("%7.2f %8.2f %8.2f  ", 100 * was.iou[k], 100 * is.iou[k],
+               100 * (was.iou[k] - is.iou[k]));
         cli_print(d->class_names[k], 100);
         putchar('\n');
     }
     printf("%7.2f %8.2f %8.2f  mIoU\n", 100 * was.miou, 100 * is.miou, 100 * (was.miou - is.miou));
     scores_free(&was), scores_free(&is);
 }
-static Err compare_all(ExportRunner *file, Reference *network, const ExportOptions *o, Dataset *d, int64_t n, Tally *t) {
+static Err compare_all(ExportRunner *file, Reference *network, const ExportOptions *o, Dataset *d,
+                       int64_t n, Tally *t) {
     Progress progress = progress_start("images", n, "comparing");
     for (int64_t i = 0; i < n; i++) {
         Sample s = {0};
@@ -187,13 +212,15 @@ static Err compare_all(ExportRunner *file, Reference *network, const ExportOptio
         if (!rc) rc = compare_one(file, network, &s, t);
         sample_free(&s);
         const int signal = sys_signal_pending();
-        if (rc || signal) return rc ? rc : err_set(128 + signal, "export: stopped by signal %d", signal);
+        if (rc || signal)
+            return rc ? rc : err_set(128 + signal, "export: stopped by signal %d", signal);
         progress_to(&progress, i + 1);
     }
     progress_end(&progress);
     return OK;
 }
-Err export_check(const OpenModel *m, const ExportOptions *o, const char *path, Dataset *d, int64_t max) {
+Err export_check(const OpenModel *m, const ExportOptions *o, const char *path, Dataset *d,
+                 int64_t max) {
     ExportRunner *file;
     Reference network;
     Tally t = {0};
@@ -205,13 +232,19 @@ Err export_check(const OpenModel *m, const ExportOptions *o, const char *path, D
     Err rc = compare_all(file, &network, o, d, n, &t);
     if (rc) rc = err_wrap(rc, "%s", path);
     else {
-        printf("by %s, on %lld images of %s/%s: ", export_runner_name(file), (long long)n, d->def->name, d->split);
-        if (t.largest > 0) printf("largest difference %.3g (%.2g of the largest logit), ", t.difference, t.difference / t.largest);
+        printf("by %s, on %lld images of %s/%s: ", export_runner_name(file), (long long)n,
+               d->def->name, d->split);
+        if (t.largest > 0)
+            printf("largest difference %.3g (%.2g of the largest logit), ", t.difference,
+                   t.difference / t.largest);
         const double share = (double)t.equal / (double)t.pixels;
         printf("%.4f %% of pixels equal\n", 100 * share);
         if (labels) print_drop(&t, d);
         if (!o->range && share < EQUAL_MIN)
-            rc = err_set(E(EXIT_NUMERIC, 0), "%s: only %.4f %% of pixels have the network's class; please report this network", path, 100 * share);
+            rc = err_set(
+                E(EXIT_NUMERIC, 0),
+                "%s: only %.4f %% of pixels have the network's class; please report this network",
+                path, 100 * share);
     }
     if (labels) confusion_close(t.file), confusion_close(t.network);
     reference_close(&network);

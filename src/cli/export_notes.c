@@ -37,7 +37,8 @@ static void add_classes(ExportNotes *n, const OpenModel *m, const SafeFile *from
     const char *names = st_meta(from, "class_names"), *count = st_meta(from, "n_classes");
     int64_t told = 0;
     if (d && d->n_classes != m->options.classes) dataset_close(d), d = NULL;
-    if (!d && names && count && parse_i64(count, &told) && told == m->options.classes) str_add(&s, names);
+    if (!d && names && count && parse_i64(count, &told) && told == m->options.classes)
+        str_add(&s, names);
     else
         for (int k = 0; k < m->options.classes; k++) {
             str_add(&s, k ? ", " : "[");
@@ -52,7 +53,8 @@ static void add_palette(ExportNotes *n, const OpenModel *m) {
     uint8_t rgb[256][3];
     Str s = {0};
     open_palette(&m->config->data, rgb);
-    for (int k = 0; k < m->options.classes; k++) str_addf(&s, "%s[%d, %d, %d]", k ? ", " : "[", rgb[k][0], rgb[k][1], rgb[k][2]);
+    for (int k = 0; k < m->options.classes; k++)
+        str_addf(&s, "%s[%d, %d, %d]", k ? ", " : "[", rgb[k][0], rgb[k][1], rgb[k][2]);
     str_add(&s, "]");
     add_str(n, "palette", &s);
 }
@@ -88,7 +90,8 @@ static Err add_state(ExportNotes *n, const OpenModel *m) {
 static void add_config(ExportNotes *n, const OpenModel *m) {
     const ModelOptions *o = &m->options;
     Str s = {0};
-    str_addf(&s, "student: {model: %s, classes: %d, aux: %s, norm: %s", o->model, o->classes, o->aux ? "true" : "false", o->norm ? o->norm : "rgb-imagenet");
+    str_addf(&s, "student: {model: %s, classes: %d, aux: %s, norm: %s", o->model, o->classes,
+             o->aux ? "true" : "false", o->norm ? o->norm : "rgb-imagenet");
     if (o->plain_stem) str_add(&s, ", stem: plain");
     if (o->output_stride) str_addf(&s, ", output_stride: %d", o->output_stride);
     if (o->width > 0) str_add(&s, ", width: "), str_json_number(&s, o->width);
@@ -98,7 +101,9 @@ static void add_config(ExportNotes *n, const OpenModel *m) {
     add(n, "n_classes", arena_printf(n->arena, "%d", o->classes));
 }
 static Err add_all(ExportNotes *n, const OpenModel *m, const SafeFile *from) {
-    static const char *const COPIED[] = {"config", "class_names", "n_classes", "step", "seed", "teacher", "fingerprint", "fingerprint_val", "best"};
+    static const char *const COPIED[] = {"config", "class_names", "n_classes",   "step",
+                                         "seed",   "teacher",     "fingerprint", "fingerprint_val",
+                                         "best"};
     add(n, "model", m->options.model);
     add(n, "weights", path_base(m->source));
     add_classes(n, m, from);
@@ -108,7 +113,8 @@ static Err add_all(ExportNotes *n, const OpenModel *m, const SafeFile *from) {
     add(n, "version", RETORT_VERSION);
     n->n_own = n->n;
     for (size_t i = 0; i < sizeof COPIED / sizeof *COPIED; i++)
-        if (st_meta(from, "config") && st_meta(from, COPIED[i])) add(n, COPIED[i], st_meta(from, COPIED[i]));
+        if (st_meta(from, "config") && st_meta(from, COPIED[i]))
+            add(n, COPIED[i], st_meta(from, COPIED[i]));
     if (!st_meta(from, "config")) add_config(n, m);
     return OK;
 }
@@ -141,15 +147,27 @@ static void add_sides(Str *s, const int64_t *d, const char *const *names, int ra
 static void add_interface(Str *s, const OpenModel *m, const ExportOptions *o) {
     static const char *const OUTPUT[] = {"logits", "logits_full", "argmax"};
     const int64_t nchw[] = {o->batch, 3, o->h, o->w}, nhwc[] = {o->batch, o->h, o->w, 3};
-    static const char *const NCHW[] = {"batch", "", "height", "width"}, *const NHWC[] = {"batch", "height", "width", ""};
-    str_addf(s, "  \"input\": {\"name\": \"image\", \"dtype\": \"%s\", \"layout\": \"%s\", \"channels\": \"rgb\", \"range\": [0, 255], \"shape\": ", o->bytes ? "uint8" : "float32", o->bytes ? "nhwc" : "nchw");
+    static const char *const NCHW[] = {"batch", "", "height", "width"}, *const NHWC[] = {
+                                                                            "batch", "height",
+                                                                            "width", ""};
+    str_addf(
+        s,
+        "  \"input\": {\"name\": \"image\", \"dtype\": \"%s\", \"layout\": \"%s\", \"channels\": \"rgb\", \"range\": [0, 255], \"shape\": ",
+        o->bytes ? "uint8" : "float32", o->bytes ? "nhwc" : "nchw");
     add_sides(s, o->bytes ? nhwc : nchw, o->bytes ? NHWC : NCHW, 4);
-    str_addf(s, "},\n  \"output\": {\"name\": \"%s\", \"kind\": \"%s\", \"dtype\": \"%s\"},\n", o->output == EXPORT_ARGMAX ? "labels" : "logits", OUTPUT[o->output], o->output == EXPORT_ARGMAX ? "int64" : "float32");
-    str_addf(s, "  \"resize\": {\"image\": %s, \"logits\": \"bilinear, corners aligned\", \"in_graph\": %s},\n",
-             o->h ? "\"bilinear, half-pixel centres, to the size of the input\"" : "\"none: any size goes in\"", o->output == EXPORT_LOGITS ? "false" : "true");
+    str_addf(s, "},\n  \"output\": {\"name\": \"%s\", \"kind\": \"%s\", \"dtype\": \"%s\"},\n",
+             o->output == EXPORT_ARGMAX ? "labels" : "logits", OUTPUT[o->output],
+             o->output == EXPORT_ARGMAX ? "int64" : "float32");
+    str_addf(
+        s,
+        "  \"resize\": {\"image\": %s, \"logits\": \"bilinear, corners aligned\", \"in_graph\": %s},\n",
+        o->h ? "\"bilinear, half-pixel centres, to the size of the input\""
+             : "\"none: any size goes in\"",
+        o->output == EXPORT_LOGITS ? "false" : "true");
     (void)m;
 }
-static void add_array(Str *s, const char *key, const char *dtype, const Shape *shape, int every, const void *data, size_t bytes) {
+static void add_array(Str *s, const char *key, const char *dtype, const Shape *shape, int every,
+                      const void *data, size_t bytes) {
     str_addf(s, "    \"%s\": {\"dtype\": \"%s\", \"shape\": ", key, dtype);
     add_sides(s, shape->d, NULL, shape->rank);
     if (every > 1) str_addf(s, ", \"every\": %d", every);
@@ -167,15 +185,19 @@ static Err add_reference(Str *s, const OpenModel *m, const ExportOptions *o, con
     Err rc = reference_run(&network, x->rgb, x->h, x->w, &v, &shape);
     if (rc) return reference_close(&network), rc;
     uint8_t *planes = xcalloc((size_t)pixels, 3);
-    for (int64_t i = 0; i < 3 * pixels; i++) planes[o->bytes ? i : i % 3 * pixels + i / 3] = x->rgb[i];
+    for (int64_t i = 0; i < 3 * pixels; i++)
+        planes[o->bytes ? i : i % 3 * pixels + i / 3] = x->rgb[i];
     str_add(s, "  \"reference\": {\n");
-    add_array(s, "input", "uint8", &(Shape){4, {1, o->bytes ? x->h : 3, o->bytes ? x->w : x->h, o->bytes ? 3 : x->w}}, 1, planes, (size_t)pixels * 3);
+    add_array(s, "input", "uint8",
+              &(Shape){4, {1, o->bytes ? x->h : 3, o->bytes ? x->w : x->h, o->bytes ? 3 : x->w}}, 1,
+              planes, (size_t)pixels * 3);
     str_add(s, ",\n");
     if (o->output == EXPORT_ARGMAX) {
         predictor_classes(v, shape, x->h, x->w, planes, NULL);
         add_array(s, "output", "uint8", &(Shape){3, {1, x->h, x->w}}, 1, planes, (size_t)pixels);
     } else {
-        const int64_t n = shape_count(shape), every = (n + VALUES_MAX - 1) / VALUES_MAX, kept = (n + every - 1) / every;
+        const int64_t n = shape_count(shape), every = (n + VALUES_MAX - 1) / VALUES_MAX,
+                      kept = (n + every - 1) / every;
         float *some = xcalloc((size_t)kept, sizeof *some);
         for (int64_t i = 0; i < kept; i++) some[i] = v[i * every];
         add_array(s, "output", "float32", &shape, (int)every, some, (size_t)kept * sizeof *some);
@@ -186,7 +208,8 @@ static Err add_reference(Str *s, const OpenModel *m, const ExportOptions *o, con
     reference_close(&network);
     return OK;
 }
-Err export_json(const OpenModel *m, const ExportOptions *o, const ExportNotes *notes, Dataset *samples, const char *onnx, const char *path) {
+Err export_json(const OpenModel *m, const ExportOptions *o, const ExportNotes *notes,
+                Dataset *samples, const char *onnx, const char *path) {
     ExportOptions size = *o;
     Sample x = {0};
     Str s = {0};
@@ -194,7 +217,8 @@ Err export_json(const OpenModel *m, const ExportOptions *o, const ExportNotes *n
     TRY(export_sample(samples, 0, &size, &x));
     str_add(&s, "{\n  \"onnx\": ");
     str_json(&s, path_base(onnx));
-    str_addf(&s, ",\n  \"opset\": %d,\n  \"precision\": \"%s\",\n", o->opset, o->range ? "int8" : "float32");
+    str_addf(&s, ",\n  \"opset\": %d,\n  \"precision\": \"%s\",\n", o->opset,
+             o->range ? "int8" : "float32");
     for (int i = 0; i < notes->n_own; i++) {
         str_add(&s, "  ");
         str_json(&s, notes->pair[i].key);

@@ -60,22 +60,30 @@ void export_runner_close(ExportRunner *r) {
 
 static Err start_python(ExportRunner *r, const char *python) {
     char version[33] = "";
-    char *argv[] = {(char *)(uintptr_t)(python ? python : "python3"), "-c", (char *)(uintptr_t)script, r->path, NULL};
+    char *argv[] = {(char *)(uintptr_t)(python ? python : "python3"), "-c",
+                    (char *)(uintptr_t)script, r->path, NULL};
     TRY(child_open(argv, &r->child));
-    if (child_read(r->child, version, 32)) return snprintf(r->name, sizeof r->name, "ONNX Runtime %s", version), OK;
+    if (child_read(r->child, version, 32))
+        return snprintf(r->name, sizeof r->name, "ONNX Runtime %s", version), OK;
     child_close(r->child);
     r->child = NULL;
-    return err_set(E(EXIT_USAGE, 0), "%s: does not load %s in onnxruntime; see what `%s -c \"import onnxruntime\"` says", argv[0], r->path, argv[0]);
+    return err_set(
+        E(EXIT_USAGE, 0),
+        "%s: does not load %s in onnxruntime; see what `%s -c \"import onnxruntime\"` says",
+        argv[0], r->path, argv[0]);
 }
 static Err lost(const ExportRunner *r) {
-    return err_set(E(EXIT_MODEL, 60), "%s: %s refused it; run it there by hand for the reason", r->path, r->name);
+    return err_set(E(EXIT_MODEL, 60), "%s: %s refused it; run it there by hand for the reason",
+                   r->path, r->name);
 }
 static Err run_child(ExportRunner *r, Shape s, Tensor *out) {
     int64_t head[8] = {r->bytes ? 1 : 0, s.rank};
     size_t bytes;
     for (int i = 0; i < s.rank; i++) head[2 + i] = s.d[i];
     CHECK(shape_bytes(s, r->bytes ? DT_U8 : DT_F32, &bytes));
-    if (!child_write(r->child, head, sizeof head) || !child_write(r->child, r->input, bytes) || !child_read(r->child, head, sizeof head)) return lost(r);
+    if (!child_write(r->child, head, sizeof head) || !child_write(r->child, r->input, bytes) ||
+        !child_read(r->child, head, sizeof head))
+        return lost(r);
     if (head[1] < 0 || head[1] > RANK_MAX || head[0] < 0 || head[0] > 2) return lost(r);
     *out = (Tensor){.name = "output", .dtype = (Dtype[]){DT_F32, DT_U8, DT_I64}[head[0]], .shape = shape_of(head + 2, (int)head[1])};
     if (!shape_bytes(out->shape, out->dtype, &bytes)) return lost(r);
@@ -87,13 +95,21 @@ static Err run_child(ExportRunner *r, Shape s, Tensor *out) {
 
 static Err start_reader(ExportRunner *r, const char *why, int h, int w) {
     snprintf(r->name, sizeof r->name, "retort's own reader (%s)", why);
-    return model_open(&(ModelOptions){.model = r->path, .norm = "none", .frozen = true, .dropout_off = true}, h ? h : 64, w ? w : 64, &r->net, &r->nodes);
+    return model_open(
+        &(ModelOptions){.model = r->path, .norm = "none", .frozen = true, .dropout_off = true},
+        h ? h : 64, w ? w : 64, &r->net, &r->nodes);
 }
 static Err run_reader(ExportRunner *r, Shape s, Tensor *out) {
     const int h = (int)s.d[2], w = (int)s.d[3];
     if (r->plan && (r->h != h || r->w != w)) plan_close(r->plan), r->plan = NULL;
     if (!r->plan)
-        TRY(plan_make(r->net, &(PlanSpec){.outputs = &r->nodes.logits, .n_outputs = 1, .inputs = &r->nodes.image, .input_shapes = &s, .n_inputs = 1}, &r->plan));
+        TRY(plan_make(r->net,
+                      &(PlanSpec){.outputs = &r->nodes.logits,
+                                  .n_outputs = 1,
+                                  .inputs = &r->nodes.image,
+                                  .input_shapes = &s,
+                                  .n_inputs = 1},
+                      &r->plan));
     r->h = h, r->w = w;
     plan_bind(r->plan, r->nodes.image, r->input);
     plan_run(r->plan, &(OpRun){0}, false);
@@ -103,13 +119,15 @@ static Err run_reader(ExportRunner *r, Shape s, Tensor *out) {
 
 /* ---- either ----------------------------------------------------------------------------------------- */
 
-Err export_runner_open(const char *path, const ExportOptions *o, const char *python, ExportRunner **out) {
+Err export_runner_open(const char *path, const ExportOptions *o, const char *python,
+                       ExportRunner **out) {
     ExportRunner *r = xcalloc(1, sizeof *r);
     r->path = xstrdup(path), r->bytes = o->bytes, r->batch = o->batch ? o->batch : 1;
     const bool none = python && !strcmp(python, "none");
     Err rc = none ? OK : start_python(r, python);
     if (none || (rc && !python)) {
-        const char *why = none ? "python=none" : "python3 has no onnxruntime; python=FILE names another";
+        const char *why =
+            none ? "python=none" : "python3 has no onnxruntime; python=FILE names another";
         r->bytes = false, rc = start_reader(r, why, o->h, o->w);
     }
     if (rc) return export_runner_close(r), rc;
@@ -122,7 +140,8 @@ Err export_runner_run(ExportRunner *r, const uint8_t *rgb, int h, int w, Tensor 
     if (r->bytes) memcpy(r->input, rgb, one);
     else
         for (int64_t c = 0; c < 3; c++)
-            for (int64_t i = 0; i < pixels; i++) ((float *)r->input)[c * pixels + i] = rgb[3 * i + c];
+            for (int64_t i = 0; i < pixels; i++)
+                ((float *)r->input)[c * pixels + i] = rgb[3 * i + c];
     for (int k = 1; k < r->batch; k++) memcpy((char *)r->input + (size_t)k * one, r->input, one);
     const Shape s = r->bytes ? SHAPE(r->batch, h, w, 3) : SHAPE(r->batch, 3, h, w);
     TRY(r->child ? run_child(r, s, out) : run_reader(r, s, out));

@@ -34,7 +34,8 @@ static double task_number(const Config *c, const char *name, double otherwise) {
 /* tfe: what the first stage weighs by; without RDD the auxiliary head, where the teacher has one. */
 static TseRule rule_of(const Config *c, const OpenModel *teacher) {
     const Option *o = option_find(c->task.method->options, "tfe");
-    TseRule rule = {task_number(c, "min_kept_fraction", 0.0477), task_number(c, "theta", 0.7), EASE_AUX};
+    TseRule rule = {task_number(c, "min_kept_fraction", 0.0477), task_number(c, "theta", 0.7),
+                    EASE_AUX};
     if (o) rule.tfe = (Ease)*(const int *)((const char *)c->task.opt + o->offset);
     else if (teacher->net && !teacher->nodes.aux.id) rule.tfe = EASE_ENTROPY;
     return rule;
@@ -43,7 +44,8 @@ static TseRule rule_of(const Config *c, const OpenModel *teacher) {
 static Err open_maps(const Config *c, const char *dir, Dataset *d, int images, Maps **out) {
     OpenModel teacher = {0};
     TRY(open_teacher(c, d->n_classes, 65, 65, &teacher));
-    Err rc = maps_open(dir, d, images, (MapNet){teacher.net, &teacher.nodes}, rule_of(c, &teacher), out);
+    Err rc =
+        maps_open(dir, d, images, (MapNet){teacher.net, &teacher.nodes}, rule_of(c, &teacher), out);
     open_model_close(&teacher);
     return rc;
 }
@@ -82,7 +84,8 @@ static Err follow_events(Beside *b) {
     if (!b->c->report_tensorboard || b->no_events) return OK;
     Err rc = b->events ? tensorboard_follow(b->events) : tensorboard_open(b->c->out, &b->events);
     b->no_events = rc != OK;
-    return rc ? err_wrap(rc, "the event file is left incomplete; `retort report` makes it anew") : OK;
+    return rc ? err_wrap(rc, "the event file is left incomplete; `retort report` makes it anew")
+              : OK;
 }
 
 static Err renew_page(const char *run_dir, void *arg) {
@@ -122,7 +125,9 @@ static Err last_page(Beside *b) {
 
 Err finish_train(const Config *c, Err (*check)(const Config *c)) {
     Beside b = {.c = c, .check = check};
-    Err rc = train_run_with(c, &(TrainHooks){.report = renew_page, .evaluated = draw_maps, .check = check_first, .arg = &b});
+    Err rc = train_run_with(
+        c, &(TrainHooks){
+               .report = renew_page, .evaluated = draw_maps, .check = check_first, .arg = &b});
     maps_close(b.maps), b.maps = NULL;           /* its data set is closed */
     if (!rc) {
         if (last_page(&b)) log_warn("report: %s; the run itself is complete", err_text());

@@ -106,7 +106,8 @@ static Err picture_labels(const PictureOut *p, const char *kind, const uint8_t *
 }
 
 /* The first stage's weight; g: the teacher's logits, kept. */
-static Err picture_weight(const PictureOut *p, const Sample *s, Grid g, NetView *teacher, Ease tfe) {
+static Err picture_weight(const PictureOut *p, const Sample *s, Grid g, NetView *teacher,
+                          Ease tfe) {
     const int64_t pixels = (int64_t)s->h * s->w;
     float *mirrored = NULL, *weight;
     Grid other = {0};
@@ -122,7 +123,8 @@ static Err picture_weight(const PictureOut *p, const Sample *s, Grid g, NetView 
 }
 
 /* What does not change while a student learns; keeps of the teacher what its masks need. */
-static Err still_of_image(MapImage *m, const PictureOut *p, const Dataset *d, const Sample *s, NetView *teacher, Ease tfe) {
+static Err still_of_image(MapImage *m, const PictureOut *p, const Dataset *d, const Sample *s,
+                          NetView *teacher, Ease tfe) {
     const int64_t pixels = (int64_t)s->h * s->w;
     memcpy(p->rgb, s->rgb, (size_t)(3 * pixels));
     TRY(picture_write(p, "image"));
@@ -140,8 +142,8 @@ static Err still_of_image(MapImage *m, const PictureOut *p, const Dataset *d, co
     return rc ? rc : picture_weight(p, s, m->teacher, teacher, tfe);
 }
 
-static Err moving_of_image(const MapImage *m, const PictureOut *p, const Dataset *d, const Sample *s, const NetView *student,
-                           TseRule rule) {
+static Err moving_of_image(const MapImage *m, const PictureOut *p, const Dataset *d,
+                           const Sample *s, const NetView *student, TseRule rule) {
     if (!student->plan) return OK;
     uint8_t *part = xcalloc((size_t)s->h * (size_t)s->w, 1);
     map_classes(part, student->main, s->h, s->w);
@@ -238,9 +240,12 @@ static bool history_due(const char *dir, int64_t step, int64_t steps) {
     int64_t last = -1, at;
     if (!sys_is_dir(dir) || sys_list(dir, EXIT_OUTPUT, &names, &n)) return true;
     for (int i = 0; i < n; i++)
-        if (str_starts(names[i], "step-") && parse_i64(names[i] + 5, &at) && at < step && at > last) last = at;
+        if (str_starts(names[i], "step-") && parse_i64(names[i] + 5, &at) && at < step && at > last)
+            last = at;
     sys_free_names(names, n);
-    return last < 0 || step == steps || (double)step * HISTORY / (double)steps >= floor((double)last * HISTORY / (double)steps) + 1;
+    return last < 0 || step == steps ||
+           (double)step * HISTORY / (double)steps >=
+               floor((double)last * HISTORY / (double)steps) + 1;
 }
 
 Err maps_remember(Maps *m, MapNet student, int64_t step, int64_t steps) {

@@ -83,8 +83,10 @@ static Err open_net(OpenModel *m, const Config *c, const char *weights, int h, i
     if (!rc && !onnx && !m->options.classes) m->options.classes = classes_of_data(&c->data);
     if (!rc && !onnx && !m->options.classes) m->options.classes = PUBLISHED_CLASSES;
     if (!rc) rc = model_open(&m->options, h, w, &m->net, &m->nodes);
-    if (!rc) rc = file ? model_load_file(m->net, &f, weights, (uint64_t)c->seed, m->options.partial ? LOAD_PARTIAL : 0)
-                       : model_load_weights(m->net, weights, (uint64_t)c->seed, 0);
+    if (!rc)
+        rc = file ? model_load_file(m->net, &f, weights, (uint64_t)c->seed,
+                                    m->options.partial ? LOAD_PARTIAL : 0)
+                  : model_load_weights(m->net, weights, (uint64_t)c->seed, 0);
     if (!rc) m->options.classes = (int)net_shape(m->net, m->nodes.logits).d[1];
     if (!rc) m->source = xstrdup(weights ? weights : onnx ? m->options.model : "none");
     if (file) st_close(&f);
@@ -95,7 +97,10 @@ static Err open_net(OpenModel *m, const Config *c, const char *weights, int h, i
 static Err open_named(OpenModel *m, const char *name, unsigned flags, int h, int w) {
     const char *weights = m->config->weights;
     if (!weights && !(flags & OPEN_NO_WEIGHTS))
-        return err_set(E(EXIT_USAGE, 76), "%s: a network without weights; add weights=FILE, weights=RUN or weights=formula:SEED", name);
+        return err_set(
+            E(EXIT_USAGE, 76),
+            "%s: a network without weights; add weights=FILE, weights=RUN or weights=formula:SEED",
+            name);
     m->options.model = name;
     TRY(model_source(name, weights, m->config->arena, &m->options, &weights));
     return open_net(m, m->config, weights, h, w);
@@ -108,12 +113,14 @@ static void read_names(OpenModel *m, const char *text) {
     char *own = arena_strdup(a, text);
     if (yaml_parse(own, strlen(own), "class_names", a, &list) || list->kind != Y_LIST) return;
     const char **names = arena_alloc(a, (size_t)(list->n + 1) * sizeof *names);
-    for (int i = 0; i < list->n; i++) names[i] = list->item[i]->kind == Y_SCALAR ? list->item[i]->text : "?";
+    for (int i = 0; i < list->n; i++)
+        names[i] = list->item[i]->kind == Y_SCALAR ? list->item[i]->text : "?";
     m->class_names = names, m->n_class_names = list->n;
 }
 
 /* The configuration that a run wrote into its file, with the command's options on top. */
-static Err read_config(OpenModel *m, const char *command, const char *file, const CliArgs *args, Config **out) {
+static Err read_config(OpenModel *m, const char *command, const char *file, const CliArgs *args,
+                       Config **out) {
     SafeFile meta;
     TRY(weights_read_meta(file, &meta));
     const char *text = st_meta(&meta, "config");
@@ -125,8 +132,10 @@ static Err read_config(OpenModel *m, const char *command, const char *file, cons
     return rc;
 }
 
-static Err open_any(OpenModel *m, const char *command, const char *what, const CliArgs *args, unsigned flags, int h, int w) {
-    const bool onnx = model_is_onnx(what), name = onnx || model_find(what), dir = !name && sys_is_dir(what);
+static Err open_any(OpenModel *m, const char *command, const char *what, const CliArgs *args,
+                    unsigned flags, int h, int w) {
+    const bool onnx = model_is_onnx(what), name = onnx || model_find(what),
+               dir = !name && sys_is_dir(what);
     char *file = NULL;
     if ((!name || onnx) && !sys_exists(what)) return model_unknown(what);
     if (dir) TRY(run_weights(what, &file));
@@ -137,14 +146,17 @@ static Err open_any(OpenModel *m, const char *command, const char *what, const C
     m->options = m->config->student;
     if (flags & OPEN_RAW) m->options.norm = "none";
     if (name) rc = open_named(m, what, onnx ? flags | OPEN_NO_WEIGHTS : flags, h, w);
-    else if (!m->options.model) rc = err_set(E(EXIT_USAGE, 76), "%s: the file does not say which network it is; add model=NAME", what);
+    else if (!m->options.model)
+        rc = err_set(E(EXIT_USAGE, 76),
+                     "%s: the file does not say which network it is; add model=NAME", what);
     else rc = open_net(m, m->config, dir ? file : what, h, w);
 done:
     free(file);
     return rc;
 }
 
-Err open_model(const char *command, const char *what, const CliArgs *args, unsigned flags, int h, int w, OpenModel *out) {
+Err open_model(const char *command, const char *what, const CliArgs *args, unsigned flags, int h,
+               int w, OpenModel *out) {
     *out = (OpenModel){0};
     Err rc = open_any(out, command, what, args, flags, h, w);
     if (rc) open_model_close(out);

@@ -49,7 +49,9 @@ int retort_evaluate(Retort *r, const char *split, RetortScores *out) {
     if (!rc) rc = dataset_open(&r->config->data, split, &d);
     if (rc || (rc = open_model("eval", r->config->out, &none, 0, NOMINAL, NOMINAL, &m))) goto done;
     matrix = confusion_open(m.options.classes);
-    if (d->n_classes != m.options.classes) rc = err_set(E(EXIT_USAGE, 37), "%s has %d classes, split %s has %d", r->config->out, m.options.classes, split, d->n_classes);
+    if (d->n_classes != m.options.classes)
+        rc = err_set(E(EXIT_USAGE, 37), "%s has %d classes, split %s has %d", r->config->out,
+                     m.options.classes, split, d->n_classes);
     if (rc || (rc = evaluate(m.net, &m.nodes, d, 0, matrix))) goto done;
     confusion_scores(matrix, &s);
     *out = (RetortScores){matrix->images, s.miou, s.miou_present, s.pixel_accuracy, s.mean_accuracy};

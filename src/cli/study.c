@@ -12,11 +12,14 @@
 
 static Err renew_page(const char *run_dir, void *arg) { return report_write(run_dir); }
 
-static Err look_first(const Config *c, void *arg) { return c->check.kind == CHECK_OFF ? OK : check_training(c, true); }
+static Err look_first(const Config *c, void *arg) {
+    return c->check.kind == CHECK_OFF ? OK : check_training(c, true);
+}
 
 static Err pending(void) {
     const int sig = sys_signal_pending();
-    return sig ? err_set(128 + sig, "stopped between two runs; the same command goes on from here") : OK;
+    return sig ? err_set(128 + sig, "stopped between two runs; the same command goes on from here")
+               : OK;
 }
 
 /* Train one run, or go on with it, or find it finished. */
@@ -30,14 +33,18 @@ static Err train_one(StudyJob *j, int arm, int seed) {
     if (!study_run_done(dir, c)) {
         const double start = sys_now();
         log_info("%s: %s, seed %d of %d", j->spec->command, a->name, seed, a->seeds);
-        rc = train_run_with(c, &(TrainHooks){.report = renew_page, .check = seed == 1 ? look_first : NULL});
+        rc = train_run_with(
+            c, &(TrainHooks){.report = renew_page, .check = seed == 1 ? look_first : NULL});
         log_attach(j->log);
-        if (!rc) log_info("%s: %s, seed %d took %.1f s", j->spec->command, a->name, seed, sys_now() - start);
+        if (!rc)
+            log_info("%s: %s, seed %d took %.1f s", j->spec->command, a->name, seed,
+                     sys_now() - start);
         if (!rc) rc = study_report(j, false);
     }
     config_close(c);
     if (err_exit_code(rc) == EXIT_CHECKPOINT)
-        rc = err_set(rc, "%s; to start the %s anew, remove %s or give another out=DIR", err_text(), j->spec->command, j->spec->out);
+        rc = err_set(rc, "%s; to start the %s anew, remove %s or give another out=DIR", err_text(),
+                     j->spec->command, j->spec->out);
     return rc;
 }
 

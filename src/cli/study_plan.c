@@ -22,7 +22,9 @@ static void add(ArgList *a, char *text) {
 
 static Err add_all(ArgList *a, const ArgList *more) {
     if (a->n + more->n + 8 > ARG_LIST_MAX)
-        return err_set(E(EXIT_USAGE, 76), "study: more than %d options of one run; put them into the file", ARG_LIST_MAX - 8);
+        return err_set(E(EXIT_USAGE, 76),
+                       "study: more than %d options of one run; put them into the file",
+                       ARG_LIST_MAX - 8);
     for (int i = 0; i < more->n; i++) add(a, more->v[i]);
     return OK;
 }
@@ -51,7 +53,9 @@ Err study_config(const StudyJob *j, int arm, int seed, Config **out) {
     if (!(*out)->teacher.model || strcmp((*out)->teacher.model, "study")) return OK;
     config_close(*out);
     if (!j->spec->has_teacher)
-        return err_set(E(EXIT_USAGE, 76), "teacher.model=study: the study trains no teacher; give study.teacher, a group of its options");
+        return err_set(
+            E(EXIT_USAGE, 76),
+            "teacher.model=study: the study trains no teacher; give study.teacher, a group of its options");
     add(&a, arena_printf(j->arena, "teacher.model=%s/last.safetensors", j->arm[0].dir[0]));
     return config_read("train", j->spec->file, a.v, a.n, out);
 }
@@ -65,7 +69,10 @@ static Err state_read(StudyJob *j) {
     Err rc = sys_exists(path) ? sys_read_file(path, TEXT_BYTES_MAX, EXIT_CHECKPOINT, &b) : OK;
     json_t *o = b.bytes ? json_loadb((const char *)b.data, b.bytes, 0, NULL) : NULL;
     if (!rc && b.bytes && !json_is_object(o))
-        rc = err_set(E(EXIT_CHECKPOINT, 0), "%s: is not what a study wrote; remove it, and the study starts with its planning anew", path);
+        rc = err_set(
+            E(EXIT_CHECKPOINT, 0),
+            "%s: is not what a study wrote; remove it, and the study starts with its planning anew",
+            path);
     const json_t *reads = json_object_get(o, "reads");
     j->state.time_s = json_number_value(json_object_get(o, "time"));
     j->state.steps = json_integer_value(json_object_get(o, "steps"));
@@ -83,7 +90,8 @@ Err study_state_write(const StudyJob *j) {
     char *path = state_path(j);
     str_add(&text, "{\"time\": ");
     str_json_number(&text, s->time_s);
-    str_addf(&text, ", \"steps\": %lld, \"drawn\": %d, \"reads\": [", (long long)s->steps, s->drawn);
+    str_addf(&text, ", \"steps\": %lld, \"drawn\": %d, \"reads\": [", (long long)s->steps,
+             s->drawn);
     for (int i = 0; i < s->n_reads; i++) str_addf(&text, "%s%d", i ? ", " : "", s->reads[i]);
     str_add(&text, "]}\n");
     Err rc = durable_write_all(path, text.s, text.n);
@@ -101,8 +109,9 @@ static void name_arms(StudyJob *j) {
         a->name = is_teacher(j, i) ? "teacher" : s->arm[i - s->has_teacher].name;
         a->seeds = is_teacher(j, i) ? 1 : (int)s->seeds;
         for (int k = 0; k < a->seeds; k++)
-            a->dir[k] = is_teacher(j, i) ? arena_printf(j->arena, "%s/teacher", s->out)
-                                         : arena_printf(j->arena, "%s/%s/seed-%d", s->out, a->name, k + 1);
+            a->dir[k] = is_teacher(j, i)
+                            ? arena_printf(j->arena, "%s/teacher", s->out)
+                            : arena_printf(j->arena, "%s/%s/seed-%d", s->out, a->name, k + 1);
     }
 }
 
@@ -115,13 +124,17 @@ static Err arm_note(StudyJob *j, StudyArmJob *a, const ArgList *args) {
     ModelOptions m;
     const char *weights;
     Str own = {0};
-    if (!c->student.model) return err_set(E(EXIT_USAGE, 76), "student.model is not set; give student.model=NAME, see retort info");
+    if (!c->student.model)
+        return err_set(E(EXIT_USAGE, 76),
+                       "student.model is not set; give student.model=NAME, see retort info");
     TRY(dataset_open(&c->data, c->eval_split, &d));
     Err rc = model_source(c->student.model, "none", j->arena, (m = c->student, &m), &weights);
     if (!rc) m.classes = d->n_classes;
     if (!rc) rc = model_open(&m, 65, 65, &n, &nodes);
     for (int i = 0; i < args->n; i++) str_addf(&own, "%s%s", i ? " " : "", args->v[i]);
-    if (!rc) a->note = arena_printf(j->arena, "%s, %.2f M parameters%s%s", c->student.model, (double)n->n_trainable / 1e6, own.n ? "; " : "", own.n ? own.s : "");
+    if (!rc)
+        a->note = arena_printf(j->arena, "%s, %.2f M parameters%s%s", c->student.model,
+                               (double)n->n_trainable / 1e6, own.n ? "; " : "", own.n ? own.s : "");
     str_free(&own);
     if (n) net_close(n);
     dataset_close(d);
@@ -132,8 +145,10 @@ static Err arm_note(StudyJob *j, StudyArmJob *a, const ArgList *args) {
 static Err compare_to_base(StudyJob *j, StudyArmJob *a) {
     const Config *base = j->arm[j->base].config, *c = a->config;
     if (c->steps != base->steps)
-        return err_set(E(EXIT_USAGE, 76), "study: arm %s takes %lld steps and %s %lld; arms take the same number, set train.steps for all of them", a->name,
-                       (long long)c->steps, j->arm[j->base].name, (long long)base->steps);
+        return err_set(
+            E(EXIT_USAGE, 76),
+            "study: arm %s takes %lld steps and %s %lld; arms take the same number, set train.steps for all of them",
+            a->name, (long long)c->steps, j->arm[j->base].name, (long long)base->steps);
     char *changes = config_changes(base, c);
     a->changes = arena_strdup(j->arena, changes);
     free(changes);
@@ -152,7 +167,8 @@ static Err keep_config(const StudyJob *j, const StudyArmJob *a) {
         free(text);
     }
     if (err_exit_code(rc) == EXIT_CHECKPOINT)
-        rc = err_set(rc, "%s; to start the %s anew, remove %s or give another out=DIR", err_text(), j->spec->command, j->spec->out);
+        rc = err_set(rc, "%s; to start the %s anew, remove %s or give another out=DIR", err_text(),
+                     j->spec->command, j->spec->out);
     free(b.data), free(path);
     return rc;
 }
@@ -170,9 +186,12 @@ static Err choose_steps(StudyJob *j) {
     const double asked = j->spec->time_s;
     StudyState *s = &j->state;
     if (s->steps && s->time_s != asked)
-        return err_set(E(EXIT_CHECKPOINT, 0), "%s: this study was planned with time=%g s, %lld steps each; give the same time=, or another out=",
-                       j->spec->out, s->time_s, (long long)s->steps);
-    if (s->steps) return log_info("%lld steps each, as chosen when the study began", (long long)s->steps), OK;
+        return err_set(
+            E(EXIT_CHECKPOINT, 0),
+            "%s: this study was planned with time=%g s, %lld steps each; give the same time=, or another out=",
+            j->spec->out, s->time_s, (long long)s->steps);
+    if (s->steps)
+        return log_info("%lld steps each, as chosen when the study began", (long long)s->steps), OK;
     TRY(study_choose_steps(j, &s->steps));
     s->time_s = asked;
     return study_state_write(j);
@@ -183,14 +202,18 @@ Err study_plan(StudyJob *j) {
     name_arms(j);
     TRY(state_read(j));
     if (!by_time && j->state.steps)
-        return err_set(E(EXIT_CHECKPOINT, 0), "%s: this study was planned with time=%g s; give it again, or another out=", j->spec->out, j->state.time_s);
+        return err_set(E(EXIT_CHECKPOINT, 0),
+                       "%s: this study was planned with time=%g s; give it again, or another out=",
+                       j->spec->out, j->state.time_s);
     TRY(read_configs(j));
     if (by_time) TRY(choose_steps(j));
     if (by_time) TRY(read_configs(j));
     for (int i = 0; i < j->n; i++) {
         if (!is_teacher(j, i)) TRY(compare_to_base(j, &j->arm[i]));
         TRY(keep_config(j, &j->arm[i]));
-        TRY(arm_note(j, &j->arm[i], is_teacher(j, i) ? &j->spec->teacher : &j->spec->arm[i - j->spec->has_teacher].args));
+        TRY(arm_note(j, &j->arm[i],
+                     is_teacher(j, i) ? &j->spec->teacher
+                                      : &j->spec->arm[i - j->spec->has_teacher].args));
     }
     return OK;
 }

@@ -21,26 +21,32 @@
 bool study_run_done(const char *dir, const Config *c) {
     RunData *r = NULL;
     char *last = path_join(dir, "last.safetensors");
-    bool done = sys_exists(last) && !run_data_open(dir, &r) && !strcmp(r->state, "done") && r->step == (double)c->steps;
+    bool done = sys_exists(last) && !run_data_open(dir, &r) && !strcmp(r->state, "done") &&
+                r->step == (double)c->steps;
     done = done && !config_check_resume(c, r->config, dir);
     run_data_close(r);
     free(last);
     return done;
 }
 
-static char *counts_path(const StudyJob *j, const char *dir) { return xprintf("%s/counts.%s.safetensors", dir, j->spec->split); }
+static char *counts_path(const StudyJob *j, const char *dir) {
+    return xprintf("%s/counts.%s.safetensors", dir, j->spec->split);
+}
 
 /* Counts of an earlier reading of the same split, n x K x 3 in the job's arena; NULL: none. */
-static const int64_t *counts_read(const StudyJob *j, const char *dir, const Dataset *d, const char *fingerprint) {
+static const int64_t *counts_read(const StudyJob *j, const char *dir, const Dataset *d,
+                                  const char *fingerprint) {
     SafeFile f;
     char *path = counts_path(j, dir);
     int64_t *out = NULL;
     if (sys_exists(path) && !st_read(path, EXIT_OUTPUT, &f)) {
         const Tensor *t = tensor_find(f.tensors, "counts");
         const char *of = st_meta(&f, "fingerprint");
-        if (t && of && !strcmp(of, fingerprint) && t->dtype == DT_I32 && shape_equal(t->shape, SHAPE(d->n, d->n_classes, 3))) {
+        if (t && of && !strcmp(of, fingerprint) && t->dtype == DT_I32 &&
+            shape_equal(t->shape, SHAPE(d->n, d->n_classes, 3))) {
             out = arena_alloc(j->arena, (size_t)shape_count(t->shape) * sizeof *out);
-            for (int64_t i = 0; i < shape_count(t->shape); i++) out[i] = ((const int32_t *)t->data)[i];
+            for (int64_t i = 0; i < shape_count(t->shape); i++)
+                out[i] = ((const int32_t *)t->data)[i];
         }
         st_close(&f);
     }
@@ -48,13 +54,16 @@ static const int64_t *counts_read(const StudyJob *j, const char *dir, const Data
     return out;
 }
 
-static Err counts_write(const StudyJob *j, const char *dir, const Dataset *d, const char *fingerprint, const int64_t *counts) {
+static Err counts_write(const StudyJob *j, const char *dir, const Dataset *d,
+                        const char *fingerprint, const int64_t *counts) {
     const Shape shape = SHAPE(d->n, d->n_classes, 3);
     char *path = counts_path(j, dir);
     int32_t *v = xcalloc((size_t)shape_count(shape), sizeof *v);
     for (int64_t i = 0; i < shape_count(shape); i++) v[i] = (int32_t)counts[i];      /* an image has fewer pixels than 2^31 */
-    const MetaPair meta[] = {{"split", d->split}, {"fingerprint", fingerprint}, {"weights", "last.safetensors"}};
-    Err rc = st_write(path, &(Tensor){"counts", DT_I32, shape, v}, 1, meta, sizeof meta / sizeof *meta);
+    const MetaPair meta[] = {
+        {"split", d->split}, {"fingerprint", fingerprint}, {"weights", "last.safetensors"}};
+    Err rc =
+        st_write(path, &(Tensor){"counts", DT_I32, shape, v}, 1, meta, sizeof meta / sizeof *meta);
     free(v), free(path);
     return rc;
 }
@@ -101,14 +110,17 @@ Err study_read_split(StudyJob *j) {
     Err rc = note_reading(j);
     for (int i = 0; i < j->n; i++)
         for (int k = 0; k < j->arm[i].seeds && !rc; k++)
-            if (!counts_read(j, j->arm[i].dir[k], d, mark.hex)) rc = count_run(j, j->arm[i].dir[k], d, mark.hex);
+            if (!counts_read(j, j->arm[i].dir[k], d, mark.hex))
+                rc = count_run(j, j->arm[i].dir[k], d, mark.hex);
     dataset_close(d);
     return rc;
 }
 
 /* ---- units: images that belong together ------------------------------------------------------ */
 /* Video data sets: names begin with the sequence. */
-static const struct { const char *kind, *sequence; } videos[] = {{"camvid", "^[^_]+"}, {"cityscapes", "^[a-z-]+_[0-9]+"}};
+static const struct {
+    const char *kind, *sequence;
+} videos[] = {{"camvid", "^[^_]+"}, {"cityscapes", "^[a-z-]+_[0-9]+"}};
 enum { UNITS_FEW = 10, BLOCK = 10 };
 
 static const char *sequence_pattern(const Dataset *d, const char *group) {
@@ -135,7 +147,8 @@ static int find_unit(const char **keys, int n, const char *key) {
 
 /* Too few sequences to draw from: cut into blocks of neighbours. */
 static int cut_blocks(int *unit_of, int n_images, int n) {
-    int *seen = xcalloc((size_t)n, sizeof *seen), *block = xcalloc((size_t)n, sizeof *block), blocks = 0;
+    int *seen = xcalloc((size_t)n, sizeof *seen), *block = xcalloc((size_t)n, sizeof *block),
+        blocks = 0;
     for (int i = 0; i < n_images; i++) {
         const int u = unit_of[i];
         if (seen[u]++ % BLOCK == 0) block[u] = blocks++;
@@ -145,14 +158,18 @@ static int cut_blocks(int *unit_of, int n_images, int n) {
     return blocks;
 }
 
-Err study_units(Arena *a, const Dataset *d, const char *group, int *unit_of, int *n, const char **what) {
+Err study_units(Arena *a, const Dataset *d, const char *group, int *unit_of, int *n,
+                const char **what) {
     const char *pattern = sequence_pattern(d, group);
     regex_t re;
     *n = d->n, *what = "images";
     for (int i = 0; i < d->n; i++) unit_of[i] = i;
     if (!pattern) return OK;
     if (regcomp(&re, pattern, REG_EXTENDED))
-        return err_set(E(EXIT_USAGE, 76), "group=%s: is no regular expression; write for example group='^[^_]+', or group=none", pattern);
+        return err_set(
+            E(EXIT_USAGE, 76),
+            "group=%s: is no regular expression; write for example group='^[^_]+', or group=none",
+            pattern);
     const char **keys = arena_alloc(a, (size_t)d->n * sizeof *keys);
     *n = 0;
     for (int i = 0; i < d->n; i++) {
@@ -200,16 +217,19 @@ static void score_arm(Result *r, int i, const Dataset *d, const int64_t *const *
         for (int c = 0; c < classes; c++) iou[c * STUDY_SEEDS_MAX + k] = class_iou(sum + 3 * c);
     }
     r->class_iou[i] = arena_alloc(r->j->arena, (size_t)classes * sizeof(double));
-    for (int c = 0; c < classes; c++) r->class_iou[i][c] = stats_moments(iou + c * STUDY_SEEDS_MAX, r->arm[i].n, 0.95).mean;
+    for (int c = 0; c < classes; c++)
+        r->class_iou[i][c] = stats_moments(iou + c * STUDY_SEEDS_MAX, r->arm[i].n, 0.95).mean;
     r->arm[i].class_iou = r->class_iou[i];
     free(sum), free(iou);
 }
 
 /* Counts of units instead of images. */
-static const int64_t *by_unit(Arena *a, const int64_t *counts, const int *unit_of, int n_images, int n_units, int width) {
+static const int64_t *by_unit(Arena *a, const int64_t *counts, const int *unit_of, int n_images,
+                              int n_units, int width) {
     int64_t *out = arena_alloc(a, (size_t)n_units * (size_t)width * sizeof *out);
     for (int i = 0; i < n_images; i++)
-        for (int k = 0; k < width; k++) out[(int64_t)unit_of[i] * width + k] += counts[(int64_t)i * width + k];
+        for (int k = 0; k < width; k++)
+            out[(int64_t)unit_of[i] * width + k] += counts[(int64_t)i * width + k];
     return out;
 }
 
@@ -217,9 +237,15 @@ static const int64_t *by_unit(Arena *a, const int64_t *counts, const int *unit_o
 static void draw_units(Result *r, const int64_t *const *counts, int n_units, int n_classes) {
     const int first = r->j->spec->has_teacher, n = r->s.n - first;
     Interval mean[STUDY_ARMS_MAX], gain[STUDY_ARMS_MAX];
-    const Bootstrap b = {.n_units = n_units, .n_classes = n_classes, .n_arms = n, .n_seeds = r->s.n_seeds, .base = r->s.base - first, .counts = counts};
+    const Bootstrap b = {.n_units = n_units,
+                         .n_classes = n_classes,
+                         .n_arms = n,
+                         .n_seeds = r->s.n_seeds,
+                         .base = r->s.base - first,
+                         .counts = counts};
     bootstrap_arms(&b, 1, mean, gain);
-    for (int i = 0; i < n; i++) r->arm[first + i].images = mean[i], r->arm[first + i].gain_images = gain[i];
+    for (int i = 0; i < n; i++)
+        r->arm[first + i].images = mean[i], r->arm[first + i].gain_images = gain[i];
 }
 
 static Err from_split(Result *r) {
@@ -235,15 +261,20 @@ static Err from_split(Result *r) {
         const int64_t *counts[STUDY_SEEDS_MAX];
         for (int k = 0; k < r->arm[i].n && !rc; k++) {
             if (!(counts[k] = counts_read(j, j->arm[i].dir[k], d, mark.hex)))
-                rc = err_set(E(EXIT_OUTPUT, 0), "%s: its counts of %s are gone; start the study again", j->arm[i].dir[k], d->split);
-            else if (i > 0 || !j->spec->has_teacher) units[n++] = by_unit(j->arena, counts[k], unit_of, d->n, s->n_units, 3 * d->n_classes);
+                rc = err_set(E(EXIT_OUTPUT, 0),
+                             "%s: its counts of %s are gone; start the study again",
+                             j->arm[i].dir[k], d->split);
+            else if (i > 0 || !j->spec->has_teacher)
+                units[n++] =
+                    by_unit(j->arena, counts[k], unit_of, d->n, s->n_units, 3 * d->n_classes);
         }
         if (!rc) score_arm(r, i, d, counts);
     }
     if (!rc) draw_units(r, units, s->n_units, d->n_classes);
     const char **names = arena_alloc(j->arena, (size_t)d->n_classes * sizeof *names);
     for (int c = 0; c < d->n_classes; c++) names[c] = arena_strdup(j->arena, d->class_names[c]);
-    s->class_names = names, s->n_classes = d->n_classes, s->n_images = d->n, s->draws = BOOTSTRAP_DRAWS;
+    s->class_names = names, s->n_classes = d->n_classes, s->n_images = d->n,
+    s->draws = BOOTSTRAP_DRAWS;
     dataset_close(d);
     return rc;
 }
@@ -263,7 +294,10 @@ static double run_step_seconds(const RunData *r, const Config *c) {
 static double series_at(const Series *s, double x) {
     for (int i = 0; s && i < s->n; i++) {
         if (s->x[i] == x) return s->y[i];
-        if (s->x[i] > x) return i ? s->y[i - 1] + (s->y[i] - s->y[i - 1]) * (x - s->x[i - 1]) / (s->x[i] - s->x[i - 1]) : NAN;
+        if (s->x[i] > x)
+            return i ? s->y[i - 1] +
+                           (s->y[i] - s->y[i - 1]) * (x - s->x[i - 1]) / (s->x[i] - s->x[i - 1])
+                     : NAN;
     }
     return NAN;
 }
@@ -291,7 +325,8 @@ static void by_the_clock(Result *r) {
     for (int i = r->s.base; i < r->s.n; i++) least = fmin(least, r->arm[i].step_s);
     for (int i = r->s.base; i < r->s.n; i++) {
         StudyArm *a = &r->arm[i];
-        a->then_step = a->step_s == least ? (double)r->s.steps : floor((double)r->s.steps * least / a->step_s);
+        a->then_step =
+            a->step_s == least ? (double)r->s.steps : floor((double)r->s.steps * least / a->step_s);
         for (int k = 0; k < a->n; k++) {
             RunData *run = open_run(a->dirs[k]);
             r->then[i][k] = run ? series_at(run_data_series(run, "eval.miou"), a->then_step) : NAN;
@@ -304,11 +339,13 @@ static void by_the_clock(Result *r) {
 static const char *intro(StudyJob *j) {
     const Config *c = j->arm[j->base].config;
     if (j->spec->intro) return j->spec->intro;
-    return arena_printf(j->arena,
-                        "%d arms, %lld seeds each, under one schedule: %lld steps of %lld images on %s. For one seed first weights, batches and "
-                        "their augmentation are the same in all arms%s. Scores are those of the last weights, none is chosen by its result.",
-                        j->n - j->base, (long long)j->spec->seeds, (long long)c->steps, (long long)(c->batch * c->accumulate), c->data.kind,
-                        j->spec->has_teacher ? "; the teacher was trained once, before them" : "");
+    return arena_printf(
+        j->arena,
+        "%d arms, %lld seeds each, under one schedule: %lld steps of %lld images on %s. For one seed first weights, batches and "
+        "their augmentation are the same in all arms%s. Scores are those of the last weights, none is chosen by its result.",
+        j->n - j->base, (long long)j->spec->seeds, (long long)c->steps,
+        (long long)(c->batch * c->accumulate), c->data.kind,
+        j->spec->has_teacher ? "; the teacher was trained once, before them" : "");
 }
 
 static void add_remark(Result *r, const char **list, const char *text) {
@@ -321,12 +358,21 @@ static void remarks(Result *r) {
     const StudyState *s = &j->state;
     const char **list = arena_alloc(j->arena, 4 * sizeof *list);
     if (s->time_s > 0)
-        add_remark(r, list, arena_printf(j->arena, "%lld steps were chosen before the first run so that all of it takes about %g hours.", (long long)s->steps, s->time_s / 3600));
+        add_remark(
+            r, list,
+            arena_printf(
+                j->arena,
+                "%lld steps were chosen before the first run so that all of it takes about %g hours.",
+                (long long)s->steps, s->time_s / 3600));
     if (s->n_reads > 1) {
         Str reads = {0};
         for (int i = 0; i < s->n_reads; i++) str_addf(&reads, "%s%d", i ? ", " : "", s->reads[i]);
-        add_remark(r, list, arena_printf(j->arena, "The %s split was read %d times, with %s runs: who looks, and then adds runs, gets intervals that are too narrow.",
-                                         j->spec->split, s->n_reads, reads.s));
+        add_remark(
+            r, list,
+            arena_printf(
+                j->arena,
+                "The %s split was read %d times, with %s runs: who looks, and then adds runs, gets intervals that are too narrow.",
+                j->spec->split, s->n_reads, reads.s));
         str_free(&reads);
     }
 }
@@ -335,14 +381,33 @@ static void fill(Result *r, StudyJob *j, bool complete) {
     const Config *c = j->arm[j->base].config;
     const Interval none = {NAN, NAN};
     r->j = j;
-    r->s = (Study){.title = j->spec->title, .intro = intro(j), .arm = r->arm, .n = j->n, .base = j->base, .n_seeds = (int)j->spec->seeds, .steps = c->steps,
-                   .runs = n_runs(j), .complete = complete, .split = j->spec->split, .val_split = c->eval_split, .detail = j->arm[j->n - 1].dir[0]};
+    r->s = (Study){.title = j->spec->title,
+                   .intro = intro(j),
+                   .arm = r->arm,
+                   .n = j->n,
+                   .base = j->base,
+                   .n_seeds = (int)j->spec->seeds,
+                   .steps = c->steps,
+                   .runs = n_runs(j),
+                   .complete = complete,
+                   .split = j->spec->split,
+                   .val_split = c->eval_split,
+                   .detail = j->arm[j->n - 1].dir[0]};
     for (int i = 0; i < j->n; i++) {
         r->score[i] = arena_alloc(j->arena, STUDY_SEEDS_MAX * sizeof(double));
         r->then[i] = arena_alloc(j->arena, STUDY_SEEDS_MAX * sizeof(double));
         for (int k = 0; k < STUDY_SEEDS_MAX; k++) r->score[i][k] = r->then[i][k] = NAN;
-        r->arm[i] = (StudyArm){.name = j->arm[i].name, .note = j->arm[i].note, .changes = j->arm[i].changes, .dirs = j->arm[i].dir, .n = j->arm[i].seeds,
-                               .score = r->score[i], .then = i >= j->base ? r->then[i] : NULL, .images = none, .gain_images = none, .step_s = NAN, .then_step = NAN};
+        r->arm[i] = (StudyArm){.name = j->arm[i].name,
+                               .note = j->arm[i].note,
+                               .changes = j->arm[i].changes,
+                               .dirs = j->arm[i].dir,
+                               .n = j->arm[i].seeds,
+                               .score = r->score[i],
+                               .then = i >= j->base ? r->then[i] : NULL,
+                               .images = none,
+                               .gain_images = none,
+                               .step_s = NAN,
+                               .then_step = NAN};
     }
 }
 

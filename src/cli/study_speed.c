@@ -108,7 +108,8 @@ static Err probe(const Config *c, const char *split, Speed *out) {
     if (!rc) rc = dataset_open(&c->data, split, &other);
     if (!rc) rc = job_check_classes(c, train);
     if (!rc) rc = probe_with(c, train, val, out);
-    if (!rc) out->val = c->eval_images > 0 && c->eval_images < val->n ? (int)c->eval_images : val->n;
+    if (!rc)
+        out->val = c->eval_images > 0 && c->eval_images < val->n ? (int)c->eval_images : val->n;
     if (!rc) out->split = other->n;
     dataset_close(train), dataset_close(val), dataset_close(other);
     return rc;
@@ -128,16 +129,20 @@ static double study_seconds(const StudyJob *j, const Speed *speed, int64_t steps
     for (int i = 0; i < j->n; i++) {
         const Config *c = j->arm[i].config;
         sum += c->check.kind == CHECK_OFF ? 0 : c->check.seconds;
-        sum += j->arm[i].seeds * run_seconds(c, &speed[i], j->spec->has_teacher && i == 0 ? c->steps : steps);
+        sum += j->arm[i].seeds *
+               run_seconds(c, &speed[i], j->spec->has_teacher && i == 0 ? c->steps : steps);
     }
     return sum;
 }
 
 static void tell(const StudyJob *j, const Speed *speed, int64_t steps) {
     Str s = {0};
-    for (int i = 0; i < j->n; i++) str_addf(&s, "%s%s %.0f ms", i ? ", " : "", j->arm[i].name, 1000 * speed[i].step_s);
-    log_info("a step takes: %s; evaluating an image %.0f ms. %lld steps each for %d seeds: about %s of %s", s.s, 1000 * speed[j->base].image_s,
-             (long long)steps, j->arm[j->base].seeds, duration_text(study_seconds(j, speed, steps)).s, duration_text(j->spec->time_s).s);
+    for (int i = 0; i < j->n; i++)
+        str_addf(&s, "%s%s %.0f ms", i ? ", " : "", j->arm[i].name, 1000 * speed[i].step_s);
+    log_info(
+        "a step takes: %s; evaluating an image %.0f ms. %lld steps each for %d seeds: about %s of %s",
+        s.s, 1000 * speed[j->base].image_s, (long long)steps, j->arm[j->base].seeds,
+        duration_text(study_seconds(j, speed, steps)).s, duration_text(j->spec->time_s).s);
     str_free(&s);
 }
 
@@ -173,8 +178,10 @@ Err study_choose_steps(StudyJob *j, int64_t *steps) {
     }
     *steps = steps_that_fit(j, speed, USABLE * j->spec->time_s);
     if (!*steps)
-        return err_set(E(EXIT_USAGE, 76), "time=%g s is not enough: one step each and the evaluations take %.0f s; give more time=, or fewer seeds= or arms=",
-                       j->spec->time_s, study_seconds(j, speed, 1) / USABLE);
+        return err_set(
+            E(EXIT_USAGE, 76),
+            "time=%g s is not enough: one step each and the evaluations take %.0f s; give more time=, or fewer seeds= or arms=",
+            j->spec->time_s, study_seconds(j, speed, 1) / USABLE);
     tell(j, speed, *steps);
     return OK;
 }

@@ -32,10 +32,11 @@ enum { N = sizeof names / sizeof *names };
 _Static_assert(N == 150, "the challenge has 150 classes");
 
 static Err ade20k_open(Dataset *d, const DataOptions *o, const char *split) {
-    TRY(pairs_open(d, o, &(PairSpec){.images = o->images ? o->images : "images/{split}/{id}.jpg",
-                                     .labels = o->labels ? o->labels : "annotations/{split}/{id}.png",
-                                     .split = o->split,
-                                     .word = strcmp(split, "train") ? "validation" : "training"}));
+    TRY(pairs_open(d, o,
+                   &(PairSpec){.images = o->images ? o->images : "images/{split}/{id}.jpg",
+                               .labels = o->labels ? o->labels : "annotations/{split}/{id}.png",
+                               .split = o->split,
+                               .word = strcmp(split, "train") ? "validation" : "training"}));
     Classes *c = arena_alloc(d->arena, sizeof *c);
     classes_of_names(d->arena, names, NULL, N, c);
     memset(c->map, LABEL_REFUSED, sizeof c->map);

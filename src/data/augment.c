@@ -86,7 +86,8 @@ static double largest_share(const Sample *in, Axis ax, Axis ay) {
 }
 
 /* A crop of which one class takes more than its share is drawn anew, CROPS_TRIED times at most. */
-static void place(const Augment *a, const Rng *r, const Sample *in, double scale, bool flip, Axis *ax, Axis *ay) {
+static void place(const Augment *a, const Rng *r, const Sample *in, double scale, bool flip,
+                  Axis *ax, Axis *ay) {
     const double share = a->o->crop_share;
     for (uint64_t k = 0; k < CROPS_TRIED; k++) {
         *ay = axis_place(r, k ? DRAW_AGAIN + 2 * k : DRAW_Y, in->h, scale, a->h, false);
@@ -127,7 +128,8 @@ static const int32_t *cached_row(RowCache *c, const Resampler *f, const Sample *
 }
 
 /* Write the part inside the rectangle; image and label point to the whole slot, a->w wide. */
-static void resample(Augment *a, const Sample *in, Axis ax, Axis ay, uint8_t *image, int32_t *label) {
+static void resample(Augment *a, const Sample *in, Axis ax, Axis ay, uint8_t *image,
+                     int32_t *label) {
     const Resampler *f = &resamplers[cpu_level()];
     const size_t n_values = (size_t)ax.count * 3;
     Tap *tx = a->taps, *ty = a->taps + a->w;
@@ -144,18 +146,23 @@ static void resample(Augment *a, const Sample *in, Axis ax, Axis ay, uint8_t *im
             continue;
         }
         const int32_t *upper = cached_row(&cache, f, in, ty[k].lo, tx, ax.count);
-        const int32_t *lower = ty[k].weight ? cached_row(&cache, f, in, ty[k].hi, tx, ax.count) : upper;
+        const int32_t *lower =
+            ty[k].weight ? cached_row(&cache, f, in, ty[k].hi, tx, ax.count) : upper;
         f->blend(image + at * 3, upper, lower, ty[k].weight, (int)n_values);
     }
 }
 
 /* The same, turned by an angle (radians) about the centre of the rectangle. */
-static void rotate(const Augment *a, const Sample *in, Axis ax, Axis ay, double angle, uint8_t *image, int32_t *label) {
+static void rotate(const Augment *a, const Sample *in, Axis ax, Axis ay, double angle,
+                   uint8_t *image, int32_t *label) {
     const PixelLoops *f = pixel_loops();
     const double one = 1 << PLACE_BITS, c = cos(angle), s = sin(angle), side = ax.flip ? -1 : 1,
                  sx = (double)ax.n_src / ax.n_scaled, sy = (double)ay.n_src / ay.n_scaled,
                  cx = ax.first + (ax.count - 1) / 2.0, cy = ay.first + (ay.count - 1) / 2.0;
-    PlaceRow row = {.dx = llrint(side * c * sx * one), .dy = llrint(side * s * sy * one), .h = in->h, .w = in->w};
+    PlaceRow row = {.dx = llrint(side * c * sx * one),
+                    .dy = llrint(side * s * sy * one),
+                    .h = in->h,
+                    .w = in->w};
     for (int k = 0; k < ay.count; k++) {
         const double u = -side * (ax.count - 1) / 2.0, v = ay.first + k - cy;
         const size_t at = (size_t)k * (size_t)a->w + (size_t)ax.at;
@@ -185,11 +192,12 @@ void augment_close(Augment *a) {
     free(a);
 }
 
-Err augment_run(Augment *a, const Sample *in, uint64_t seed, uint64_t epoch, uint64_t sample, uint8_t *image,
-                int32_t *label, int32_t rect[4]) {
+Err augment_run(Augment *a, const Sample *in, uint64_t seed, uint64_t epoch, uint64_t sample,
+                uint8_t *image, int32_t *label, int32_t rect[4]) {
     const DataOptions *o = a->o;
     const Rng r = rng_stream(seed, RNG_AUGMENT, epoch, sample);
-    const double scale = draw_scale(&r, o), angle = o->rotate * M_PI / 180 * (2 * (double)rng_uniform(&r, DRAW_ANGLE) - 1);
+    const double scale = draw_scale(&r, o),
+                 angle = o->rotate * M_PI / 180 * (2 * (double)rng_uniform(&r, DRAW_ANGLE) - 1);
     const bool flip = (double)rng_uniform(&r, DRAW_MIRROR) < o->mirror;
     Axis ax, ay;
     if (in->h * scale > 65535 || in->w * scale > 65535)

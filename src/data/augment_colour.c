@@ -20,7 +20,8 @@
 static const PixelLoops loops[CPU_LEVELS] = {
     [CPU_PLAIN] = {pixels_places_plain, pixels_sums_plain, pixels_colours_plain, pixels_blur_plain},
     [CPU_AVX2] = {pixels_places_avx2, pixels_sums_avx2, pixels_colours_avx2, pixels_blur_avx2},
-    [CPU_AVX512] = {pixels_places_avx512, pixels_sums_avx512, pixels_colours_avx512, pixels_blur_avx512},
+    [CPU_AVX512] = {pixels_places_avx512, pixels_sums_avx512, pixels_colours_avx512,
+                    pixels_blur_avx512},
 };
 const PixelLoops *pixel_loops(void) { return &loops[cpu_level()]; }
 
@@ -37,7 +38,9 @@ static double uniform(const Rng *r, uint64_t draw, double lo, double hi) {
 
 /* ---- colours ------------------------------------------------------------------------------------ */
 static const double luma[3] = {0.299, 0.587, 0.114};
-static double luma_of(const double rgb[3]) { return luma[0] * rgb[0] + luma[1] * rgb[1] + luma[2] * rgb[2]; }
+static double luma_of(const double rgb[3]) {
+    return luma[0] * rgb[0] + luma[1] * rgb[1] + luma[2] * rgb[2];
+}
 
 /* m = saturation * hue */
 static void hue_and_saturation(double turns, double s, double m[3][3]) {
@@ -64,7 +67,8 @@ static void jitter(Augment *a, const Rng *r, const Part *p) {
     double m[3][3], mean[3] = {0}, turned[3];
     hue_and_saturation(uniform(r, DRAW_HUE, -o->hue, o->hue), s, m);
     if (o->contrast > 0) mean_of(p, mean);
-    for (int i = 0; i < 3; i++) turned[i] = m[i][0] * mean[0] + m[i][1] * mean[1] + m[i][2] * mean[2];
+    for (int i = 0; i < 3; i++)
+        turned[i] = m[i][0] * mean[0] + m[i][1] * mean[1] + m[i][2] * mean[2];
     const double add = (1 - c) * b * luma_of(turned);
     ColourMap map;
     for (int i = 0; i < 3; i++) {
@@ -129,9 +133,11 @@ static int side(const Rng *r, uint64_t draw, int n, double share) {
     return (int)fmax(1, uniform(r, draw, 0, share) * n);
 }
 
-static void cut_out(const Augment *a, const Rng *r, const int32_t rect[4], uint8_t *image, int32_t *label) {
+static void cut_out(const Augment *a, const Rng *r, const int32_t rect[4], uint8_t *image,
+                    int32_t *label) {
     static const uint8_t mean[3] = {124, 116, 104};
-    const int h = side(r, DRAW_CUTOUT_H, rect[3], a->o->cutout_size), w = side(r, DRAW_CUTOUT_W, rect[2], a->o->cutout_size),
+    const int h = side(r, DRAW_CUTOUT_H, rect[3], a->o->cutout_size),
+              w = side(r, DRAW_CUTOUT_W, rect[2], a->o->cutout_size),
               y0 = rect[1] + (int)rng_below(r, DRAW_CUTOUT_Y, (uint32_t)(rect[3] - h + 1)),
               x0 = rect[0] + (int)rng_below(r, DRAW_CUTOUT_X, (uint32_t)(rect[2] - w + 1));
     for (int y = y0; y < y0 + h; y++)
@@ -142,10 +148,12 @@ static void cut_out(const Augment *a, const Rng *r, const int32_t rect[4], uint8
         }
 }
 
-void augment_colours(Augment *a, const Rng *r, const int32_t rect[4], uint8_t *image, int32_t *label) {
+void augment_colours(Augment *a, const Rng *r, const int32_t rect[4], uint8_t *image,
+                     int32_t *label) {
     const DataOptions *o = a->o;
     const size_t stride = (size_t)a->w * 3;
-    const Part p = {image + (size_t)rect[1] * stride + (size_t)rect[0] * 3, stride, rect[3], rect[2]};
+    const Part p = {image + (size_t)rect[1] * stride + (size_t)rect[0] * 3, stride, rect[3],
+                    rect[2]};
     if (o->brightness > 0 || o->contrast > 0 || o->saturation > 0 || o->hue > 0) jitter(a, r, &p);
     if ((double)rng_uniform(r, DRAW_BLUR) < o->blur)
         blur(a, fmax(0.05, uniform(r, DRAW_SIGMA, o->blur_sigma[0], o->blur_sigma[1])), &p);

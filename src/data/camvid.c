@@ -25,7 +25,8 @@ static Err entry_path(Arena *a, const char *root, const char *entry, const char 
         if (tail[-1] == '/' && ++slashes == 2) break;
     if (!strncmp(tail, "../", 3) || !strcmp(path_base(tail), "..") || !*path_base(tail))
         return err_set(E(EXIT_DATA, 46),
-                       "%s: entry \"%s\" leaves the data root; name files beneath it", where, entry);
+                       "%s: entry \"%s\" leaves the data root; name files beneath it", where,
+                       entry);
     *out = arena_printf(a, "%s/%s", root, tail);
     return OK;
 }

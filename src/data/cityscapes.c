@@ -33,11 +33,12 @@ static void by_train_id(Arena *a, Classes *c) {
 
 static Err cityscapes_open(Dataset *d, const DataOptions *o, const char *split) {
     const char *labels = o->labels ? o->labels : "gtFine/{split}/{id}_gtFine_labelIds.png";
-    TRY(pairs_open(d, o, &(PairSpec){.images = o->images ? o->images
-                                                         : "leftImg8bit/{split}/{id}_leftImg8bit.png",
-                                     .labels = labels,
-                                     .split = o->split,
-                                     .base_names = true}));
+    TRY(pairs_open(
+        d, o,
+        &(PairSpec){.images = o->images ? o->images : "leftImg8bit/{split}/{id}_leftImg8bit.png",
+                    .labels = labels,
+                    .split = o->split,
+                    .base_names = true}));
     Classes *c = arena_alloc(d->arena, sizeof *c);
     by_train_id(d->arena, c);
     if (!strstr(labels, "TrainIds")) {

@@ -104,7 +104,8 @@ static Err yaml_class(Entries *all, const YNode *y) {
         else if (!strcmp(key, "color") || !strcmp(key, "colour"))
             TRY(colour_of(y->item[i], e->rgb));
         else
-            return err_set(E(EXIT_USAGE, 76), "%s: %s is not known of a class; name, id, ids, color",
+            return err_set(E(EXIT_USAGE, 76),
+                           "%s: %s is not known of a class; name, id, ids, color",
                            y->item[i]->where, key);
     }
     return OK;
@@ -239,7 +240,8 @@ static Err from_entries(Arena *a, Entries *all, const char *name, Classes *c) {
     int with_ids = 0, coloured = 0;
     *c = (Classes){.n = all->n};
     if (!all->n) return err_set(E(EXIT_USAGE, 76), "%s: no class is named here", name);
-    for (int k = 0; k < all->n; k++) with_ids += all->v[k].n_ids > 0, coloured += all->v[k].coloured;
+    for (int k = 0; k < all->n; k++)
+        with_ids += all->v[k].n_ids > 0, coloured += all->v[k].coloured;
     if (with_ids && with_ids < all->n)
         return err_set(E(EXIT_USAGE, 76), "%s: only %d of %d classes have an id; give all or none",
                        name, with_ids, all->n);
@@ -288,7 +290,8 @@ Err classes_parse(Arena *a, const char *text, size_t bytes, const char *name, Cl
     char *copy = arena_printf(a, "%.*s", (int)bytes, text), *ignore = NULL;
     Err rc = OK;
     if (!looks_like_yaml(copy, name)) rc = text_classes(a, &all, copy, name);
-    else if (!(rc = yaml_parse(text, bytes, name, a, &root))) rc = yaml_classes(&all, root, &ignore);
+    else if (!(rc = yaml_parse(text, bytes, name, a, &root)))
+        rc = yaml_classes(&all, root, &ignore);
     if (!rc) rc = from_entries(a, &all, name, out);
     if (!rc && ignore) rc = classes_ignore(a, out, ignore, name);
     free(ignore);

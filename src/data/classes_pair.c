@@ -18,13 +18,13 @@ static Err map_ids(const Classes *c, const char *path, Image *im) {
     for (size_t p = 0; p < pixels; p++) {
         uint8_t id = im->px[p], to = c->map[id];
         if (to == LABEL_REFUSED)
-            return err_set(E(EXIT_DATA, 34),
-                           "%s: label id %d at (%d,%d) is %s; add it to data.ignore, or %s", path,
-                           id, (int)(p % (size_t)im->w), (int)(p / (size_t)im->w), c->known,
-                           one_too_many(c, id) ? "map it in data.classes; where ids start at 1, write "
-                                                 "NAME: 1, NAME: 2 there"
-                           : c->given          ? "map it in data.classes"
-                                               : "correct the label");
+            return err_set(
+                E(EXIT_DATA, 34), "%s: label id %d at (%d,%d) is %s; add it to data.ignore, or %s",
+                path, id, (int)(p % (size_t)im->w), (int)(p / (size_t)im->w), c->known,
+                one_too_many(c, id) ? "map it in data.classes; where ids start at 1, write "
+                                      "NAME: 1, NAME: 2 there"
+                : c->given          ? "map it in data.classes"
+                                    : "correct the label");
         im->px[p] = to;
     }
     return OK;
@@ -66,7 +66,8 @@ static Err refuse_colours(const char *path, const Unknown *v, int n, bool more) 
     Err rc = err_set(E(EXIT_DATA, 34),
                      "%s: %s%d %s no class's: %s%s; add them to data.classes or "
                      "data.ignore, or give the classes ids where the indices of a palette count",
-                     path, more ? "more than " : "", n, n > 1 ? "colours are" : "colour is", s.s, n > SHOWN ? ", ..." : "");
+                     path, more ? "more than " : "", n, n > 1 ? "colours are" : "colour is", s.s,
+                     n > SHOWN ? ", ..." : "");
     str_free(&s);
     return rc;
 }

@@ -49,8 +49,10 @@ static Err unknown_kind(const char *kind) {
         return err_set(E(EXIT_USAGE, 76), "data.kind: there is no data set %s; did you mean %s?",
                        kind, near);
     if (sys_is_dir(kind))
-        return err_set(E(EXIT_USAGE, 76), "data.kind: there is no data set %s; for a folder of your own give "
-                                          "data=folder:%s", kind, kind);
+        return err_set(E(EXIT_USAGE, 76),
+                       "data.kind: there is no data set %s; for a folder of your own give "
+                       "data=folder:%s",
+                       kind, kind);
     Str list = {0};
     for (int i = 0; i < N_DEFS; i++) str_addf(&list, "%s%s", i ? ", " : "", names[i]);
     Err rc = err_set(E(EXIT_USAGE, 76), "data.kind: there is no data set %s; choose one of %s",
@@ -91,7 +93,8 @@ static void tally_warn(const Dataset *d) {
     Str absent = {0};
     int n = 0;
     for (int k = 0; k < d->n_classes; k++)
-        if (!t->seen[k] && n++ < SHOWN) str_addf(&absent, "%s%s", n > 1 ? ", " : "", d->class_names[k]);
+        if (!t->seen[k] && n++ < SHOWN)
+            str_addf(&absent, "%s%s", n > 1 ? ", " : "", d->class_names[k]);
     if (n)
         log_warn("%s/%s: %d classes that no label shows: %s%s", d->def->name, d->split, n, absent.s,
                  n > SHOWN ? ", ..." : "");
@@ -247,7 +250,8 @@ Err dataset_borrow(Dataset *d, int i, Sample *own, const Sample **out) {
     gate_unlock(d->gate);
     if (there) return *out = &d->cache[i], OK;
     TRY(d->def->read(d, i, own));
-    if (d->resized && (own->h != d->resize.h || own->w != d->resize.w)) resize_sample(d->resize, own);
+    if (d->resized && (own->h != d->resize.h || own->w != d->resize.w))
+        resize_sample(d->resize, own);
     const Sample *kept = cache_keep(d, i, own);
     *out = kept ? kept : own;
     return OK;

@@ -14,7 +14,8 @@ static Err folder_open(Dataset *d, const DataOptions *o, const char *split) {
     const char *below = arena_printf(d->arena, "%s/%s", o->root, o->classes);
     Classes *c = arena_alloc(d->arena, sizeof *c);
     if (!sys_exists(below) && !sys_exists(o->classes))
-        return err_set(E(EXIT_DATA, 30), "data.classes: there is no %s and no %s; correct the path", below, o->classes);
+        return err_set(E(EXIT_DATA, 30), "data.classes: there is no %s and no %s; correct the path",
+                       below, o->classes);
     TRY(classes_read(d->arena, sys_exists(below) ? below : o->classes, c));
     TRY(classes_ignore(d->arena, c, o->ignore ? o->ignore : "[255]", "data.ignore"));
     return classes_use(d, c);

@@ -52,7 +52,8 @@ typedef struct {
     bool there;
 } EpochOrder;
 
-static uint32_t epoch_image(EpochOrder *e, const Loader *l, uint32_t n, uint64_t epoch, uint64_t k) {
+static uint32_t epoch_image(EpochOrder *e, const Loader *l, uint32_t n, uint64_t epoch,
+                            uint64_t k) {
     if (!e->there || e->epoch != epoch) {
         if (!e->order) e->order = xcalloc(n, sizeof *e->order);
         Rng r = rng_stream(l->seed, RNG_SHUFFLE, epoch, 0);
@@ -68,10 +69,13 @@ static Err fill_sample(Loader *l, EpochOrder e[2], Augment *a, Batch *b, int i) 
     const uint64_t number = b->first_sample / (uint64_t)l->batch, key = bare ? UNLABELLED : 0;
     Dataset *d = bare ? l->data->unlabelled : l->data;
     const uint64_t before = number * (uint64_t)l->unlabelled, n = (uint64_t)d->n;
-    const uint64_t s = bare ? before + (uint64_t)(i - labelled) : b->first_sample - before + (uint64_t)i, epoch = s / n;
+    const uint64_t s = bare ? before + (uint64_t)(i - labelled)
+                            : b->first_sample - before + (uint64_t)i,
+                   epoch = s / n;
     Sample own = {0};
     const Sample *in;
-    TRY(dataset_borrow(d, (int)epoch_image(&e[bare], l, (uint32_t)n, epoch | key, s % n), &own, &in));
+    TRY(dataset_borrow(d, (int)epoch_image(&e[bare], l, (uint32_t)n, epoch | key, s % n), &own,
+                       &in));
     size_t pixels = (size_t)l->h * (size_t)l->w;
     Err rc = augment_run(a, in, l->seed, epoch | key, s | key, b->images + (size_t)i * pixels * 3,
                          b->labels + (size_t)i * pixels, b->rects + (size_t)i * 4);
@@ -104,7 +108,8 @@ static void worker(void *arg) {
     Augment *augment = augment_open(&l->options, l->h, l->w);
     for (Slot *slot; (slot = claim(l));) {
         Err rc = OK;
-        for (int i = 0; i < l->batch && !rc; i++) rc = fill_sample(l, order, augment, &slot->batch, i);
+        for (int i = 0; i < l->batch && !rc; i++)
+            rc = fill_sample(l, order, augment, &slot->batch, i);
         gate_lock(l->gate);
         slot->err = rc;
         if (rc) {

@@ -97,8 +97,8 @@ static int by_id(const void *a, const void *b) {
 static Err find(Arena *a, const char *root, const char *pattern, FoundList *out) {
     const char *id = strstr(pattern, "{id}");
     if (!id)
-        return err_set(E(EXIT_USAGE, 76), "data.labels=%s: the pattern needs {id}, as in gt/{id}.png",
-                       pattern);
+        return err_set(E(EXIT_USAGE, 76),
+                       "data.labels=%s: the pattern needs {id}, as in gt/{id}.png", pattern);
     int n = (int)(id - pattern);
     while (n > 0 && pattern[n - 1] != '/') n--;
     char *dir = arena_printf(a, "%.*s", n, pattern);
@@ -166,8 +166,9 @@ static Err find_pairs(Dataset *d, const DataOptions *o, const PairSpec *s, PairL
     Err rc = find(d->arena, o->root, of_images, &images);
     if (!rc) rc = find(d->arena, o->root, of_labels, &labels);
     if (!rc && !images.n + !labels.n)
-        rc = err_set(E(EXIT_DATA, 30), "%s: 0 pairs found; looked for %s, which %d files fit, and %s, "
-                                       "which %d fit; correct data.images and data.labels",
+        rc = err_set(E(EXIT_DATA, 30),
+                     "%s: 0 pairs found; looked for %s, which %d files fit, and %s, "
+                     "which %d fit; correct data.images and data.labels",
                      o->root, of_images, images.n, of_labels, labels.n);
     if (!rc) rc = merge(d, o, s, &images, &labels, out);
     free(images.v), free(labels.v);
@@ -282,8 +283,10 @@ static Err shares_read(const YNode *map, Shares *out) {
     for (int i = 0; i < map->n; i++)
         if (strcmp(map->key[i], "val") && strcmp(map->key[i], "test") &&
             strcmp(map->key[i], "group"))
-            return err_set(E(EXIT_USAGE, 76), "data.split: %s is not known of shares; val, test and "
-                                              "group are", map->key[i]);
+            return err_set(E(EXIT_USAGE, 76),
+                           "data.split: %s is not known of shares; val, test and "
+                           "group are",
+                           map->key[i]);
     TRY(share_of(map, "val", &out->val));
     TRY(share_of(map, "test", &out->test));
     const YNode *group = yaml_get(map, "group");
@@ -327,9 +330,10 @@ static int count_groups(const Member *m, int n) {
 /* Few groups make coarse shares: say what was asked for when a split has half as much again. */
 static void warn_of_share(const Dataset *d, double share, int n, int total, int groups) {
     if (share > 0 && n > 1.5 * share * total && n >= share * total + 1)
-        log_warn("%s has %d of %d images, %.0f %% where data.split wants %.0f %%: data.split.group makes "
-                 "%d groups; smaller ones come closer",
-                 d->split, n, total, 100.0 * n / total, 100 * share, groups);
+        log_warn(
+            "%s has %d of %d images, %.0f %% where data.split wants %.0f %%: data.split.group makes "
+            "%d groups; smaller ones come closer",
+            d->split, n, total, 100.0 * n / total, 100 * share, groups);
 }
 
 /* Keep what belongs to d's split. */
@@ -343,7 +347,8 @@ static Err take_share(Dataset *d, const YNode *map, PairList *all) {
         return err_set(E(EXIT_DATA, 30), "0 pairs found for split \"%s\"; there are train, val and "
                                          "test", d->split);
     Member *m = arena_alloc(d->arena, (size_t)all->n * sizeof *m);
-    uint8_t *to = arena_alloc(d->arena, (size_t)all->n), *of = arena_alloc(d->arena, (size_t)all->n);
+    uint8_t *to = arena_alloc(d->arena, (size_t)all->n),
+            *of = arena_alloc(d->arena, (size_t)all->n);
     TRY(members_of(d->arena, all, &s, m));
     deal(m, all->n, &s, to);
     for (int i = 0; i < all->n; i++) of[m[i].at] = to[i];
@@ -399,8 +404,9 @@ static Err collect(Dataset *d, const DataOptions *o, const PairSpec *s, PairList
     else TRY(find_pairs(d, o, s, out));
     if (shares) return take_share(d, split, out);
     if (list || strstr(s->images, "{split}")) return OK;
-    return err_set(E(EXIT_USAGE, 76), "data.split is not set; give data.split={val: 0.1, test: 0.1}, "
-                                      "list files, or {split} in data.images");
+    return err_set(E(EXIT_USAGE, 76),
+                   "data.split is not set; give data.split={val: 0.1, test: 0.1}, "
+                   "list files, or {split} in data.images");
 }
 
 Err pairs_open(Dataset *d, const DataOptions *o, const PairSpec *spec) {

@@ -16,15 +16,21 @@ typedef struct Places {
 
 /* Within so few pixels 32 bits hold a place's distance from the first one. */
 static inline void find_places(Places *restrict p, const PlaceRow *r, int first, int n) {
-    const int h = r->h, w = r->w, mask = (1 << PLACE_BITS) - 1, half = 1 << (PLACE_BITS - 1), dx = (int)r->dx, dy = (int)r->dy;
+    const int h = r->h, w = r->w, mask = (1 << PLACE_BITS) - 1, half = 1 << (PLACE_BITS - 1),
+              dx = (int)r->dx, dy = (int)r->dy;
     const int64_t x = r->x + first * r->dx, y = r->y + first * r->dy;
-    const int bx = (int)(x >> PLACE_BITS), by = (int)(y >> PLACE_BITS), fx = (int)(x & mask), fy = (int)(y & mask);
+    const int bx = (int)(x >> PLACE_BITS), by = (int)(y >> PLACE_BITS), fx = (int)(x & mask),
+              fy = (int)(y & mask);
     for (int i = 0; i < n; i++) {
-        const int tx = fx + i * dx, ty = fy + i * dy, x0 = bx + (tx >> PLACE_BITS), y0 = by + (ty >> PLACE_BITS);
+        const int tx = fx + i * dx, ty = fy + i * dy, x0 = bx + (tx >> PLACE_BITS),
+                  y0 = by + (ty >> PLACE_BITS);
         const int nx = bx + ((tx + half) >> PLACE_BITS), ny = by + ((ty + half) >> PLACE_BITS);
-        const int left = clamp(x0, w - 1), right = clamp(x0 + 1, w - 1), upper = clamp(y0, h - 1) * w, lower = clamp(y0 + 1, h - 1) * w;
-        p->at[0][i] = upper + left, p->at[1][i] = upper + right, p->at[2][i] = lower + left, p->at[3][i] = lower + right;
-        p->wx[i] = (tx & mask) >> (PLACE_BITS - WEIGHT_BITS), p->wy[i] = (ty & mask) >> (PLACE_BITS - WEIGHT_BITS);
+        const int left = clamp(x0, w - 1), right = clamp(x0 + 1, w - 1),
+                  upper = clamp(y0, h - 1) * w, lower = clamp(y0 + 1, h - 1) * w;
+        p->at[0][i] = upper + left, p->at[1][i] = upper + right, p->at[2][i] = lower + left,
+        p->at[3][i] = lower + right;
+        p->wx[i] = (tx & mask) >> (PLACE_BITS - WEIGHT_BITS),
+        p->wy[i] = (ty & mask) >> (PLACE_BITS - WEIGHT_BITS);
         p->nearest[i] = nx >= 0 && nx < w && ny >= 0 && ny < h ? ny * w + nx : -1;
     }
 }
@@ -39,11 +45,14 @@ static inline Spread mix(Spread x, Spread y, uint32_t weight) {
     return (Spread){x.rg * rest + y.rg * weight, x.b * rest + y.b * weight};
 }
 
-static inline void sample_places(uint8_t *restrict dst, const uint8_t *restrict rgb, const Places *p, int n) {
+static inline void sample_places(uint8_t *restrict dst, const uint8_t *restrict rgb,
+                                 const Places *p, int n) {
     const uint64_t half = 1 << (2 * WEIGHT_BITS - 1);
     for (int i = 0; i < n; i++) {
-        const Spread a = mix(spread(rgb + (int64_t)p->at[0][i] * 3), spread(rgb + (int64_t)p->at[1][i] * 3), (uint32_t)p->wx[i]),
-                     b = mix(spread(rgb + (int64_t)p->at[2][i] * 3), spread(rgb + (int64_t)p->at[3][i] * 3), (uint32_t)p->wx[i]),
+        const Spread a = mix(spread(rgb + (int64_t)p->at[0][i] * 3),
+                             spread(rgb + (int64_t)p->at[1][i] * 3), (uint32_t)p->wx[i]),
+                     b = mix(spread(rgb + (int64_t)p->at[2][i] * 3),
+                             spread(rgb + (int64_t)p->at[3][i] * 3), (uint32_t)p->wx[i]),
                      v = mix(a, b, (uint32_t)p->wy[i]);
         const uint64_t rg = v.rg + half + (half << 32);
         dst[3 * i] = (uint8_t)(rg >> (2 * WEIGHT_BITS));
@@ -52,8 +61,9 @@ static inline void sample_places(uint8_t *restrict dst, const uint8_t *restrict 
     }
 }
 
-void SIMD(pixels_places)(uint8_t *restrict dst, int32_t *restrict label, const uint8_t *restrict rgb,
-                         const uint8_t *restrict id, const PlaceRow *r, int n) {
+void SIMD(pixels_places)(uint8_t *restrict dst, int32_t *restrict label,
+                         const uint8_t *restrict rgb, const uint8_t *restrict id, const PlaceRow *r,
+                         int n) {
     Places p;
     for (int at = 0; at < n; at += FEW) {
         const int few = n - at < FEW ? n - at : FEW;
@@ -88,32 +98,38 @@ typedef struct Bands {
 static void make_bands(Bands *b, const ColourMap *m) {
     for (int i = 0; i < BLOCK; i++) {
         const int c = i % 3;
-        for (int k = 0; k < 5; k++) b->weight[k][i] = k - 2 + c >= 0 && k - 2 + c < 3 ? m->m[c][k - 2 + c] : 0;
+        for (int k = 0; k < 5; k++)
+            b->weight[k][i] = k - 2 + c >= 0 && k - 2 + c < 3 ? m->m[c][k - 2 + c] : 0;
         b->add[i] = m->t[c];
     }
 }
 
-void SIMD(pixels_colours)(uint8_t *restrict dst, const uint8_t *restrict src, const ColourMap *m, int n_px) {
+void SIMD(pixels_colours)(uint8_t *restrict dst, const uint8_t *restrict src, const ColourMap *m,
+                          int n_px) {
     Bands b;
     make_bands(&b, m);
     for (int at = 0; at < 3 * n_px; at += BLOCK) {
         const int left = 3 * n_px - at, n = left < BLOCK ? left : BLOCK;
         const uint8_t *p = src + at;
         for (int i = 0; i < n; i++) {
-            const int v = (b.weight[0][i] * p[i - 2] + b.weight[1][i] * p[i - 1] + b.weight[2][i] * p[i] +
-                           b.weight[3][i] * p[i + 1] + b.weight[4][i] * p[i + 2] + b.add[i]) >> COLOUR_BITS;
+            const int v =
+                (b.weight[0][i] * p[i - 2] + b.weight[1][i] * p[i - 1] + b.weight[2][i] * p[i] +
+                 b.weight[3][i] * p[i + 1] + b.weight[4][i] * p[i + 2] + b.add[i]) >>
+                COLOUR_BITS;
             dst[at + i] = (uint8_t)clamp(v, 255);
         }
     }
 }
 
 /* A function of its own: inlined into the loop over weights, gcc takes two of them at a time and no vectors. */
-static __attribute__((noinline)) void add_part(uint16_t *restrict dst, const uint16_t *restrict src, uint32_t w, int n) {
+static __attribute__((noinline)) void add_part(uint16_t *restrict dst, const uint16_t *restrict src,
+                                               uint32_t w, int n) {
     for (int i = 0; i < n; i++) dst[i] = (uint16_t)(dst[i] + (uint16_t)((w * src[i]) >> BLUR_BITS));
 }
 
 /* The upper half of products of 16 bits; each loses half of 1/256 level on the average, which the start gives back. */
-void SIMD(pixels_blur)(uint16_t *restrict dst, const uint16_t *const *src, const uint16_t *weight, int reach, int n) {
+void SIMD(pixels_blur)(uint16_t *restrict dst, const uint16_t *const *src, const uint16_t *weight,
+                       int reach, int n) {
     for (int i = 0; i < n; i++) dst[i] = (uint16_t)reach;
     for (int k = 0; k <= 2 * reach; k++) add_part(dst, src[k], weight[k], n);
 }

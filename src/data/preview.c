@@ -16,7 +16,8 @@ typedef struct Sheet {
 
 static Sheet sheet_open(int h, int w) {
     const int side = h > w ? h : w, every = (side + CELL_MAX - 1) / CELL_MAX;
-    Sheet s = {.cell_h = (h + every - 1) / every, .cell_w = (w + every - 1) / every, .every = every};
+    Sheet s = {
+        .cell_h = (h + every - 1) / every, .cell_w = (w + every - 1) / every, .every = every};
     s.h = ROWS * (s.cell_h + PREVIEW_GAP) + PREVIEW_GAP;
     s.w = COLUMNS * (2 * s.cell_w + PREVIEW_GAP) + PREVIEW_GAP;
     s.px = xcalloc((size_t)s.h * (size_t)s.w, 3);
@@ -24,7 +25,8 @@ static Sheet sheet_open(int h, int w) {
     return s;
 }
 
-static void put_label(uint8_t *dst, const uint8_t *src, const Dataset *d, int32_t id, int x, int y) {
+static void put_label(uint8_t *dst, const uint8_t *src, const Dataset *d, int32_t id, int x,
+                      int y) {
     static const uint8_t dark[3] = {0, 0, 0}, light[3] = {255, 255, 255};
     const bool known = id >= 0 && id < d->n_classes;
     const uint8_t *colour = known ? d->palette[id] : (x + y) / HATCH % 2 ? dark : light;
@@ -37,7 +39,8 @@ static void put_cell(const Sheet *s, const Dataset *d, const Batch *b, int i, in
     const size_t first = (size_t)i * (size_t)b->h * (size_t)b->w;
     for (int y = 0; y < s->cell_h; y++)
         for (int x = 0; x < s->cell_w; x++) {
-            const size_t at = first + (size_t)(y * s->every) * (size_t)b->w + (size_t)(x * s->every);
+            const size_t at =
+                first + (size_t)(y * s->every) * (size_t)b->w + (size_t)(x * s->every);
             uint8_t *dst = s->px + ((size_t)(top + y) * (size_t)s->w + (size_t)(left + x)) * 3;
             memcpy(dst, b->images + 3 * at, 3);
             put_label(dst + 3 * s->cell_w, b->images + 3 * at, d, b->labels[at], x, y);

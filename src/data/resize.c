@@ -23,7 +23,10 @@ static double lanczos(double x) { return fabs(x) < 3 ? sinc(x) * sinc(x / 3) : 0
 static const struct {
     double (*at)(double x);
     double reach;                    /* 0 beyond */
-} kernels[] = {[KERNEL_AREA] = {area, 0.5}, [KERNEL_LINEAR] = {linear, 1}, [KERNEL_CUBIC] = {cubic, 2}, [KERNEL_LANCZOS] = {lanczos, 3}};
+} kernels[] = {[KERNEL_AREA] = {area, 0.5},
+               [KERNEL_LINEAR] = {linear, 1},
+               [KERNEL_CUBIC] = {cubic, 2},
+               [KERNEL_LANCZOS] = {lanczos, 3}};
 _Static_assert(sizeof kernels / sizeof *kernels == KERNELS, "one row per kernel");
 
 /* ---- one direction ----------------------------------------------------------------------------- */
@@ -37,16 +40,19 @@ typedef struct Filter {
 } Filter;
 
 static Filter filter_open(ResizeKernel kernel, int n_in, int n_out) {
-    const double step = (double)n_in / n_out, wide = fmax(step, 1), reach = kernels[kernel].reach * wide;
+    const double step = (double)n_in / n_out, wide = fmax(step, 1),
+                 reach = kernels[kernel].reach * wide;
     Filter f = {.most = 2 * (int)ceil(reach) + 1};
     f.span = xcalloc((size_t)n_out, sizeof *f.span);
     f.weight = xcalloc((size_t)n_out * (size_t)f.most, sizeof *f.weight);
     double *k = xcalloc((size_t)f.most, sizeof *k);
     for (int i = 0; i < n_out; i++) {
         const double centre = (i + 0.5) * step;
-        const int lo = (int)fmax(0, centre - reach + 0.5), hi = (int)fmin(n_in, centre + reach + 0.5);
+        const int lo = (int)fmax(0, centre - reach + 0.5),
+                  hi = (int)fmin(n_in, centre + reach + 0.5);
         double sum = 0;
-        for (int j = lo; j < hi; j++) sum += k[j - lo] = kernels[kernel].at((j - centre + 0.5) / wide);
+        for (int j = lo; j < hi; j++)
+            sum += k[j - lo] = kernels[kernel].at((j - centre + 0.5) / wide);
         for (int j = lo; j < hi; j++)
             f.weight[i * f.most + j - lo] = (int32_t)lround(k[j - lo] / sum * (1 << WEIGHT_BITS));
         f.span[i] = (Span){lo, hi - lo};
@@ -74,7 +80,8 @@ static void along_row(const Filter *f, int n_out, const uint8_t *src, uint8_t *d
 }
 
 /* sum: scratch of n values. */
-static void across_rows(const Filter *f, int i, const uint8_t *src, size_t n, int32_t *sum, uint8_t *dst) {
+static void across_rows(const Filter *f, int i, const uint8_t *src, size_t n, int32_t *sum,
+                        uint8_t *dst) {
     for (size_t x = 0; x < n; x++) sum[x] = ROUND;
     for (int j = 0; j < f->span[i].count; j++) {
         const int32_t w = f->weight[i * f->most + j];
@@ -85,7 +92,8 @@ static void across_rows(const Filter *f, int i, const uint8_t *src, size_t n, in
 }
 
 /* dst: h x n_out */
-static void all_rows(const Filter *f, int n_in, int n_out, int h, const uint8_t *src, uint8_t *dst) {
+static void all_rows(const Filter *f, int n_in, int n_out, int h, const uint8_t *src,
+                     uint8_t *dst) {
     for (size_t y = 0; y < (size_t)h; y++)
         along_row(f, n_out, src + y * (size_t)n_in * CHANNELS, dst + y * (size_t)n_out * CHANNELS);
 }
@@ -102,7 +110,8 @@ static void all_columns(const Filter *f, int n_out, int w, const uint8_t *src, u
 void resize_rgb(Resize to, const uint8_t *src, int h, int w, uint8_t *dst) {
     const bool columns_first = to.h < h && to.w > w;
     Filter rows = filter_open(to.kernel, w, to.w), columns = filter_open(to.kernel, h, to.h);
-    uint8_t *between = columns_first ? xcalloc((size_t)to.h, (size_t)w * CHANNELS) : xcalloc((size_t)h, (size_t)to.w * CHANNELS);
+    uint8_t *between = columns_first ? xcalloc((size_t)to.h, (size_t)w * CHANNELS)
+                                     : xcalloc((size_t)h, (size_t)to.w * CHANNELS);
     if (columns_first) {
         all_columns(&columns, to.h, w, src, between);
         all_rows(&rows, w, to.w, to.h, between, dst);
@@ -117,6 +126,7 @@ void resize_rgb(Resize to, const uint8_t *src, int h, int w, uint8_t *dst) {
 void resize_labels(Resize to, const uint8_t *src, int h, int w, uint8_t *dst) {
     for (int y = 0; y < to.h; y++) {
         const uint8_t *row = src + (size_t)((int64_t)(2 * y + 1) * h / (2 * to.h)) * (size_t)w;
-        for (int x = 0; x < to.w; x++) dst[(size_t)y * (size_t)to.w + (size_t)x] = row[(int64_t)(2 * x + 1) * w / (2 * to.w)];
+        for (int x = 0; x < to.w; x++)
+            dst[(size_t)y * (size_t)to.w + (size_t)x] = row[(int64_t)(2 * x + 1) * w / (2 * to.w)];
     }
 }

@@ -12,7 +12,8 @@
 
 static Err unlabelled_open(Dataset *d, const DataOptions *o, const char *split) {
     const bool below = *o->unlabelled != '/' && o->root;
-    const char *pattern = below ? arena_printf(d->arena, "%s/%s", o->root, o->unlabelled) : o->unlabelled;
+    const char *pattern =
+        below ? arena_printf(d->arena, "%s/%s", o->root, o->unlabelled) : o->unlabelled;
     char **paths;
     int n;
     TRY(sys_glob(pattern, EXIT_DATA, &paths, &n));
@@ -37,8 +38,10 @@ static Err unlabelled_read(Dataset *d, int i, Sample *out) {
     memset(out->label, IGNORE_U8, pixels);
     return OK;
 }
-const DatasetDef dataset_unlabelled = {
-    .name = "unlabelled", .help = "images without labels", .open = unlabelled_open, .read = unlabelled_read};
+const DatasetDef dataset_unlabelled = {.name = "unlabelled",
+                                       .help = "images without labels",
+                                       .open = unlabelled_open,
+                                       .read = unlabelled_read};
 
 int unlabelled_count(const DataOptions *o, int batch) {
     if (!o->unlabelled || batch < 2) return 0;

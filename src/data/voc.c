@@ -17,10 +17,11 @@ static Err voc_open(Dataset *d, const DataOptions *o, const char *split) {
     DataOptions at = *o;
     const char *inner = arena_printf(d->arena, "%s/VOCdevkit/VOC2012", o->root ? o->root : "");
     if (sys_is_dir(inner)) at.root = inner;
-    TRY(pairs_open(d, &at, &(PairSpec){.images = o->images ? o->images : "JPEGImages/{id}.jpg",
-                                       .labels = o->labels ? o->labels : "SegmentationClass/{id}.png",
-                                       .split = o->split,
-                                       .lists = "ImageSets/Segmentation/{split}.txt"}));
+    TRY(pairs_open(d, &at,
+                   &(PairSpec){.images = o->images ? o->images : "JPEGImages/{id}.jpg",
+                               .labels = o->labels ? o->labels : "SegmentationClass/{id}.png",
+                               .split = o->split,
+                               .lists = "ImageSets/Segmentation/{split}.txt"}));
     Classes *c = arena_alloc(d->arena, sizeof *c);
     classes_of_names(d->arena, names, NULL, N, c);
     TRY(classes_ignore(d->arena, c, o->ignore ? o->ignore : "[255]", "data.ignore"));

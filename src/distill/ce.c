@@ -7,20 +7,31 @@
 #include "distill/fullres.h"
 
 typedef struct CeOptions { const char *class_weights; } CeOptions;
-static const Option options[] = {
-    {"class_weights", OPT_STR, offsetof(CeOptions, class_weights), "none", "", CLASS_WEIGHTS_HELP, .flags = 0},
-    {0}};
+static const Option options[] = {{"class_weights", OPT_STR, offsetof(CeOptions, class_weights),
+                                  "none", "", CLASS_WEIGHTS_HELP, .flags = 0},
+                                 {0}};
 
-static const OpDef op_ce = {
-    .name = "ce", .infer = fullres_infer, .saved_bytes = fullres_saved_bytes, .scratch_bytes = fullres_scratch_bytes,
-    .forward = fullres_forward, .backward = fullres_backward,
-    .fast_forward = fullres_fast_forward, .fast_backward = fullres_backward};
+static const OpDef op_ce = {.name = "ce",
+                            .infer = fullres_infer,
+                            .saved_bytes = fullres_saved_bytes,
+                            .scratch_bytes = fullres_scratch_bytes,
+                            .forward = fullres_forward,
+                            .backward = fullres_backward,
+                            .fast_forward = fullres_fast_forward,
+                            .fast_backward = fullres_backward};
 
 static Node build(Net *n, const KdSite *s, const void *opt) {
     const CeOptions *o = opt;
-    FullresAttr a = {.class_weight = class_weights(n, s, "ce", o->class_weights, net_shape(n, s->logits).d[1])};
+    FullresAttr a = {.class_weight =
+                         class_weights(n, s, "ce", o->class_weights, net_shape(n, s->logits).d[1])};
     return fullres_add(n, &op_ce, s, &a, false);
 }
-const KdMethod kd_ce = {.name = "ce", .cite = "cross-entropy over the labelled pixels", .weight = 1, .task = true,
-                        .taps = KD_LOGITS | KD_AUX | KD_LABELS, .options = options, .option_bytes = sizeof(CeOptions),
-                        .build = build, .stats = fullres_stats};
+const KdMethod kd_ce = {.name = "ce",
+                        .cite = "cross-entropy over the labelled pixels",
+                        .weight = 1,
+                        .task = true,
+                        .taps = KD_LOGITS | KD_AUX | KD_LABELS,
+                        .options = options,
+                        .option_bytes = sizeof(CeOptions),
+                        .build = build,
+                        .stats = fullres_stats};

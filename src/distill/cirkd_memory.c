@@ -26,7 +26,12 @@ typedef struct Queue {
     int64_t slots, want;                         /* entries drawn of a class */
     double  weight;
 } Queue;
-typedef struct MemoryAttr { Queue queue[QUEUES]; double tau; int classes; int64_t pixels; } MemoryAttr;
+typedef struct MemoryAttr {
+    Queue queue[QUEUES];
+    double tau;
+    int classes;
+    int64_t pixels;
+} MemoryAttr;
 
 typedef struct Run {
     const OpCall *c;
@@ -43,7 +48,9 @@ typedef struct Run {
 } Run;
 
 static int64_t whole_panels(int64_t n) { return (n + PANEL - 1) / PANEL; }
-static int64_t drawn_panels(const MemoryAttr *a, int q) { return whole_panels(a->queue[q].want * a->classes); }
+static int64_t drawn_panels(const MemoryAttr *a, int q) {
+    return whole_panels(a->queue[q].want * a->classes);
+}
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 static void *take(char **at, size_t bytes) {
     void *p = *at;
@@ -56,14 +63,17 @@ static size_t lay_out(const MemoryAttr *a, const Shape *src, char *base, Run *r)
     *r = (Run){.a = a, .P = grid_count(src[0])};
     for (int i = 0; i < 2; i++) panels_open(&r->p[i], (int)N, (int)src[i].d[1], r->P, &at);
     const size_t floats = panel_floats(&r->p[0]), panels = N * (size_t)r->p[0].per_image;
-    const size_t pixels = (size_t)drawn_panels(a, PIXELS), regions = (size_t)drawn_panels(a, REGIONS);
+    const size_t pixels = (size_t)drawn_panels(a, PIXELS),
+                 regions = (size_t)drawn_panels(a, REGIONS);
     r->y = take(&at, sizeof(int32_t) * N * (size_t)r->P);
     r->mask = take(&at, sizeof(float) * N * (size_t)r->P);
     r->dx = take(&at, sizeof(float) * panels * floats);
     r->drawn = take(&at, sizeof(float) * (pixels + regions) * floats);
-    r->tiles = take(&at, sizeof(float) * GROUPS * 2 * (size_t)most((int64_t)pixels, (int64_t)regions) * PANEL * PANEL);
+    r->tiles = take(&at, sizeof(float) * GROUPS * 2 *
+                             (size_t)most((int64_t)pixels, (int64_t)regions) * PANEL * PANEL);
     r->value = take(&at, sizeof(double) * panels);
-    r->order = take(&at, sizeof(uint32_t) * (size_t)most(most(a->queue[0].slots, a->queue[1].slots), r->P));
+    r->order = take(&at, sizeof(uint32_t) *
+                             (size_t)most(most(a->queue[0].slots, a->queue[1].slots), r->P));
     return (size_t)(at - base);
 }
 static size_t scratch_bytes(const OpSite *s, Shape dst) {
@@ -86,7 +96,9 @@ static int64_t draw(const Rng *g, uint32_t *order, int64_t n, int64_t want) {
 }
 /* use: a queue, or QUEUES for the choice of new pixels. */
 static Rng stream_of(const Run *r, int use, int k, int64_t image) {
-    const uint64_t what = ((uint64_t)r->c->node * (QUEUES + 1) + (uint64_t)use) * (uint64_t)r->a->classes + (uint64_t)k;
+    const uint64_t what =
+        ((uint64_t)r->c->node * (QUEUES + 1) + (uint64_t)use) * (uint64_t)r->a->classes +
+        (uint64_t)k;
     return rng_stream(r->c->run->seed, RNG_METHOD, what, r->c->run->first_sample + (uint64_t)image);
 }
 /* Entries of one queue, class by class, into panels at `to`. */
@@ -98,11 +110,13 @@ static int64_t draw_queue(const Run *r, int q, float *to) {
     int64_t column = 0;
     memset(to, 0, sizeof(float) * (size_t)drawn_panels(r->a, q) * floats);
     for (int k = 0; k < r->a->classes; k++) {
-        const int64_t ever = ((const int64_t *)u->count->data)[k], filled = ever < u->slots ? ever : u->slots;
+        const int64_t ever = ((const int64_t *)u->count->data)[k],
+                      filled = ever < u->slots ? ever : u->slots;
         const Rng g = stream_of(r, q, k, 0);
         const int64_t n = draw(&g, r->order, filled, u->want);
         for (int64_t i = 0; i < n; i++, column++) {
-            gemm()->from_half(x, (const uint16_t *)u->entry->data + (k * u->slots + r->order[i]) * C, C);
+            gemm()->from_half(
+                x, (const uint16_t *)u->entry->data + (k * u->slots + r->order[i]) * C, C);
             float *out = to + (size_t)(column / PANEL) * floats + column % PANEL;
             for (int c = 0; c < C; c++) out[c * PANEL] = x[c];
         }
@@ -117,13 +131,17 @@ static double against(const Run *r, int I, int q, const float *drawn, float *til
     const int64_t panels = whole_panels(r->count[q]);
     const int rows = panel_count(&r->p[0], I);
     const size_t floats = panel_floats(&r->p[0]), size = PANEL * PANEL;
-    const float scale = (float)(1 / r->a->tau), *mask = r->mask + (int64_t)(I / r->p[0].per_image) * r->P + I % r->p[0].per_image * PANEL;
+    const float scale = (float)(1 / r->a->tau), *mask = r->mask +
+                                                        (int64_t)(I / r->p[0].per_image) * r->P +
+                                                        I % r->p[0].per_image * PANEL;
     double sum[3][PANEL] = {{0}}, value = 0;
     float row[3][PANEL], col[3][PANEL], turned[PANEL * PANEL] __attribute__((aligned(64)));
     for (int64_t J = 0; J < panels; J++) {
         const int cols = r->count[q] - J * PANEL < PANEL ? (int)(r->count[q] - J * PANEL) : PANEL;
         float *s = tiles + 2 * (size_t)J * size, *t = s + size;
-        for (int i = 0; i < 2; i++) gemm()->panel(PANEL, r->p[0].rows, panel_at(&r->p[i], I), 1, PANEL, drawn + (size_t)J * floats, i ? t : s, false);
+        for (int i = 0; i < 2; i++)
+            gemm()->panel(PANEL, r->p[0].rows, panel_at(&r->p[i], I), 1, PANEL,
+                          drawn + (size_t)J * floats, i ? t : s, false);
         gemm()->sums(s, t, scale, rows, cols, row, col);
         for (int k = 0; k < 3; k++)
             for (int i = 0; i < rows; i++) sum[k][i] += (double)row[k][i];
@@ -137,9 +155,11 @@ static double against(const Run *r, int I, int q, const float *drawn, float *til
     for (int64_t J = 0; J < panels; J++) {
         const int cols = r->count[q] - J * PANEL < PANEL ? (int)(r->count[q] - J * PANEL) : PANEL;
         float *s = tiles + 2 * (size_t)J * size;
-        gemm()->pull(s, s + size, scale, rows, cols, (const float (*)[PANEL])row, (const float (*)[PANEL])col);
+        gemm()->pull(s, s + size, scale, rows, cols, (const float(*)[PANEL])row,
+                     (const float(*)[PANEL])col);
         gemm()->transpose(turned, s);
-        gemm()->panel(r->p[0].rows, PANEL, drawn + (size_t)J * floats, PANEL, 1, turned, r->dx + (size_t)I * floats, true);
+        gemm()->panel(r->p[0].rows, PANEL, drawn + (size_t)J * floats, PANEL, 1, turned,
+                      r->dx + (size_t)I * floats, true);
     }
     return u->weight * value;
 }
@@ -147,12 +167,18 @@ static void group_item(void *arg, int64_t group) {
     const Run *r = arg;
     const int panels = r->p[0].images * r->p[0].per_image;
     const size_t floats = panel_floats(&r->p[0]);
-    float *tiles = r->tiles + (size_t)group * 2 * (size_t)most(drawn_panels(r->a, PIXELS), drawn_panels(r->a, REGIONS)) * PANEL * PANEL;
+    float *tiles =
+        r->tiles + (size_t)group * 2 *
+                       (size_t)most(drawn_panels(r->a, PIXELS), drawn_panels(r->a, REGIONS)) *
+                       PANEL * PANEL;
     for (int I = (int)group; I < panels; I += GROUPS) {
         r->value[I] = 0;
         memset(r->dx + (size_t)I * floats, 0, sizeof(float) * floats);
         for (int q = 0; q < QUEUES; q++)
-            if (r->count[q]) r->value[I] += against(r, I, q, r->drawn + (q ? (size_t)drawn_panels(r->a, PIXELS) * floats : 0), tiles);
+            if (r->count[q])
+                r->value[I] += against(
+                    r, I, q, r->drawn + (q ? (size_t)drawn_panels(r->a, PIXELS) * floats : 0),
+                    tiles);
     }
 }
 
@@ -209,19 +235,26 @@ static void forward(const OpCall *c) {           /* projected student, teacher, 
     for (int64_t i = 0; i < x.d[0] * r.P; i++) r.mask[i] = r.y[i] >= 0;
     for (int i = 0; i < 2; i++) panels_fill(&r.p[i], c->src[i], NULL);
     r.count[PIXELS] = draw_queue(&r, PIXELS, r.drawn);
-    r.count[REGIONS] = draw_queue(&r, REGIONS, r.drawn + (size_t)drawn_panels(r.a, PIXELS) * panel_floats(&r.p[0]));
+    r.count[REGIONS] = draw_queue(
+        &r, REGIONS, r.drawn + (size_t)drawn_panels(r.a, PIXELS) * panel_floats(&r.p[0]));
     parallel_for(GROUPS, group_item, &r);
     double sum = 0;
     for (int i = 0; i < r.p[0].images * r.p[0].per_image; i++) sum += r.value[i];
-    const double valid = pair_divisor(c, 2, x.d[2], x.d[3], COUNT_NEAREST), share = valid > 0 ? 1 / valid : 0;
+    const double valid = pair_divisor(c, 2, x.d[2], x.d[3], COUNT_NEAREST),
+                 share = valid > 0 ? 1 / valid : 0;
     c->dst[0] = (float)(share * sum);
     panels_gradient(&r.p[0], r.dx, NULL, share / r.a->tau, c->saved);
     if (c->run->training && !(parts_of(c) && parts_of(c)->gather)) enqueue(&r);
 }
-static const OpDef op_memory = {.name = "cirkd memory", .infer = pair_infer_same, .saved_bytes = pair_saved_bytes, .scratch_bytes = scratch_bytes,
-                                .forward = forward, .backward = pair_backward};
+static const OpDef op_memory = {.name = "cirkd memory",
+                                .infer = pair_infer_same,
+                                .saved_bytes = pair_saved_bytes,
+                                .scratch_bytes = scratch_bytes,
+                                .forward = forward,
+                                .backward = pair_backward};
 
-static Queue queue_open(Net *n, const char *name, int classes, int64_t slots, int64_t samples, int64_t C, double weight) {
+static Queue queue_open(Net *n, const char *name, int classes, int64_t slots, int64_t samples,
+                        int64_t C, double weight) {
     Queue q = {.slots = slots, .want = samples / classes + 1, .weight = weight};
     net_enter(n, name);
     q.entry = net_state(n, "entries", DT_F16, SHAPE(classes, slots, C));
@@ -231,15 +264,18 @@ static Queue queue_open(Net *n, const char *name, int classes, int64_t slots, in
 }
 Node cirkd_memory(Net *n, const KdSite *s, const CirkdOptions *o, Pair p) {
     if (n->err || (o->pixel == 0 && o->region == 0)) return NO_NODE;
-    if (!s->labels.id) return net_fail(n, E(2, 0), "cirkd: memory needs labels; memory=off needs none"), NO_NODE;
+    if (!s->labels.id)
+        return net_fail(n, E(2, 0), "cirkd: memory needs labels; memory=off needs none"), NO_NODE;
     const int64_t C = net_shape(n, p.teacher).d[1];
     MemoryAttr a = {.tau = o->tau, .classes = s->classes, .pixels = o->pixels};
     net_enter(n, "projection");
     Node x = nn_relu(n, nn_bn(n, nn_conv(n, p.student, "0", (Conv){.out = (int)C, .k = 1}), "1"));
     p.student = nn_conv(n, x, "3", (Conv){.out = (int)C, .k = 1});
     net_leave(n);
-    a.queue[PIXELS] = queue_open(n, "pixels", s->classes, o->pixel_queue, o->pixel_samples, C, o->pixel);
-    a.queue[REGIONS] = queue_open(n, "regions", s->classes, o->region_queue, o->region_samples, C, o->region);
+    a.queue[PIXELS] =
+        queue_open(n, "pixels", s->classes, o->pixel_queue, o->pixel_samples, C, o->pixel);
+    a.queue[REGIONS] =
+        queue_open(n, "regions", s->classes, o->region_queue, o->region_samples, C, o->region);
     p.labels = s->labels;
     return pair_add(n, &op_memory, &a, sizeof a, &p);
 }

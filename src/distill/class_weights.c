@@ -32,12 +32,17 @@ static void from_median(const ClassPixels *p, int64_t classes, float *out) {
 static void from_inverse_log(const ClassPixels *p, int64_t classes, float *out) {
     double all = 0;
     for (int64_t c = 0; c < classes; c++) all += (double)p->own[c];
-    for (int64_t c = 0; c < classes; c++) out[c] = (float)(1 / log(1.02 + (all > 0 ? (double)p->own[c] / all : 0)));
+    for (int64_t c = 0; c < classes; c++)
+        out[c] = (float)(1 / log(1.02 + (all > 0 ? (double)p->own[c] / all : 0)));
 }
-static void from_data(Net *n, const KdSite *s, const char *where, const char *kind, int64_t classes, float *out) {
-    ClassPixels p = {.own = arena_alloc(n->arena, (size_t)classes * sizeof(int64_t)), .shown = arena_alloc(n->arena, (size_t)classes * sizeof(int64_t))};
+static void from_data(Net *n, const KdSite *s, const char *where, const char *kind, int64_t classes,
+                      float *out) {
+    ClassPixels p = {.own = arena_alloc(n->arena, (size_t)classes * sizeof(int64_t)),
+                     .shown = arena_alloc(n->arena, (size_t)classes * sizeof(int64_t))};
     if (!s->count_pixels) {
-        net_fail(n, E(2, 0), "%s.class_weights: %s needs a data set, which there is none of; give numbers", where, kind);
+        net_fail(n, E(2, 0),
+                 "%s.class_weights: %s needs a data set, which there is none of; give numbers",
+                 where, kind);
         return;
     }
     Err rc = s->count_pixels(s, &p);
@@ -51,20 +56,25 @@ static void from_text(Net *n, const char *where, const char *text, int64_t class
     for (char *item; (item = strtok_r(rest, " ,[]\t\r\n", &rest)); count++) {
         double v;
         if (!parse_f64(item, &v) || !(v >= 0) || !isfinite(v)) {
-            net_fail(n, E(2, 0), "%s.class_weights: \"%s\" is not a weight; give one number >= 0 per class", where, item);
+            net_fail(n, E(2, 0),
+                     "%s.class_weights: \"%s\" is not a weight; give one number >= 0 per class",
+                     where, item);
             break;
         }
         if (count < classes) out[count] = (float)v;
     }
     free(copy);
     if (!n->err && count != classes)
-        net_fail(n, E(2, 0), "%s.class_weights: %lld numbers for %lld classes; give one per class", where,
-                 (long long)count, (long long)classes);
+        net_fail(n, E(2, 0), "%s.class_weights: %lld numbers for %lld classes; give one per class",
+                 where, (long long)count, (long long)classes);
 }
 static void from_file(Net *n, const char *where, const char *path, int64_t classes, float *out) {
     Bytes b;
     if (sys_read_file(path, FILE_BYTES_MAX, EXIT_USAGE, &b)) {
-        net_fail(n, E(2, 0), "%s.class_weights: %s; give one number per class, median, inverse-log, none, or a file", where, err_text());
+        net_fail(
+            n, E(2, 0),
+            "%s.class_weights: %s; give one number per class, median, inverse-log, none, or a file",
+            where, err_text());
         return;
     }
     char *text = xprintf("%.*s", (int)b.bytes, (const char *)b.data);
@@ -72,10 +82,12 @@ static void from_file(Net *n, const char *where, const char *path, int64_t class
     free(text), free(b.data);
 }
 
-const float *class_weights(Net *n, const KdSite *s, const char *where, const char *text, int64_t classes) {
+const float *class_weights(Net *n, const KdSite *s, const char *where, const char *text,
+                           int64_t classes) {
     if (!text || !*text || !strcmp(text, "none") || n->err) return NULL;
     float *out = arena_alloc(n->arena, sizeof(float) * (size_t)classes);
-    if (!strcmp(text, "median") || !strcmp(text, "inverse-log")) from_data(n, s, where, text, classes, out);
+    if (!strcmp(text, "median") || !strcmp(text, "inverse-log"))
+        from_data(n, s, where, text, classes, out);
     else if (strspn(text, "[ 0123456789.,+-")) from_text(n, where, text, classes, out);
     else from_file(n, where, text, classes, out);
     return n->err ? NULL : out;

@@ -14,17 +14,26 @@
 
 typedef struct CwdOptions { PairOptions pair; double tau; int compat; } CwdOptions;
 typedef struct CwdAttr { double tau; int64_t channels; } CwdAttr;
-static const Option options[] = {
-    PAIR_OPTIONS(CwdOptions, "logits"),
-    {"tau", OPT_F64, offsetof(CwdOptions, tau), "4", "", "temperature of both softmaxes", .lo = 1e-3, .hi = 1e3},
-    {"compat", OPT_ENUM, offsetof(CwdOptions, compat), "none", "", "rdd2023: divide by the student's channels before the adapter", .choices = "none|rdd2023"},
-    {0}};
+static const Option options[] = {PAIR_OPTIONS(CwdOptions, "logits"),
+                                 {"tau", OPT_F64, offsetof(CwdOptions, tau), "4", "",
+                                  "temperature of both softmaxes", .lo = 1e-3, .hi = 1e3},
+                                 {"compat", OPT_ENUM, offsetof(CwdOptions, compat), "none", "",
+                                  "rdd2023: divide by the student's channels before the adapter",
+                                  .choices = "none|rdd2023"},
+                                 {0}};
 
-typedef struct Planes { const OpCall *c; const float *mask; float *p; double *sum; double scale, coef; } Planes;
+typedef struct Planes {
+    const OpCall *c;
+    const float *mask;
+    float *p;
+    double *sum;
+    double scale, coef;
+} Planes;
 
 static size_t scratch_bytes(const OpSite *s, Shape dst) {    /* sums of planes, the teacher's softmaxes, the mask */
     const Shape x = s->src[0];
-    return sizeof(double) * (size_t)(x.d[0] * x.d[1]) + sizeof(float) * (size_t)(shape_count(x) + x.d[0] * grid_count(x));
+    return sizeof(double) * (size_t)(x.d[0] * x.d[1]) +
+           sizeof(float) * (size_t)(shape_count(x) + x.d[0] * grid_count(x));
 }
 static void plane_item(void *arg, int64_t i) {
     const Planes *a = arg;
@@ -33,7 +42,8 @@ static void plane_item(void *arg, int64_t i) {
     const float *s = (const float *)a->c->src[0] + i * P, *t = (const float *)a->c->src[1] + i * P;
     const float *mask = a->c->n_src > 2 ? a->mask + i / x.d[1] * P : NULL;
     float *p = a->p + i * P, *q = (float *)a->c->saved + i * P, scale = (float)a->scale;
-    const double log_p = rows()->softmax(p, t, scale, mask, P), log_q = rows()->softmax(q, s, scale, mask, P);
+    const double log_p = rows()->softmax(p, t, scale, mask, P),
+                 log_q = rows()->softmax(q, s, scale, mask, P);
     a->sum[i] = isinf(log_p) ? 0 : rows()->kl(p, q, t, s, scale, log_p - log_q, P);
     for (int64_t k = 0; k < P; k++) q[k] *= (float)a->coef;
 }
@@ -52,8 +62,12 @@ static void forward(const OpCall *c) {
     for (int64_t i = 0; i < planes; i++) sum += p.sum[i];
     c->dst[0] = (float)(a->tau * a->tau * share * sum);
 }
-static const OpDef op_cwd = {.name = "cwd", .infer = pair_infer_same, .saved_bytes = pair_saved_bytes, .scratch_bytes = scratch_bytes,
-                             .forward = forward, .backward = pair_backward};
+static const OpDef op_cwd = {.name = "cwd",
+                             .infer = pair_infer_same,
+                             .saved_bytes = pair_saved_bytes,
+                             .scratch_bytes = scratch_bytes,
+                             .forward = forward,
+                             .backward = pair_backward};
 
 static Node build(Net *n, const KdSite *s, const void *opt) {
     const CwdOptions *o = opt;
@@ -64,6 +78,14 @@ static Node build(Net *n, const KdSite *s, const void *opt) {
     pair_line_up(n, s, &p, true);
     return pair_add(n, &op_cwd, &(CwdAttr){o->tau, channels}, sizeof(CwdAttr), &p);
 }
-static double weight_of(const void *opt) { return strcmp(((const CwdOptions *)opt)->pair.tap, "logits") ? 50 : 3; }
-const KdMethod kd_cwd = {.name = "cwd", .cite = "Channel-wise Distillation, arXiv 2011.13256, eq. 4", .weight = 3, .weight_of = weight_of, .taps = KD_LOGITS | KD_FEATURES,
-                         .options = options, .option_bytes = sizeof(CwdOptions), .build = build};
+static double weight_of(const void *opt) {
+    return strcmp(((const CwdOptions *)opt)->pair.tap, "logits") ? 50 : 3;
+}
+const KdMethod kd_cwd = {.name = "cwd",
+                         .cite = "Channel-wise Distillation, arXiv 2011.13256, eq. 4",
+                         .weight = 3,
+                         .weight_of = weight_of,
+                         .taps = KD_LOGITS | KD_FEATURES,
+                         .options = options,
+                         .option_bytes = sizeof(CwdOptions),
+                         .build = build};

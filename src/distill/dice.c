@@ -14,14 +14,19 @@
 typedef struct DiceOptions { double smooth; const char *class_weights; int scope; } DiceOptions;
 typedef struct DiceAttr { double smooth; const float *class_weight; PartStore *store; } DiceAttr;   /* store NULL: micro-batches alone */
 static const Option options[] = {
-    {"smooth", OPT_F64, offsetof(DiceOptions, smooth), "1", "px", "added above and below", .lo = 0, .hi = 1e9},
-    {"class_weights", OPT_STR, offsetof(DiceOptions, class_weights), "none", "", CLASS_WEIGHTS_HELP, .flags = 0},
-    {"scope", OPT_ENUM, offsetof(DiceOptions, scope), "batch", "", "the pixels summed over: the whole update's, or the micro-batch's (one forward pass less with train.accumulate)", .choices = "batch|micro-batch"},
+    {"smooth", OPT_F64, offsetof(DiceOptions, smooth), "1", "px", "added above and below", .lo = 0,
+     .hi = 1e9},
+    {"class_weights", OPT_STR, offsetof(DiceOptions, class_weights), "none", "", CLASS_WEIGHTS_HELP,
+     .flags = 0},
+    {"scope", OPT_ENUM, offsetof(DiceOptions, scope), "batch", "",
+     "the pixels summed over: the whole update's, or the micro-batch's (one forward pass less with train.accumulate)",
+     .choices = "batch|micro-batch"},
     {0}};
 
 typedef struct Class { double hit, all, count, own, other; } Class;   /* I, S, Y; slopes where y = k and elsewhere */
 static size_t scratch_bytes(const OpSite *s, Shape dst) {
-    return planes_bytes(s->src[0], s->src[1]) + sizeof(Class) * (size_t)((s->src[0].d[0] + 1) * s->src[0].d[1]);
+    return planes_bytes(s->src[0], s->src[1]) +
+           sizeof(Class) * (size_t)((s->src[0].d[0] + 1) * s->src[0].d[1]);
 }
 typedef struct Sums { const Planes *p; Class *of; } Sums;     /* of: [N * K] */
 static void sum_plane(void *arg, int64_t plane) {
@@ -73,7 +78,8 @@ static double head(const OpCall *c, Planes *p, void *memory, double a, float *dl
         w->hit += part[i].hit, w->all += part[i].all, w->count += part[i].count;
     }
     share_sums(c, p, whole);
-    for (int k = 0; k < p->k; k++) weights += whole[k].count > 0 ? attr->class_weight ? (double)attr->class_weight[k] : 1 : 0;
+    for (int k = 0; k < p->k; k++)
+        weights += whole[k].count > 0 ? attr->class_weight ? (double)attr->class_weight[k] : 1 : 0;
     for (int k = 0; k < p->k && weights > 0; k++) {
         Class *w = &whole[k];
         if (w->count == 0) continue;
@@ -87,15 +93,30 @@ static double head(const OpCall *c, Planes *p, void *memory, double a, float *dl
     return loss;
 }
 static void forward(const OpCall *c) { planes_forward(c, head); }
-static const OpDef op_dice = {.name = "dice", .infer = planes_infer, .saved_bytes = planes_saved_bytes, .scratch_bytes = scratch_bytes,
-                              .forward = forward, .backward = planes_backward};
+static const OpDef op_dice = {.name = "dice",
+                              .infer = planes_infer,
+                              .saved_bytes = planes_saved_bytes,
+                              .scratch_bytes = scratch_bytes,
+                              .forward = forward,
+                              .backward = planes_backward};
 
-static bool gathers(const void *opt, const float stage[2]) { return ((const DiceOptions *)opt)->scope == 0; }
+static bool gathers(const void *opt, const float stage[2]) {
+    return ((const DiceOptions *)opt)->scope == 0;
+}
 static Node build(Net *n, const KdSite *s, const void *opt) {
     const DiceOptions *o = opt;
-    const DiceAttr a = {o->smooth, class_weights(n, s, "dice", o->class_weights, net_shape(n, s->logits).d[1]),
+    const DiceAttr a = {o->smooth,
+                        class_weights(n, s, "dice", o->class_weights, net_shape(n, s->logits).d[1]),
                         gathers(o, NULL) ? part_store(n) : NULL};
     return planes_add(n, &op_dice, s, &a, sizeof a);
 }
-const KdMethod kd_dice = {.name = "dice", .cite = "Dice loss, arXiv 1606.04797, eq. 3", .weight = 1, .task = true, .also_term = true,
-                          .taps = KD_LOGITS | KD_AUX | KD_LABELS, .options = options, .option_bytes = sizeof(DiceOptions), .build = build, .gathers = gathers};
+const KdMethod kd_dice = {.name = "dice",
+                          .cite = "Dice loss, arXiv 1606.04797, eq. 3",
+                          .weight = 1,
+                          .task = true,
+                          .also_term = true,
+                          .taps = KD_LOGITS | KD_AUX | KD_LABELS,
+                          .options = options,
+                          .option_bytes = sizeof(DiceOptions),
+                          .build = build,
+                          .gathers = gathers};

@@ -18,10 +18,15 @@ typedef struct DistOptions { PairOptions pair; double tau, beta, gamma; int scop
 typedef struct DistAttr { double tau, beta, gamma; PartStore *store; } DistAttr;         /* store NULL: micro-batches alone */
 static const Option options[] = {
     PAIR_OPTIONS(DistOptions, "logits"),
-    {"tau", OPT_F64, offsetof(DistOptions, tau), "1", "", "temperature of both softmaxes", .lo = 1e-3, .hi = 1e3},
-    {"beta", OPT_F64, offsetof(DistOptions, beta), "1", "", "weight of the relation between classes, per position", .lo = 0, .hi = 1e6},
-    {"gamma", OPT_F64, offsetof(DistOptions, gamma), "1", "", "weight of the relation within a class, over positions", .lo = 0, .hi = 1e6},
-    {"scope", OPT_ENUM, offsetof(DistOptions, scope), "batch", "", "the positions of a class: the whole update's, or the micro-batch's (one forward pass less with train.accumulate)", .choices = "batch|micro-batch"},
+    {"tau", OPT_F64, offsetof(DistOptions, tau), "1", "", "temperature of both softmaxes",
+     .lo = 1e-3, .hi = 1e3},
+    {"beta", OPT_F64, offsetof(DistOptions, beta), "1", "",
+     "weight of the relation between classes, per position", .lo = 0, .hi = 1e6},
+    {"gamma", OPT_F64, offsetof(DistOptions, gamma), "1", "",
+     "weight of the relation within a class, over positions", .lo = 0, .hi = 1e6},
+    {"scope", OPT_ENUM, offsetof(DistOptions, scope), "batch", "",
+     "the positions of a class: the whole update's, or the micro-batch's (one forward pass less with train.accumulate)",
+     .choices = "batch|micro-batch"},
     {0}};
 
 enum { CHUNK = 128 };                            /* positions of a work item */
@@ -31,15 +36,18 @@ static const double EPS = 1e-8;
 typedef struct Correlation { double r, along_b, along_a; } Correlation;
 static Correlation correlate(double ab, double aa, double bb) {
     const double size_a = sqrt(aa), size_b = sqrt(bb), whole = size_a * size_b + EPS;
-    return (Correlation){ab / whole, 1 / whole, size_a > 0 ? -ab * size_b / (size_a * whole * whole) : 0};
+    return (Correlation){ab / whole, 1 / whole,
+                         size_a > 0 ? -ab * size_b / (size_a * whole * whole) : 0};
 }
 
 /* Of one column: how many rows, means, and sums of products less the means. */
 typedef struct Moments { double n, mean_s, mean_t, ab, aa, bb; } Moments;
 static void join(Moments *m, const Moments *x) {
-    const double n = m->n + x->n, ds = x->mean_s - m->mean_s, dt = x->mean_t - m->mean_t, between = n > 0 ? m->n * x->n / n : 0;
+    const double n = m->n + x->n, ds = x->mean_s - m->mean_s, dt = x->mean_t - m->mean_t,
+                 between = n > 0 ? m->n * x->n / n : 0;
     if (x->n == 0) return;
-    m->ab += x->ab + between * ds * dt, m->aa += x->aa + between * ds * ds, m->bb += x->bb + between * dt * dt;
+    m->ab += x->ab + between * ds * dt, m->aa += x->aa + between * ds * ds,
+        m->bb += x->bb + between * dt * dt;
     m->mean_s += ds * x->n / n, m->mean_t += dt * x->n / n, m->n = n;
 }
 
@@ -56,7 +64,8 @@ typedef struct Run {
 } Run;
 
 static size_t lay_out(Shape x, void *base, Run *r) {
-    const size_t n = (size_t)shape_count(x), P = (size_t)grid_count(x), K = (size_t)x.d[1], chunks = (P + CHUNK - 1) / CHUNK;
+    const size_t n = (size_t)shape_count(x), P = (size_t)grid_count(x), K = (size_t)x.d[1],
+                 chunks = (P + CHUNK - 1) / CHUNK;
     char *at = base;
     *r = (Run){.P = (int64_t)P, .chunks = (int64_t)chunks, .K = (int)K};
     r->column = (Correlation *)at, at += K * sizeof *r->column;
@@ -82,8 +91,10 @@ static void softmax_item(void *arg, int64_t i) {
     const Run *r = arg;
     int64_t n, at;
     const int64_t m = stretch(r, i, &n, &at), from = n * r->K * r->P + at;
-    rows()->channel_softmax(r->s + from, (const float *)r->c->src[0] + from, (float)(1 / r->a->tau), r->K, r->P, m);
-    rows()->channel_softmax(r->t + from, (const float *)r->c->src[1] + from, (float)(1 / r->a->tau), r->K, r->P, m);
+    rows()->channel_softmax(r->s + from, (const float *)r->c->src[0] + from, (float)(1 / r->a->tau),
+                            r->K, r->P, m);
+    rows()->channel_softmax(r->t + from, (const float *)r->c->src[1] + from, (float)(1 / r->a->tau),
+                            r->K, r->P, m);
 }
 static void column_item(void *arg, int64_t k) {
     const Run *r = arg;
@@ -92,10 +103,12 @@ static void column_item(void *arg, int64_t k) {
     *m = (Moments){.n = (double)r->own};
     for (int pass = 0; pass < 2 && r->own; pass++) {
         for (int64_t n = 0; n < images; n++) {
-            const float *s = r->s + (n * r->K + k) * r->P, *t = r->t + (n * r->K + k) * r->P, *mask = r->mask + n * r->P;
+            const float *s = r->s + (n * r->K + k) * r->P, *t = r->t + (n * r->K + k) * r->P,
+                        *mask = r->mask + n * r->P;
             for (int64_t i = 0; i < r->P; i++) {
                 if (mask[i] == 0) continue;
-                const double a = (double)s[i] - m->mean_s * pass, b = (double)t[i] - m->mean_t * pass;
+                const double a = (double)s[i] - m->mean_s * pass,
+                             b = (double)t[i] - m->mean_t * pass;
                 if (!pass) m->ab += a, m->aa += b;           /* sums, for the means */
                 else m->ab += a * b, m->aa += a * a, m->bb += b * b;
             }
@@ -120,31 +133,41 @@ static void row_item(void *arg, int64_t i) {
     const int64_t m = stretch(r, i, &n, &first), from = n * r->K * r->P + first;
     const double tau2 = r->a->tau * r->a->tau, parts = r->a->store ? parts_n(r->c) : 1;
     const double by_row = -tau2 * r->a->beta / r->count, by_column = -tau2 * r->a->gamma / r->K;
-    double ab[CHUNK] = {0}, aa[CHUNK] = {0}, bb[CHUNK] = {0}, inner[CHUNK] = {0}, mean_s[CHUNK] = {0}, mean_t[CHUNK] = {0}, sum = 0;
+    double ab[CHUNK] = {0}, aa[CHUNK] = {0}, bb[CHUNK] = {0}, inner[CHUNK] = {0},
+           mean_s[CHUNK] = {0}, mean_t[CHUNK] = {0}, sum = 0;
     float *out = (float *)r->c->saved + from;
     const float *mask = r->mask + n * r->P + first;
     for (int k = 0; k < r->K; k++)       /* 1 / K but for rounding, which would show where a row is nearly flat */
-        for (int64_t j = 0; j < m; j++) mean_s[j] += (double)r->s[from + k * r->P + j] / r->K, mean_t[j] += (double)r->t[from + k * r->P + j] / r->K;
+        for (int64_t j = 0; j < m; j++)
+            mean_s[j] += (double)r->s[from + k * r->P + j] / r->K,
+                mean_t[j] += (double)r->t[from + k * r->P + j] / r->K;
     for (int k = 0; k < r->K; k++)
         for (int64_t j = 0; j < m; j++) {
-            const double a = (double)r->s[from + k * r->P + j] - mean_s[j], b = (double)r->t[from + k * r->P + j] - mean_t[j];
+            const double a = (double)r->s[from + k * r->P + j] - mean_s[j],
+                         b = (double)r->t[from + k * r->P + j] - mean_t[j];
             ab[j] += a * b, aa[j] += a * a, bb[j] += b * b;
         }
     Correlation row[CHUNK];
-    for (int64_t j = 0; j < m; j++) row[j] = correlate(ab[j], aa[j], bb[j]), sum += mask[j] != 0 ? row[j].r : 0;
+    for (int64_t j = 0; j < m; j++)
+        row[j] = correlate(ab[j], aa[j], bb[j]), sum += mask[j] != 0 ? row[j].r : 0;
     r->row_sum[i] = sum;
     for (int k = 0; k < r->K; k++)
         for (int64_t j = 0; j < m; j++) {
-            const double s = (double)r->s[from + k * r->P + j], t = (double)r->t[from + k * r->P + j];
+            const double s = (double)r->s[from + k * r->P + j],
+                         t = (double)r->t[from + k * r->P + j];
             const Correlation *column = &r->column[k];
-            const double g = by_row * (row[j].along_b * (t - mean_t[j]) + row[j].along_a * (s - mean_s[j])) +
-                             parts * by_column * (column->along_b * (t - r->moments[k].mean_t) + column->along_a * (s - r->moments[k].mean_s));
+            const double g =
+                by_row * (row[j].along_b * (t - mean_t[j]) + row[j].along_a * (s - mean_s[j])) +
+                parts * by_column *
+                    (column->along_b * (t - r->moments[k].mean_t) +
+                     column->along_a * (s - r->moments[k].mean_s));
             out[k * r->P + j] = (float)g, inner[j] += g * s;
         }
     for (int k = 0; k < r->K; k++)
         for (int64_t j = 0; j < m; j++) {
             const double s = (double)r->s[from + k * r->P + j];
-            out[k * r->P + j] = mask[j] != 0 ? (float)(s / r->a->tau * ((double)out[k * r->P + j] - inner[j])) : 0;
+            out[k * r->P + j] =
+                mask[j] != 0 ? (float)(s / r->a->tau * ((double)out[k * r->P + j] - inner[j])) : 0;
         }
 }
 static void forward(const OpCall *c) {
@@ -158,17 +181,23 @@ static void forward(const OpCall *c) {
     parallel_for(items, softmax_item, &r);
     parallel_for(r.K, column_item, &r);
     share_moments(&r);
-    for (int k = 0; k < r.K; k++) r.column[k] = correlate(r.moments[k].ab, r.moments[k].aa, r.moments[k].bb);
+    for (int k = 0; k < r.K; k++)
+        r.column[k] = correlate(r.moments[k].ab, r.moments[k].aa, r.moments[k].bb);
     double inter = 0, intra = 0;
     if (r.count > 0) parallel_for(items, row_item, &r);
     else for (int64_t i = 0; i < shape_count(x); i++) ((float *)c->saved)[i] = 0;
     for (int64_t i = 0; i < items && r.count > 0; i++) inter += r.row_sum[i];
     for (int k = 0; k < r.K; k++) intra += r.column[k].r;
-    const double loss = r.a->beta * ((double)r.own - inter) / r.count + r.a->gamma * (1 - intra / r.K);
+    const double loss =
+        r.a->beta * ((double)r.own - inter) / r.count + r.a->gamma * (1 - intra / r.K);
     c->dst[0] = r.count > 0 ? (float)(r.a->tau * r.a->tau * loss) : 0;
 }
-static const OpDef op_dist = {.name = "dist", .infer = pair_infer_same, .saved_bytes = pair_saved_bytes, .scratch_bytes = scratch_bytes,
-                              .forward = forward, .backward = pair_backward};
+static const OpDef op_dist = {.name = "dist",
+                              .infer = pair_infer_same,
+                              .saved_bytes = pair_saved_bytes,
+                              .scratch_bytes = scratch_bytes,
+                              .forward = forward,
+                              .backward = pair_backward};
 
 static bool gathers(const void *opt, const float stage[2]) {
     const DistOptions *o = opt;
@@ -178,7 +207,15 @@ static Node build(Net *n, const KdSite *s, const void *opt) {
     const DistOptions *o = opt;
     Pair p = pair_open(n, s, "dist", &o->pair);
     pair_line_up(n, s, &p, false);
-    return pair_add(n, &op_dist, &(DistAttr){o->tau, o->beta, o->gamma, gathers(o, NULL) ? part_store(n) : NULL}, sizeof(DistAttr), &p);
+    return pair_add(n, &op_dist,
+                    &(DistAttr){o->tau, o->beta, o->gamma, gathers(o, NULL) ? part_store(n) : NULL},
+                    sizeof(DistAttr), &p);
 }
-const KdMethod kd_dist = {.name = "dist", .cite = "DIST, arXiv 2205.10536, eq. 8-11", .weight = 1, .taps = KD_LOGITS,
-                          .options = options, .option_bytes = sizeof(DistOptions), .build = build, .gathers = gathers};
+const KdMethod kd_dist = {.name = "dist",
+                          .cite = "DIST, arXiv 2205.10536, eq. 8-11",
+                          .weight = 1,
+                          .taps = KD_LOGITS,
+                          .options = options,
+                          .option_bytes = sizeof(DistOptions),
+                          .build = build,
+                          .gathers = gathers};

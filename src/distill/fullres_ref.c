@@ -17,7 +17,8 @@ static Corners corners_of(const FrMap *m, int y, int x) {
     int r = (int)floor(sy), c = (int)floor(sx);
     int r1 = r + 1 < m->h ? r + 1 : r, c1 = c + 1 < m->w ? c + 1 : c;
     double fy = sy - r, fx = sx - c;
-    return (Corners){{(int64_t)r * m->w + c, (int64_t)r * m->w + c1, (int64_t)r1 * m->w + c, (int64_t)r1 * m->w + c1},
+    return (Corners){{(int64_t)r * m->w + c, (int64_t)r * m->w + c1, (int64_t)r1 * m->w + c,
+                      (int64_t)r1 * m->w + c1},
                      {(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx}};
 }
 static double corner_value(const Corners *o, const float *plane) {
@@ -26,7 +27,8 @@ static double corner_value(const Corners *o, const float *plane) {
     return v;
 }
 /* Probabilities of all classes; returns log(sum of exp) - logit of the label = its cross-entropy. */
-static double softmax_at(const FrPass *p, int64_t image, const Corners *o, int label, double *prob) {
+static double softmax_at(const FrPass *p, int64_t image, const Corners *o, int label,
+                         double *prob) {
     int64_t hw = (int64_t)p->map->h * p->map->w;
     const float *logits = p->logits + image * p->k * hw;
     double max = -INFINITY, sum = 0, own = 0;
@@ -74,7 +76,8 @@ void fr_ref_grad(const FrPass *p, float *dlogits, double a, double *acc) {
             p->row_loss[row] += w * softmax_at(p, row / m->H, &o, label, prob);
             for (int k = 0; k < p->k; k++)
                 for (int i = 0; i < 4; i++)
-                    acc[(row / m->H * p->k + k) * hw + o.at[i]] += w * o.weight[i] * (prob[k] - (k == label));
+                    acc[(row / m->H * p->k + k) * hw + o.at[i]] +=
+                        w * o.weight[i] * (prob[k] - (k == label));
         }
     }
     for (int64_t i = 0; i < total; i++) dlogits[i] = (float)(a * acc[i]);
@@ -103,7 +106,8 @@ static double weight_at(const FrWeights *w, int64_t row, int x) {
 /* Overwrites the student's probability maps with weights, as weight_row does. */
 void fr_ref_weights(const FrWeights *w) {
     for (int64_t row = 0; row < (int64_t)w->n * w->H; row++)
-        for (int x = 0; x < w->Wp; x++) w->q[row * w->Wp + x] = x < w->W ? (float)weight_at(w, row, x) : 0.0f;
+        for (int x = 0; x < w->Wp; x++)
+            w->q[row * w->Wp + x] = x < w->W ? (float)weight_at(w, row, x) : 0.0f;
 }
 
 static double kl_softmax(const FrKl *a, const float *z, int64_t i, double *prob) {   /* returns log-sum-exp */
@@ -123,7 +127,8 @@ void fr_ref_kl(const FrKl *a) {
     for (int64_t at = 0; at < a->n * a->pixels; at++) {
         int64_t image = at / a->pixels, i = at % a->pixels, base = image * a->k * a->pixels;
         double weight = a->weight ? (double)a->weight[at] : 1.0;
-        double lp = kl_softmax(a, a->p + base, i, pp), lq = kl_softmax(a, a->q + base, i, pq), kl = lq - lp;
+        double lp = kl_softmax(a, a->p + base, i, pp), lq = kl_softmax(a, a->q + base, i, pq),
+               kl = lq - lp;
         for (int k = 0; k < a->k; k++) {
             int64_t e = base + k * a->pixels + i;
             kl += pp[k] * (double)a->scale * ((double)a->p[e] - (double)a->q[e]);

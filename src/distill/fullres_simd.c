@@ -34,7 +34,8 @@ static inline vi load_labels(const int32_t *row, int x, int W) {
 }
 
 /* out[x] = a[col[x]] + fx[x] * d[col[x]] for n columns from x0; a and d begin at column c0. */
-static inline void spread(const FrMap *m, int x0, int n, int c0, const float *a, const float *d, float *out) {
+static inline void spread(const FrMap *m, int x0, int n, int c0, const float *a, const float *d,
+                          float *out) {
     const int32_t *col = m->col + x0;
     const float *fx = m->fx + x0;
     if (m->w > m->W)                     /* shrinking: VL pixels may span more than VL columns */
@@ -47,7 +48,8 @@ static inline void spread(const FrMap *m, int x0, int n, int c0, const float *a,
         }
 }
 /* Low rows top and bottom of one class -> lo and diff of one tile. */
-static void expand_class(const FrMap *m, const float *top, const float *bottom, int x0, int n, float *lo, float *diff) {
+static void expand_class(const FrMap *m, const float *top, const float *bottom, int x0, int n,
+                         float *lo, float *diff) {
     int c0 = m->col[x0], cols = m->col[x0 + n - 1] - c0 + 1;
     float a[cols + 1 + VL], e[cols + 1 + VL], da[cols + VL], de[cols + VL];
     int have = m->w - c0 < cols + 1 ? m->w - c0 : cols + 1;
@@ -63,7 +65,8 @@ static void tile_fill(const FrPass *p, Tile *t, int64_t image, int r) {
     const float *top = p->logits + image * p->k * hw + (int64_t)r * m->w;
     const float *bottom = m->h > 1 ? top + m->w : top;
     for (int k = 0; k < p->k; k++)
-        expand_class(m, top + k * hw, bottom + k * hw, t->x0, t->n, t->lo + (size_t)k * t->n, t->diff + (size_t)k * t->n);
+        expand_class(m, top + k * hw, bottom + k * hw, t->x0, t->n, t->lo + (size_t)k * t->n,
+                     t->diff + (size_t)k * t->n);
     if (t->glo) {
         memset(t->glo, 0, sizeof(float) * (size_t)p->k * t->n);
         memset(t->ghi, 0, sizeof(float) * (size_t)p->k * t->n);
@@ -158,10 +161,12 @@ static void tile_reduce(const FrPass *p, const Tile *t, float *lo_out, float *hi
     if (x1 <= t->x0) return;
     int first = m->col[t->x0], last = m->col[x1 - 1];
     for (int k = 0; k < p->k; k++) {
-        const float *glo = t->glo + (size_t)k * t->n - t->x0, *ghi = t->ghi + (size_t)k * t->n - t->x0;
+        const float *glo = t->glo + (size_t)k * t->n - t->x0,
+                    *ghi = t->ghi + (size_t)k * t->n - t->x0;
         float *lo = lo_out + (size_t)k * m->w, *hi = hi_out + (size_t)k * m->w;
         for (int c = first; c <= last; c++) {
-            int a = m->start[c] > t->x0 ? m->start[c] : t->x0, b = m->start[c + 1] < x1 ? m->start[c + 1] : x1;
+            int a = m->start[c] > t->x0 ? m->start[c] : t->x0,
+                b = m->start[c + 1] < x1 ? m->start[c + 1] : x1;
             float l = 0, lf = 0, u = 0, uf = 0;
             for (int x = a; x < b; x++) {
                 float f = m->fx[x];
@@ -199,13 +204,15 @@ static inline unsigned keep_px(unsigned rule, float q, float theta, float qt, fl
     return (rule >> (2 * hard + hard_t)) & 1u;
 }
 void SIMD(fr_mask_row)(const FrWeights *w, int64_t row) {
-    const float *q = w->q + row * w->Wp, *qt = w->qt + row * w->Wp, theta = w->theta[row / w->H], theta_t = w->theta_t[row / w->H];
+    const float *q = w->q + row * w->Wp, *qt = w->qt + row * w->Wp, theta = w->theta[row / w->H],
+                theta_t = w->theta_t[row / w->H];
     const int32_t *labels = w->labels + row * w->W;
     int n = 0;
     double sum = 0;
     for (int x = 0; x < w->W; x++) n += (int)keep_px(w->rule, q[x], theta, qt[x], theta_t);
     for (int x = 0; w->class_weight && n && x < w->W; x++)
-        if (keep_px(w->rule, q[x], theta, qt[x], theta_t)) sum += (double)w->class_weight[labels[x]];
+        if (keep_px(w->rule, q[x], theta, qt[x], theta_t))
+            sum += (double)w->class_weight[labels[x]];
     w->kept[row] = n, w->sum[row] = w->class_weight ? sum : n;
 }
 static void tfe_row(const FrWeights *w, int64_t row, float *out) {
@@ -225,8 +232,10 @@ void SIMD(fr_weight_row)(const FrWeights *w, int64_t row) {
     float base[w->Wp];
     const int32_t *labels = w->labels + row * w->W;
     if (w->easy) tfe_row(w, row, base);
-    for (int x = 0; w->easy && x < w->W; x++) base[x] = (uint32_t)labels[x] < (uint32_t)w->k ? w->tfe * base[x] : 0.0f;
-    for (int x = 0; !w->easy && x < w->W; x++) base[x] = (uint32_t)labels[x] < (uint32_t)w->k ? w->plain : 0.0f;
+    for (int x = 0; w->easy && x < w->W; x++)
+        base[x] = (uint32_t)labels[x] < (uint32_t)w->k ? w->tfe * base[x] : 0.0f;
+    for (int x = 0; !w->easy && x < w->W; x++)
+        base[x] = (uint32_t)labels[x] < (uint32_t)w->k ? w->plain : 0.0f;
     for (int x = 0; w->plain != 0 && w->class_weight && x < w->W; x++)
         if (base[x] != 0) base[x] *= w->class_weight[labels[x]];
     for (int x = w->W; x < w->Wp; x++) base[x] = 0;
@@ -247,7 +256,8 @@ void SIMD(fr_weight_row)(const FrWeights *w, int64_t row) {
 
 /* ---- KL between two maps of logits -------------------------------------------------------------- */
 /* e = scale * z of K classes of VL pixels less the logarithm of the sum of their exponentials. */
-static inline void kl_log_softmax(const float *z, int64_t stride, int K, int n, float scale, float *e) {
+static inline void kl_log_softmax(const float *z, int64_t stride, int K, int n, float scale,
+                                  float *e) {
     vf max = v_set(-INFINITY), s = v_set(scale), tops = v_set(0), rest = v_set(0), one = v_set(1);
     for (int k = 0; k < K; k++) {
         vf a = s * (n == VL ? v_load(z + k * stride) : v_load_part(z + k * stride, n));
@@ -264,12 +274,14 @@ static inline void kl_log_softmax(const float *z, int64_t stride, int K, int n, 
 }
 /* With r = log(q / p) the divergence is the sum of p (e^r - 1 - r), since p and q both sum to 1: no term is
  * negative, so nothing cancels where p and q are close. */
-static vf kl_px(const FrKl *a, const float *p, const float *q, float *dq, int n, vf weight, float *lp, float *lq) {
+static vf kl_px(const FrKl *a, const float *p, const float *q, float *dq, int n, vf weight,
+                float *lp, float *lq) {
     vf kl = v_set(0), coef = v_set(a->coef) * weight, near = v_set(0.34f);
     kl_log_softmax(p, a->pixels, a->k, n, a->scale, lp);
     kl_log_softmax(q, a->pixels, a->k, n, a->scale, lq);
     for (int k = 0; k < a->k; k++) {
-        vf ap = v_load(lp + k * VL), aq = v_load(lq + k * VL), r = aq - ap, pp = v_exp(ap), pq = v_exp(aq);
+        vf ap = v_load(lp + k * VL), aq = v_load(lq + k * VL), r = aq - ap, pp = v_exp(ap),
+           pq = v_exp(aq);
         vm close = vm_and(v_not_above(r, near), v_not_above(v_set(0) - near, r));
         vf more = pp * v_exp_rest(v_sel(close, r, v_set(0)));            /* p (e^r - 1 - r), r close to 0 */
         kl = kl + v_sel(close, more, pq - pp - pp * r);
@@ -290,7 +302,8 @@ void SIMD(fr_kl_item)(const FrKl *a, int64_t item) {
         int n = end - i < VL ? (int)(end - i) : VL;
         int64_t at = image * a->pixels + i;
         vf weight = a->weight ? v_load_part(a->weight + at, n) : v_set(1);
-        vf kl = kl_px(a, a->p + base + i, a->q + base + i, a->dq ? a->dq + base + i : NULL, n, weight, zp, zq);
+        vf kl = kl_px(a, a->p + base + i, a->q + base + i, a->dq ? a->dq + base + i : NULL, n,
+                      weight, zp, zq);
         if (a->value) v_store_part(a->value + at, kl, n);
         float lane[VL];
         v_store(lane, weight * kl);

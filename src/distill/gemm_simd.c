@@ -9,7 +9,8 @@
 enum { MR = VL == 16 ? 8 : 4, NR = 2 * VL };     /* 16 accumulators of 32 registers, or 8 of 16 */
 _Static_assert(PANEL_ROWS % MR == 0 && PANEL % NR == 0, "panels are whole blocks");
 
-static inline void block(int K, const float *a, int step_m, int step_k, const float *b, float *out, bool add) {
+static inline void block(int K, const float *a, int step_m, int step_k, const float *b, float *out,
+                         bool add) {
     vf sum[MR][2];
     for (int m = 0; m < MR; m++)
         for (int j = 0; j < 2; j++) sum[m][j] = add ? v_load(out + m * PANEL + j * VL) : v_set(0);
@@ -25,9 +26,11 @@ static inline void block(int K, const float *a, int step_m, int step_k, const fl
     for (int m = 0; m < MR; m++)
         for (int j = 0; j < 2; j++) v_store(out + m * PANEL + j * VL, sum[m][j]);
 }
-static void panel(int M, int K, const float *a, int step_m, int step_k, const float *b, float *out, bool add) {
+static void panel(int M, int K, const float *a, int step_m, int step_k, const float *b, float *out,
+                  bool add) {
     for (int n = 0; n < PANEL; n += NR)
-        for (int m = 0; m < M; m += MR) block(K, a + (int64_t)m * step_m, step_m, step_k, b + n, out + m * PANEL + n, add);
+        for (int m = 0; m < M; m += MR)
+            block(K, a + (int64_t)m * step_m, step_m, step_k, b + n, out + m * PANEL + n, add);
 }
 
 static double differ(float *s, const float *t) {
@@ -48,7 +51,8 @@ static int column_mask(int cols, float mask[PANEL]) {
     for (int j = 0; j < PANEL; j++) mask[j] = j < cols;
     return (cols + VL - 1) / VL;
 }
-static void sums(const float *s, const float *t, float scale, int n_rows, int cols, float row[3][PANEL], float col[3][PANEL]) {
+static void sums(const float *s, const float *t, float scale, int n_rows, int cols,
+                 float row[3][PANEL], float col[3][PANEL]) {
     float mask[PANEL];
     const int vectors = column_mask(cols, mask);
     memset(col, 0, 3 * sizeof *col);
@@ -57,7 +61,8 @@ static void sums(const float *s, const float *t, float scale, int n_rows, int co
         for (int v = 0; v < vectors; v++) {
             const int at = i * PANEL + v * VL;
             const vf x = v_load(s + at), y = v_load(t + at), in = v_load(mask + v * VL);
-            const vf e[2] = {in * v_exp((x - v_set(1)) * v_set(scale)), in * v_exp((y - v_set(1)) * v_set(scale))};
+            const vf e[2] = {in * v_exp((x - v_set(1)) * v_set(scale)),
+                             in * v_exp((y - v_set(1)) * v_set(scale))};
             const vf add[3] = {e[0], e[1], e[1] * (y - x) * v_set(scale)};
             for (int k = 0; k < 3; k++) {
                 sum[k] = sum[k] + add[k];
@@ -67,7 +72,8 @@ static void sums(const float *s, const float *t, float scale, int n_rows, int co
         for (int k = 0; k < 3; k++) row[k][i] = v_sum(sum[k]);
     }
 }
-static void pull(float *s, const float *t, float scale, int n_rows, int cols, const float row[2][PANEL], const float col[2][PANEL]) {
+static void pull(float *s, const float *t, float scale, int n_rows, int cols,
+                 const float row[2][PANEL], const float col[2][PANEL]) {
     float mask[PANEL];
     const int vectors = column_mask(cols, mask);
     memset(s + n_rows * PANEL, 0, sizeof(float) * (size_t)(PANEL - n_rows) * PANEL);
@@ -75,8 +81,10 @@ static void pull(float *s, const float *t, float scale, int n_rows, int cols, co
         for (int v = 0; v < vectors; v++) {
             const int at = i * PANEL + v * VL;
             const vf in = v_load(mask + v * VL);
-            const vf es = v_exp((v_load(s + at) - v_set(1)) * v_set(scale)), et = v_exp((v_load(t + at) - v_set(1)) * v_set(scale));
-            const vf d = es * (v_set(row[0][i]) + v_load(col[0] + v * VL)) - et * (v_set(row[1][i]) + v_load(col[1] + v * VL));
+            const vf es = v_exp((v_load(s + at) - v_set(1)) * v_set(scale)),
+                     et = v_exp((v_load(t + at) - v_set(1)) * v_set(scale));
+            const vf d = es * (v_set(row[0][i]) + v_load(col[0] + v * VL)) -
+                         et * (v_set(row[1][i]) + v_load(col[1] + v * VL));
             v_store(s + at, in * d);
         }
         for (int j = vectors * VL; j < PANEL; j++) s[i * PANEL + j] = 0;

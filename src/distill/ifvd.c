@@ -14,9 +14,12 @@
 typedef struct IfvdOptions { PairOptions pair; int compat; } IfvdOptions;
 typedef struct IfvdAttr { int classes; bool compat; } IfvdAttr;
 static const Option options[] = {
-    {"tap", OPT_STR, offsetof(IfvdOptions, pair.tap), "features", "", "layer to compare: features, mid, or a name of retort info", .flags = 0},
-    {"teacher_tap", OPT_STR, offsetof(IfvdOptions, pair.teacher_tap), "", "", "the teacher's, where its name is another", .flags = 0},
-    {"compat", OPT_ENUM, offsetof(IfvdOptions, compat), "none", "", "rdd2023: void positions count, with no difference", .choices = "none|rdd2023"},
+    {"tap", OPT_STR, offsetof(IfvdOptions, pair.tap), "features", "",
+     "layer to compare: features, mid, or a name of retort info", .flags = 0},
+    {"teacher_tap", OPT_STR, offsetof(IfvdOptions, pair.teacher_tap), "", "",
+     "the teacher's, where its name is another", .flags = 0},
+    {"compat", OPT_ENUM, offsetof(IfvdOptions, compat), "none", "",
+     "rdd2023: void positions count, with no difference", .choices = "none|rdd2023"},
     {0}};
 
 enum { CHUNK = 256 };
@@ -47,11 +50,13 @@ static size_t lay_out(const OpCall *c, const Shape *src, int K, void *base, Run 
     for (int i = 0; i < 2; i++) {
         Side *s = &r->side[i];
         s->C = src[i].d[1], s->f = c ? c->src[i] : NULL;
-        s->mean = take(&at, D * N * (size_t)(K * s->C)), s->mean_size = take(&at, D * N * (size_t)K);
+        s->mean = take(&at, D * N * (size_t)(K * s->C)),
+        s->mean_size = take(&at, D * N * (size_t)K);
         s->size = take(&at, D * N * P), s->cos = take(&at, D * N * P);
     }
     r->y = take(&at, sizeof(int32_t) * N * P), r->count = take(&at, D * N * (size_t)K);
-    r->alpha = take(&at, D * N * P), r->beta = take(&at, D * N * P), r->share = take(&at, D * N * (size_t)K);
+    r->alpha = take(&at, D * N * P), r->beta = take(&at, D * N * P),
+    r->share = take(&at, D * N * (size_t)K);
     return (size_t)(at - (char *)base);
 }
 static size_t scratch_bytes(const OpSite *s, Shape dst) {
@@ -82,7 +87,8 @@ static void size_item(void *arg, int64_t i) {    /* (image, class) */
 static void cosine_item(void *arg, int64_t i) {  /* (image, stretch of positions) */
     const Run *r = arg;
     const Side *s = &r->side[r->which];
-    const int64_t n = i / r->chunks, first = i % r->chunks * CHUNK, m = r->P - first < CHUNK ? r->P - first : CHUNK;
+    const int64_t n = i / r->chunks, first = i % r->chunks * CHUNK,
+                  m = r->P - first < CHUNK ? r->P - first : CHUNK;
     const int32_t *y = r->y + n * r->P + first;
     double dot[CHUNK] = {0}, own[CHUNK] = {0};
     for (int64_t c = 0; c < s->C; c++) {
@@ -110,7 +116,8 @@ static double differences(Run *r, double z) {
         const int64_t k = i / r->P * r->K + r->y[i];
         const double d = s->cos[i] - r->side[1].cos[i], e = 2 * d / z;
         sum += d * d;
-        r->alpha[i] = e / (s->size[i] * s->mean_size[k]), r->beta[i] = e * s->cos[i] / (s->size[i] * s->size[i]);
+        r->alpha[i] = e / (s->size[i] * s->mean_size[k]),
+        r->beta[i] = e * s->cos[i] / (s->size[i] * s->size[i]);
         r->share[k] += e * s->cos[i] / (s->mean_size[k] * s->mean_size[k]);
     }
     return z > 0 ? sum / z : 0;
@@ -120,7 +127,8 @@ static void gradient_item(void *arg, int64_t i) {    /* (image, channel) */
     const Side *s = &r->side[0];
     const int64_t n = i / s->C, c = i % s->C;
     const int32_t *y = r->y + n * r->P;
-    const double *mean = s->mean + n * r->K * s->C + c, *alpha = r->alpha + n * r->P, *beta = r->beta + n * r->P;
+    const double *mean = s->mean + n * r->K * s->C + c, *alpha = r->alpha + n * r->P,
+                 *beta = r->beta + n * r->P;
     const float *f = s->f + i * r->P;
     double through[r->K];
     for (int k = 0; k < r->K; k++) through[k] = -mean[k * s->C] * r->share[n * r->K + k];
@@ -128,13 +136,17 @@ static void gradient_item(void *arg, int64_t i) {    /* (image, channel) */
         if (y[p] >= 0) through[y[p]] += alpha[p] * (double)f[p];
     for (int k = 0; k < r->K; k++) through[k] /= r->count[n * r->K + k] + 1e-6;
     for (int64_t p = 0; p < r->P; p++)
-        r->g[i * r->P + p] = y[p] < 0 ? 0 : (float)(alpha[p] * mean[y[p] * s->C] - beta[p] * (double)f[p] + through[y[p]]);
+        r->g[i * r->P + p] =
+            y[p] < 0
+                ? 0
+                : (float)(alpha[p] * mean[y[p] * s->C] - beta[p] * (double)f[p] + through[y[p]]);
 }
 static void forward(const OpCall *c) {
     const IfvdAttr *a = c->attr;
     Run r;
     lay_out(c, c->src_shape, a->classes, c->scratch, &r);
-    pair_labels_nearest(c->src[2], c->src_shape[2], c->src_shape[0].d[2], c->src_shape[0].d[3], r.y);
+    pair_labels_nearest(c->src[2], c->src_shape[2], c->src_shape[0].d[2], c->src_shape[0].d[3],
+                        r.y);
     memset(r.count, 0, sizeof(double) * (size_t)(r.N * r.K));
     for (int64_t i = 0; i < r.N * r.P; i++)
         if (r.y[i] >= r.K) r.y[i] = -1;
@@ -145,12 +157,17 @@ static void forward(const OpCall *c) {
         parallel_for(r.N * r.chunks, cosine_item, &r);
     }
     const Shape x = c->src_shape[0];
-    c->dst[0] = (float)differences(&r, a->compat ? (double)(r.N * r.P) : pair_divisor(c, 2, x.d[2], x.d[3], COUNT_NEAREST));
+    c->dst[0] = (float)differences(
+        &r, a->compat ? (double)(r.N * r.P) : pair_divisor(c, 2, x.d[2], x.d[3], COUNT_NEAREST));
     r.g = c->saved;
     parallel_for(r.N * r.side[0].C, gradient_item, &r);
 }
-static const OpDef op_ifvd = {.name = "ifvd", .infer = pair_infer, .saved_bytes = pair_saved_bytes, .scratch_bytes = scratch_bytes,
-                              .forward = forward, .backward = pair_backward};
+static const OpDef op_ifvd = {.name = "ifvd",
+                              .infer = pair_infer,
+                              .saved_bytes = pair_saved_bytes,
+                              .scratch_bytes = scratch_bytes,
+                              .forward = forward,
+                              .backward = pair_backward};
 
 static Node build(Net *n, const KdSite *s, const void *opt) {
     const IfvdOptions *o = opt;
@@ -160,5 +177,10 @@ static Node build(Net *n, const KdSite *s, const void *opt) {
     p.labels = s->labels;
     return pair_add(n, &op_ifvd, &(IfvdAttr){s->classes, o->compat != 0}, sizeof(IfvdAttr), &p);
 }
-const KdMethod kd_ifvd = {.name = "ifvd", .cite = "Intra-class Feature Variation Distillation, ECCV 2020, eq. 3-5", .weight = 10,
-                          .taps = KD_FEATURES | KD_LABELS, .options = options, .option_bytes = sizeof(IfvdOptions), .build = build};
+const KdMethod kd_ifvd = {.name = "ifvd",
+                          .cite = "Intra-class Feature Variation Distillation, ECCV 2020, eq. 3-5",
+                          .weight = 10,
+                          .taps = KD_FEATURES | KD_LABELS,
+                          .options = options,
+                          .option_bytes = sizeof(IfvdOptions),
+                          .build = build};

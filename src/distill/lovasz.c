@@ -12,9 +12,9 @@
 
 typedef struct LovaszOptions { const char *class_weights; } LovaszOptions;
 typedef struct LovaszAttr { const float *class_weight; } LovaszAttr;
-static const Option options[] = {
-    {"class_weights", OPT_STR, offsetof(LovaszOptions, class_weights), "none", "", CLASS_WEIGHTS_HELP, .flags = 0},
-    {0}};
+static const Option options[] = {{"class_weights", OPT_STR, offsetof(LovaszOptions, class_weights),
+                                  "none", "", CLASS_WEIGHTS_HELP, .flags = 0},
+                                 {0}};
 
 enum { BINS = 1 << 16 };
 typedef struct Item { uint32_t key, pixel; } Item;           /* key: the error's bits, turned round: small is large */
@@ -29,7 +29,8 @@ static size_t lay_out(Shape y, int64_t k, char *base, Memory *m) {
 static size_t scratch_bytes(const OpSite *s, Shape dst) {
     Memory unused;
     static char anchor;
-    return planes_bytes(s->src[0], s->src[1]) + lay_out(s->src[1], s->src[0].d[1], &anchor, &unused);
+    return planes_bytes(s->src[0], s->src[1]) +
+           lay_out(s->src[1], s->src[0].d[1], &anchor, &unused);
 }
 typedef struct Fill { const Planes *p; float *q; int k; } Fill;
 static void fill_row(void *arg, int64_t row) {
@@ -67,7 +68,8 @@ static double class_value(const Planes *p, int k, double share, int64_t present,
         const uint32_t at = m->item[i].pixel;
         const bool own = p->labels[at] == k;
         hit += own;
-        const double jaccard = 1 - (double)(present - hit) / (double)(present + i + 1 - hit), step = jaccard - before;
+        const double jaccard = 1 - (double)(present - hit) / (double)(present + i + 1 - hit),
+                     step = jaccard - before;
         before = jaccard;
         value += (own ? 1 - (double)m->q[at] : (double)m->q[at]) * step;
         m->g[at] = (float)(own ? -share * step : share * step);
@@ -77,7 +79,9 @@ static double class_value(const Planes *p, int k, double share, int64_t present,
 static void slope(const Planes *p, int k, int64_t row, const float *q, float *g) {
     memcpy(g, (const float *)p->loss + row * p->W, sizeof(float) * (size_t)p->W);
 }
-static void no_slope(const Planes *p, int k, int64_t row, const float *q, float *g) { memset(g, 0, sizeof(float) * (size_t)p->W); }
+static void no_slope(const Planes *p, int k, int64_t row, const float *q, float *g) {
+    memset(g, 0, sizeof(float) * (size_t)p->W);
+}
 static double head(const OpCall *c, Planes *p, void *memory, double a, float *dlogits) {
     const float *weight = ((const LovaszAttr *)c->attr)->class_weight;
     const int64_t pixels = (int64_t)p->n * p->H * p->W;
@@ -105,13 +109,25 @@ static double head(const OpCall *c, Planes *p, void *memory, double a, float *dl
     return loss;
 }
 static void forward(const OpCall *c) { planes_forward(c, head); }
-static const OpDef op_lovasz = {.name = "lovasz", .infer = planes_infer, .saved_bytes = planes_saved_bytes, .scratch_bytes = scratch_bytes,
-                                .forward = forward, .backward = planes_backward};
+static const OpDef op_lovasz = {.name = "lovasz",
+                                .infer = planes_infer,
+                                .saved_bytes = planes_saved_bytes,
+                                .scratch_bytes = scratch_bytes,
+                                .forward = forward,
+                                .backward = planes_backward};
 
 static Node build(Net *n, const KdSite *s, const void *opt) {
     const LovaszOptions *o = opt;
-    const LovaszAttr a = {class_weights(n, s, "lovasz", o->class_weights, net_shape(n, s->logits).d[1])};
+    const LovaszAttr a = {
+        class_weights(n, s, "lovasz", o->class_weights, net_shape(n, s->logits).d[1])};
     return planes_add(n, &op_lovasz, s, &a, sizeof a);
 }
-const KdMethod kd_lovasz = {.name = "lovasz", .cite = "Lovasz-softmax, arXiv 1705.08790, eq. 7-9", .weight = 1, .task = true, .also_term = true,
-                            .taps = KD_LOGITS | KD_AUX | KD_LABELS, .options = options, .option_bytes = sizeof(LovaszOptions), .build = build};
+const KdMethod kd_lovasz = {.name = "lovasz",
+                            .cite = "Lovasz-softmax, arXiv 1705.08790, eq. 7-9",
+                            .weight = 1,
+                            .task = true,
+                            .also_term = true,
+                            .taps = KD_LOGITS | KD_AUX | KD_LABELS,
+                            .options = options,
+                            .option_bytes = sizeof(LovaszOptions),
+                            .build = build};

@@ -18,7 +18,8 @@ const KdMethod *method_find(const char *name) {
 void method_bare_options(const KdMethod *m, void *opt, Arena *a) {
     if (m->options) option_defaults(m->options, opt, a);
     for (const Option *o = m->options; o && o->name; o++)
-        if (o->flags & OPT_TERM_WEIGHT) CHECK(option_set(m->options, opt, a, "", o->name, "1", "default") == OK);
+        if (o->flags & OPT_TERM_WEIGHT)
+            CHECK(option_set(m->options, opt, a, "", o->name, "1", "default") == OK);
 }
 int method_names(const char **out, int max) {
     for (int i = 0; i < METHODS && i < max; i++) out[i] = methods[i]->name;

@@ -7,28 +7,58 @@
 #include "distill/class_weights.h"
 #include "distill/fullres.h"
 
-typedef struct OhemOptions { double theta, fraction; int64_t count; int scope; const char *class_weights; } OhemOptions;
+typedef struct OhemOptions {
+    double theta, fraction;
+    int64_t count;
+    int scope;
+    const char *class_weights;
+} OhemOptions;
 static const Option options[] = {
-    {"theta", OPT_F64, offsetof(OhemOptions, theta), "0.7", "", "hard: probability of the label's class at most this", .lo = 0, .hi = 1},
-    {"min_kept_fraction", OPT_F64, offsetof(OhemOptions, fraction), "0.0477", "", "keep at least this share of the labelled pixels", .lo = 0, .hi = 1},
-    {"min_kept_count", OPT_INT, offsetof(OhemOptions, count), "0", "px", "keep at least so many instead; 0: the fraction", .lo = 0, .hi = 1e15},
-    {"min_kept_scope", OPT_ENUM, offsetof(OhemOptions, scope), "batch", "", "the pixels that min_kept is of: the whole update's, the micro-batch's (one forward pass less with train.accumulate), or each image's own", .choices = "batch|micro-batch|image"},
-    {"class_weights", OPT_STR, offsetof(OhemOptions, class_weights), "none", "", CLASS_WEIGHTS_HELP, .flags = 0},
+    {"theta", OPT_F64, offsetof(OhemOptions, theta), "0.7", "",
+     "hard: probability of the label's class at most this", .lo = 0, .hi = 1},
+    {"min_kept_fraction", OPT_F64, offsetof(OhemOptions, fraction), "0.0477", "",
+     "keep at least this share of the labelled pixels", .lo = 0, .hi = 1},
+    {"min_kept_count", OPT_INT, offsetof(OhemOptions, count), "0", "px",
+     "keep at least so many instead; 0: the fraction", .lo = 0, .hi = 1e15},
+    {"min_kept_scope", OPT_ENUM, offsetof(OhemOptions, scope), "batch", "",
+     "the pixels that min_kept is of: the whole update's, the micro-batch's (one forward pass less with train.accumulate), or each image's own",
+     .choices = "batch|micro-batch|image"},
+    {"class_weights", OPT_STR, offsetof(OhemOptions, class_weights), "none", "", CLASS_WEIGHTS_HELP,
+     .flags = 0},
     {0}};
 
-static const OpDef op_ohem = {
-    .name = "ohem", .infer = fullres_infer, .saved_bytes = fullres_saved_bytes, .scratch_bytes = fullres_scratch_bytes,
-    .forward = fullres_forward, .backward = fullres_backward,
-    .fast_forward = fullres_fast_forward, .fast_backward = fullres_backward};
+static const OpDef op_ohem = {.name = "ohem",
+                              .infer = fullres_infer,
+                              .saved_bytes = fullres_saved_bytes,
+                              .scratch_bytes = fullres_scratch_bytes,
+                              .forward = fullres_forward,
+                              .backward = fullres_backward,
+                              .fast_forward = fullres_fast_forward,
+                              .fast_backward = fullres_backward};
 
-static bool gathers(const void *opt, const float stage[2]) { return ((const OhemOptions *)opt)->scope != SCOPE_MICRO_BATCH; }
+static bool gathers(const void *opt, const float stage[2]) {
+    return ((const OhemOptions *)opt)->scope != SCOPE_MICRO_BATCH;
+}
 static Node build(Net *n, const KdSite *s, const void *opt) {
     const OhemOptions *o = opt;
-    FullresAttr a = {.tse = true, .rule = RULE_STUDENT, .theta = o->theta, .fraction = o->fraction, .count = o->count, .per_image = o->scope == SCOPE_IMAGE,
+    FullresAttr a = {.tse = true,
+                     .rule = RULE_STUDENT,
+                     .theta = o->theta,
+                     .fraction = o->fraction,
+                     .count = o->count,
+                     .per_image = o->scope == SCOPE_IMAGE,
                      .store = gathers(o, NULL) ? part_store(n) : NULL};
     a.class_weight = class_weights(n, s, "ohem", o->class_weights, net_shape(n, s->logits).d[1]);
     return fullres_add(n, &op_ohem, s, &a, false);
 }
-const KdMethod kd_ohem = {.name = "ohem", .cite = "OHEM, arXiv 1604.03540, per pixel", .weight = 1, .task = true,
-                          .taps = KD_LOGITS | KD_AUX | KD_LABELS, .options = options, .option_bytes = sizeof(OhemOptions),
-                          .build = build, .stats = fullres_stats, .kept = fullres_kept, .gathers = gathers};
+const KdMethod kd_ohem = {.name = "ohem",
+                          .cite = "OHEM, arXiv 1604.03540, per pixel",
+                          .weight = 1,
+                          .task = true,
+                          .taps = KD_LOGITS | KD_AUX | KD_LABELS,
+                          .options = options,
+                          .option_bytes = sizeof(OhemOptions),
+                          .build = build,
+                          .stats = fullres_stats,
+                          .kept = fullres_kept,
+                          .gathers = gathers};

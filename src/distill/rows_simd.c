@@ -37,7 +37,8 @@ static void row_mul_add(float *restrict y, float s, const float *a, const float 
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) y[i] += s * a[i] * b[i];
 }
-static void row_sub(float *restrict y, const float *restrict a, const float *restrict b, int64_t n) {
+static void row_sub(float *restrict y, const float *restrict a, const float *restrict b,
+                    int64_t n) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) y[i] = a[i] - b[i];
 }
@@ -88,7 +89,8 @@ static double row_softmax(float *p, const float *x, float scale, const float *ma
     return log(total) + (double)max * (double)scale;
 }
 /* With r = log q - log p, p (e^r - 1 - r) summed is the divergence, each summand its own small number. */
-static double row_kl(const float *p, float *q, const float *x, const float *y, float scale, double shift, int64_t n) {
+static double row_kl(const float *p, float *q, const float *x, const float *y, float scale,
+                     double shift, int64_t n) {
     const vf near = v_set(0.34f);
     double total = 0;
     for (int64_t i = 0; i < n; i += STRETCH) {
@@ -98,10 +100,12 @@ static double row_kl(const float *p, float *q, const float *x, const float *y, f
             const int64_t at = i + k;
             const int part = m - k < VL ? (int)(m - k) : VL;
             const vf pp = v_load_part(p + at, part), pq = v_load_part(q + at, part);
-            const vf r = (v_load_part(y + at, part) - v_load_part(x + at, part)) * v_set(scale) + v_set((float)shift);
+            const vf r = (v_load_part(y + at, part) - v_load_part(x + at, part)) * v_set(scale) +
+                         v_set((float)shift);
             const vm close = vm_and(v_not_above(r, near), v_not_above(v_set(0) - near, r));
             const vf rest = pp * v_exp_rest(v_sel(close, r, v_set(0)));
-            const vf value = v_sel(close, rest, pq - pp - pp * r), d = v_sel(close, rest + pp * r, pq - pp);
+            const vf value = v_sel(close, rest, pq - pp - pp * r),
+                     d = v_sel(close, rest + pp * r, pq - pp);
             const vm in = v_nonzero(pp + pq);            /* masked, or beyond the end: both 0 */
             s = s + v_sel(in, value, v_set(0));
             v_store_part(q + at, v_sel(in, d, v_set(0)), part);
@@ -111,7 +115,8 @@ static double row_kl(const float *p, float *q, const float *x, const float *y, f
     return total;
 }
 
-static void channel_softmax(float *p, const float *x, float scale, int channels, int64_t stride, int64_t n) {
+static void channel_softmax(float *p, const float *x, float scale, int channels, int64_t stride,
+                            int64_t n) {
     for (int64_t i = 0; i < n; i += VL) {
         const int part = n - i < VL ? (int)(n - i) : VL;
         vf max = v_set(-INFINITY), sum = v_set(0);
@@ -122,9 +127,11 @@ static void channel_softmax(float *p, const float *x, float scale, int channels,
             v_store_part(p + c * stride + i, e, part);
         }
         const vf inverse = v_set(1) / sum;
-        for (int c = 0; c < channels; c++) v_store_part(p + c * stride + i, v_load_part(p + c * stride + i, part) * inverse, part);
+        for (int c = 0; c < channels; c++)
+            v_store_part(p + c * stride + i, v_load_part(p + c * stride + i, part) * inverse, part);
     }
 }
 
 extern const Rows SIMD(rows);
-const Rows SIMD(rows) = {row_sum, row_dot, row_scale_add, row_mul_add, row_sub, row_softmax, row_kl, channel_softmax};
+const Rows SIMD(rows) = {row_sum, row_dot,     row_scale_add, row_mul_add,
+                         row_sub, row_softmax, row_kl,        channel_softmax};

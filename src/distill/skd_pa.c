@@ -33,8 +33,10 @@ static size_t lay_out(const Shape *src, char *base, Run *r) {
     for (int i = 0; i < 2; i++) panels_open(&r->p[i], (int)x.d[0], (int)src[i].d[1], P, &at);
     r->value = (double *)at, at += (size_t)sweep_chunks(&r->p[0]) * sizeof(double);
     r->part = (float *)at, at += sweep_part_floats(&r->p[0]) * sizeof(float);
-    r->dx = (float *)at, at += (size_t)(r->p[0].images * r->p[0].per_image) * panel_floats(&r->p[0]) * sizeof(float);
-    r->pooled = (float *)at, at += (size_t)(x.d[0] * P) * biggest(x.d[1], src[1].d[1]) * sizeof(float);
+    r->dx = (float *)at,
+    at += (size_t)(r->p[0].images * r->p[0].per_image) * panel_floats(&r->p[0]) * sizeof(float);
+    r->pooled = (float *)at,
+    at += (size_t)(x.d[0] * P) * biggest(x.d[1], src[1].d[1]) * sizeof(float);
     r->mask = (float *)at, at += (size_t)(x.d[0] * P) * sizeof(float);
     return (size_t)(at - base);
 }
@@ -89,8 +91,14 @@ static void forward(const OpCall *c) {
     memset(r.value, 0, (size_t)chunks * sizeof *r.value);
     memset(r.dx, 0, (size_t)(r.p[0].images * per_image) * panel_floats(&r.p[0]) * sizeof *r.dx);
     for (int n = 0; n < r.p[0].images; n++)
-        sweep_run(&(Sweep){.s = &r.p[0], .t = &r.p[1], .from = n * per_image, .to = (n + 1) * per_image, .part = r.part, .dx = r.dx,
-                           .tile = tile, .arg = &r});
+        sweep_run(&(Sweep){.s = &r.p[0],
+                           .t = &r.p[1],
+                           .from = n * per_image,
+                           .to = (n + 1) * per_image,
+                           .part = r.part,
+                           .dx = r.dx,
+                           .tile = tile,
+                           .arg = &r});
     double sum = 0;
     const double pairs = pair_divisor(c, c->n_src > 2 ? 2 : 0, r.h, r.w, COUNT_PAIRS);
     for (int i = 0; i < chunks; i++) sum += r.value[i];
@@ -98,8 +106,12 @@ static void forward(const OpCall *c) {
     panels_gradient(&r.p[0], r.dx, r.mask, pairs > 0 ? 4 / pairs : 0, r.pooled);
     parallel_for(src[0].d[0] * src[0].d[1], unpool_item, &r);
 }
-static const OpDef op_skd_pa = {.name = "skd.pa", .infer = pair_infer, .saved_bytes = pair_saved_bytes, .scratch_bytes = scratch_bytes,
-                                .forward = forward, .backward = pair_backward};
+static const OpDef op_skd_pa = {.name = "skd.pa",
+                                .infer = pair_infer,
+                                .saved_bytes = pair_saved_bytes,
+                                .scratch_bytes = scratch_bytes,
+                                .forward = forward,
+                                .backward = pair_backward};
 
 static Node build(Net *n, const KdSite *s, const void *opt) {
     const SkdPaOptions *o = opt;
@@ -107,5 +119,10 @@ static Node build(Net *n, const KdSite *s, const void *opt) {
     pair_line_up(n, s, &p, false);
     return pair_add(n, &op_skd_pa, NULL, 0, &p);
 }
-const KdMethod kd_skd_pa = {.name = "skd.pa", .cite = "Structured Knowledge Distillation, arXiv 1903.04197, eq. 2", .weight = 1,
-                            .taps = KD_FEATURES, .options = options, .option_bytes = sizeof(SkdPaOptions), .build = build};
+const KdMethod kd_skd_pa = {.name = "skd.pa",
+                            .cite = "Structured Knowledge Distillation, arXiv 1903.04197, eq. 2",
+                            .weight = 1,
+                            .taps = KD_FEATURES,
+                            .options = options,
+                            .option_bytes = sizeof(SkdPaOptions),
+                            .build = build};

@@ -12,7 +12,8 @@
 #include "eval/eval.h"
 
 /* mIoU of the units drawn: how often each is in weight[n_units]. sum: 3 K numbers of scratch. */
-static double drawn_miou(const Bootstrap *b, const int64_t *counts, const int *weight, int64_t *sum) {
+static double drawn_miou(const Bootstrap *b, const int64_t *counts, const int *weight,
+                         int64_t *sum) {
     const int width = 3 * b->n_classes;
     memset(sum, 0, (size_t)width * sizeof *sum);
     for (int u = 0; u < b->n_units; u++)
@@ -34,19 +35,24 @@ static Interval percentiles(double *x, int n) {
 
 void bootstrap_arms(const Bootstrap *b, uint64_t seed, Interval *mean, Interval *gain) {
     const size_t draws = BOOTSTRAP_DRAWS;
-    double *value = xcalloc((size_t)b->n_arms * draws, sizeof *value), *apart = xcalloc(draws, sizeof *apart);
+    double *value = xcalloc((size_t)b->n_arms * draws, sizeof *value),
+           *apart = xcalloc(draws, sizeof *apart);
     int *weight = xcalloc((size_t)b->n_units, sizeof *weight);
     int64_t *sum = xcalloc(3 * (size_t)b->n_classes, sizeof *sum);
     for (size_t t = 0; t < draws; t++) {
         Rng r = rng_stream(seed, RNG_SHUFFLE, (uint64_t)t, 3);       /* a stream that no epoch uses */
         memset(weight, 0, (size_t)b->n_units * sizeof *weight);
-        for (int i = 0; i < b->n_units; i++) weight[rng_below(&r, (uint64_t)i, (uint32_t)b->n_units)]++;
-        for (int a = 0; a < b->n_arms; a++) value[(size_t)a * draws + t] = drawn_mean(b, a, weight, sum);
+        for (int i = 0; i < b->n_units; i++)
+            weight[rng_below(&r, (uint64_t)i, (uint32_t)b->n_units)]++;
+        for (int a = 0; a < b->n_arms; a++)
+            value[(size_t)a * draws + t] = drawn_mean(b, a, weight, sum);
     }
     for (int a = 0; a < b->n_arms; a++) {
-        for (size_t t = 0; t < draws; t++) apart[t] = value[(size_t)a * draws + t] - value[(size_t)b->base * draws + t];
+        for (size_t t = 0; t < draws; t++)
+            apart[t] = value[(size_t)a * draws + t] - value[(size_t)b->base * draws + t];
         gain[a] = percentiles(apart, BOOTSTRAP_DRAWS);
     }
-    for (int a = 0; a < b->n_arms; a++) mean[a] = percentiles(value + (size_t)a * draws, BOOTSTRAP_DRAWS);
+    for (int a = 0; a < b->n_arms; a++)
+        mean[a] = percentiles(value + (size_t)a * draws, BOOTSTRAP_DRAWS);
     free(value), free(apart), free(weight), free(sum);
 }

@@ -31,8 +31,8 @@ static int boundary_sums(int classes) { return PER_CLASS * classes; }
 /* ---- bands ----------------------------------------------------------------------------------- */
 /* low[i], high[i] = extrema of src[i - d .. i + d] on a line of n values `step` apart; the line ends
  * where the image does. Both may be src. tmp: 2 n bytes. */
-static void line_extrema(const uint8_t *low_src, const uint8_t *high_src, uint8_t *low, uint8_t *high,
-                         int n, int64_t step, int d, uint8_t *tmp) {
+static void line_extrema(const uint8_t *low_src, const uint8_t *high_src, uint8_t *low,
+                         uint8_t *high, int n, int64_t step, int d, uint8_t *tmp) {
     /* Run lengths suffice where values are few: an extremum is renewed when its place leaves the window. */
     int at_low = 0, at_high = 0, filled = 0;
     for (int i = 0; i < n; i++) {
@@ -62,7 +62,8 @@ static void band_of(const uint8_t *map, int h, int w, int d, uint8_t *band) {
     uint8_t *low = xcalloc((size_t)pixels, 1), *high = xcalloc((size_t)pixels, 1);
     uint8_t *tmp = xcalloc((size_t)(h > w ? h : w), 2);
     for (int y = 0; y < h; y++)
-        line_extrema(map + (int64_t)y * w, map + (int64_t)y * w, low + (int64_t)y * w, high + (int64_t)y * w, w, 1, d, tmp);
+        line_extrema(map + (int64_t)y * w, map + (int64_t)y * w, low + (int64_t)y * w,
+                     high + (int64_t)y * w, w, 1, d, tmp);
     for (int x = 0; x < w; x++) line_extrema(low + x, high + x, low + x, high + x, h, w, d, tmp);
     for (int y = 0; y < h; y++)
         for (int x = 0; x < w; x++) {
@@ -72,7 +73,8 @@ static void band_of(const uint8_t *map, int h, int w, int d, uint8_t *band) {
     free(low), free(high), free(tmp);
 }
 
-static void add_bands(int64_t *sum, int classes, const uint8_t *label, const uint8_t *pred, int h, int w) {
+static void add_bands(int64_t *sum, int classes, const uint8_t *label, const uint8_t *pred, int h,
+                      int w) {
     const int64_t pixels = (int64_t)h * w;
     const int d = (int)fmax(1, lround(BAND * sqrt((double)h * h + (double)w * w)));
     uint8_t *g = xcalloc((size_t)pixels, 1), *p = xcalloc((size_t)pixels, 1);
@@ -80,7 +82,8 @@ static void add_bands(int64_t *sum, int classes, const uint8_t *label, const uin
     for (int64_t i = 0; i < pixels; i++) {
         if (g[i] && label[i] < classes) sum[PER_CLASS * label[i] + LABEL]++;
         if (p[i] && pred[i] < classes) sum[PER_CLASS * pred[i] + PREDICTION]++;
-        if (g[i] && p[i] && label[i] == pred[i] && label[i] < classes) sum[PER_CLASS * label[i] + BOTH]++;
+        if (g[i] && p[i] && label[i] == pred[i] && label[i] < classes)
+            sum[PER_CLASS * label[i] + BOTH]++;
     }
     free(g), free(p);
 }
@@ -122,7 +125,8 @@ static Disk disk_of(double radius) {
 }
 
 /* all[k], near[k] += pixels of outline a of class k, and those of them near an outline pixel of k in b. */
-static void count_near(const uint8_t *a, const uint8_t *b, int h, int w, const Disk *disk, int64_t *all, int64_t *near) {
+static void count_near(const uint8_t *a, const uint8_t *b, int h, int w, const Disk *disk,
+                       int64_t *all, int64_t *near) {
     for (int y = 0; y < h; y++)
         for (int x = 0; x < w; x++) {
             const uint8_t k = a[(int64_t)y * w + x];
@@ -137,13 +141,15 @@ static void count_near(const uint8_t *a, const uint8_t *b, int h, int w, const D
         }
 }
 
-static void add_outlines(int64_t *sum, int classes, const uint8_t *label, const uint8_t *pred, int h, int w) {
+static void add_outlines(int64_t *sum, int classes, const uint8_t *label, const uint8_t *pred,
+                         int h, int w) {
     const size_t pixels = (size_t)h * (size_t)w;
     const double theta = fmax(1, TOLERANCE * sqrt((double)h * h + (double)w * w));
     Disk disk = disk_of(theta);
     uint8_t *g = xcalloc(pixels, 1), *p = xcalloc(pixels, 1);
     int64_t *count = xcalloc(4 * (size_t)classes, sizeof *count);
-    int64_t *all_g = count, *near_g = count + classes, *all_p = count + 2 * classes, *near_p = count + 3 * classes;
+    int64_t *all_g = count, *near_g = count + classes, *all_p = count + 2 * classes,
+            *near_p = count + 3 * classes;
     outline_of(label, h, w, classes, g), outline_of(pred, h, w, classes, p);
     count_near(g, p, h, w, &disk, all_g, near_g);
     count_near(p, g, h, w, &disk, all_p, near_p);
@@ -161,7 +167,8 @@ static void add_outlines(int64_t *sum, int classes, const uint8_t *label, const 
 static void boundary_add(int64_t *sum, int classes, const EvalImage *im) {
     const int64_t pixels = (int64_t)im->h * im->w;
     uint8_t *pred = xcalloc((size_t)pixels, 1);
-    for (int64_t i = 0; i < pixels; i++) pred[i] = im->label[i] < classes ? im->pred[i] : im->label[i];
+    for (int64_t i = 0; i < pixels; i++)
+        pred[i] = im->label[i] < classes ? im->pred[i] : im->label[i];
     add_bands(sum, classes, im->label, pred, im->h, im->w);
     add_outlines(sum, classes, im->label, pred, im->h, im->w);
     free(pred);

@@ -41,7 +41,8 @@ static int calibration_scores(const int64_t *sum, int classes, ClassScore *out) 
         if (pixels[b]) error += (double)pixels[b] * fabs(accuracy[b] - confidence[b]);
         all += pixels[b];
     }
-    out[0] = (ClassScore){"ece", "expected calibration error", all ? error / (double)all : NAN, NULL};
+    out[0] =
+        (ClassScore){"ece", "expected calibration error", all ? error / (double)all : NAN, NULL};
     return 1;
 }
 

@@ -10,7 +10,8 @@
 #include "eval/eval.h"
 #include "io/image.h"
 
-void evaluation_open(Evaluation *e, int classes, int64_t images, const MetricDef *const *metrics, int n) {
+void evaluation_open(Evaluation *e, int classes, int64_t images, const MetricDef *const *metrics,
+                     int n) {
     *e = (Evaluation){.confusion = confusion_open(classes), .n_metrics = n};
     if (images) e->counts = xcalloc((size_t)images * 3 * (size_t)classes, sizeof *e->counts);
     for (int i = 0; i < n; i++) {
@@ -43,11 +44,15 @@ static Err read_instances(const Dataset *d, int64_t index, const Sample *s, uint
     const char *path = d->label_paths ? d->label_paths[index] : "";
     Image im;
     if (!str_ends(path, labels))
-        return err_set(E(EXIT_USAGE, 76), "metrics: instances are known of Cityscapes' own label files alone; leave them out");
+        return err_set(
+            E(EXIT_USAGE, 76),
+            "metrics: instances are known of Cityscapes' own label files alone; leave them out");
     char *file = xprintf("%.*s_instanceIds.png", (int)(strlen(path) - strlen(labels)), path);
     Err rc = image_read_numbers(file, &im);
     if (!rc && (im.h != s->h || im.w != s->w))
-        rc = err_set(E(EXIT_DATA, 33), "%s: %dx%d, the image has %dx%d; they must agree", file, im.h, im.w, s->h, s->w), free(im.px);
+        rc = err_set(E(EXIT_DATA, 33), "%s: %dx%d, the image has %dx%d; they must agree", file,
+                     im.h, im.w, s->h, s->w),
+        free(im.px);
     free(file);
     if (rc) return rc;
     const size_t pixels = (size_t)im.h * (size_t)im.w;
@@ -64,12 +69,14 @@ static Err evaluate_one(Predictor *p, Dataset *d, int64_t index, Evaluation *e) 
     uint16_t *instance = NULL;
     TRY(dataset_read(d, (int)index, &s));
     const size_t pixels = (size_t)s.h * (size_t)s.w;
-    for (int i = 0; i < e->n_metrics; i++) confidence |= e->metric[i]->confidence, instances |= e->metric[i]->instances;
+    for (int i = 0; i < e->n_metrics; i++)
+        confidence |= e->metric[i]->confidence, instances |= e->metric[i]->instances;
     Prediction out = {.pred = xcalloc(pixels, 1)};
     if (confidence) out.confidence = xcalloc(pixels, sizeof(float));
     Err rc = instances ? read_instances(d, index, &s, &instance) : OK;
     if (!rc) rc = predictor_fill(p, s.rgb, s.h, s.w, &out);
-    if (!rc) add_image(e, index, &(EvalImage){s.h, s.w, s.label, out.pred, out.confidence, instance});
+    if (!rc)
+        add_image(e, index, &(EvalImage){s.h, s.w, s.label, out.pred, out.confidence, instance});
     free(out.pred), free(out.confidence), free(instance);
     sample_free(&s);
     return rc;
@@ -80,7 +87,8 @@ static Err sum_ranks(Comm *comm, Evaluation *e, int64_t images) {
     TRY(comm_sum_i64(comm, e->confusion->count, n * n));
     TRY(comm_sum_i64(comm, &e->confusion->images, 1));
     if (e->counts) TRY(comm_sum_i64(comm, e->counts, (int)images * 3 * n));
-    for (int i = 0; i < e->n_metrics; i++) TRY(comm_sum_i64(comm, e->sum[i], e->metric[i]->sums(n)));
+    for (int i = 0; i < e->n_metrics; i++)
+        TRY(comm_sum_i64(comm, e->sum[i], e->metric[i]->sums(n)));
     return OK;
 }
 
@@ -91,7 +99,8 @@ Err evaluate_with(Predictor *p, Dataset *d, int64_t max_images, Evaluation *e) {
     Err rc = OK;
     for (int64_t i = comm.rank; i < images && !rc; i += comm.ranks) {
         const int sig = sys_signal_pending();
-        rc = sig ? err_set(128 + sig, "evaluation stopped by signal %d", sig) : evaluate_one(p, d, i, e);
+        rc = sig ? err_set(128 + sig, "evaluation stopped by signal %d", sig)
+                 : evaluate_one(p, d, i, e);
         if (!rc) progress_to(&progress, i + 1);
     }
     progress_end(&progress);

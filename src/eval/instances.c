@@ -42,7 +42,8 @@ static void add_weighted(int64_t *row, int64_t hit, int64_t size, double avg) {
 }
 
 static void instances_add(int64_t *sum, int classes, const EvalImage *im) {
-    int64_t *count = xcalloc(3 * IDS, sizeof *count), *size = count, *hit = count + IDS, *near = count + 2 * IDS;
+    int64_t *count = xcalloc(3 * IDS, sizeof *count), *size = count, *hit = count + IDS,
+            *near = count + 2 * IDS;
     for (int64_t i = 0, n = (int64_t)im->h * im->w; i < n; i++) {
         const int k = class_of_instance(im->instance[i]), pred = im->pred[i];
         if (im->label[i] < classes) add_false(sum, im->label[i], pred);
@@ -61,16 +62,19 @@ static void instances_add(int64_t *sum, int classes, const EvalImage *im) {
 
 /* NaN where nothing of the kind is there. */
 static double score(const int64_t *row) {
-    const double hit = (double)row[HIT] / UNIT, all = hit + (double)row[MISSED] / UNIT + (double)row[FALSE_POSITIVE];
+    const double hit = (double)row[HIT] / UNIT,
+                 all = hit + (double)row[MISSED] / UNIT + (double)row[FALSE_POSITIVE];
     return all > 0 ? hit / all : NAN;
 }
 
 static int instances_scores(const int64_t *sum, int classes, ClassScore *out) {
     double *of = xcalloc((size_t)classes, sizeof *of), category[CATEGORIES];
-    for (int k = 0; k < classes; k++) of[k] = category_of(k) < 0 ? NAN : score(sum + PER_ROW * (k - FIRST));
+    for (int k = 0; k < classes; k++)
+        of[k] = category_of(k) < 0 ? NAN : score(sum + PER_ROW * (k - FIRST));
     for (int i = 0; i < CATEGORIES; i++) category[i] = score(sum + PER_ROW * (CLASSES + i));
     out[0] = (ClassScore){"iiou", "iIoU", score_mean(of, classes), of};
-    out[1] = (ClassScore){"iiou_categories", "iIoU, categories", score_mean(category, CATEGORIES), NULL};
+    out[1] =
+        (ClassScore){"iiou_categories", "iIoU, categories", score_mean(category, CATEGORIES), NULL};
     return 2;
 }
 

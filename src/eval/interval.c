@@ -41,7 +41,8 @@ void scores_interval(const int64_t *counts, int n, int n_classes, uint64_t seed,
         Rng r = rng_stream(seed, RNG_SHUFFLE, (uint64_t)t, 2); /* a stream that no epoch uses */
         memset(sum, 0, (size_t)width * sizeof *sum);
         for (int i = 0; i < n; i++) {
-            const int64_t *one = counts + (size_t)rng_below(&r, (uint64_t)i, (uint32_t)n) * (size_t)width;
+            const int64_t *one =
+                counts + (size_t)rng_below(&r, (uint64_t)i, (uint32_t)n) * (size_t)width;
             for (int k = 0; k < width; k++) sum[k] += one[k];
         }
         miou[t] = counts_miou(sum, n_classes);

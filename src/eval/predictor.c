@@ -94,7 +94,8 @@ typedef struct Pass {
 
 static Err look(Predictor *p, Pass *s, const Window *at, bool alone) {
     Plan *plan;
-    const bool whole = at->h == s->h && at->w == s->w && at->H == s->h && at->W == s->w && !at->mirrored;
+    const bool whole =
+        at->h == s->h && at->w == s->w && at->H == s->h && at->W == s->w && !at->mirrored;
     TRY(plan_for(p, at->h, at->w, &plan));
     if (!whole) {
         s->pixels = xrealloc(s->pixels, (size_t)at->h * (size_t)at->w * 3);
@@ -106,7 +107,10 @@ static Err look(Predictor *p, Pass *s, const Window *at, bool alone) {
     plan_run(plan, &(OpRun){.training = false}, false);
     const Shape shape = plan_shape(plan, p->nodes.logits);
     const size_t bytes = (size_t)shape_count(shape) * sizeof(float);
-    View v = {.at = *at, .logits = plan_value(plan, p->nodes.logits), .gh = (int)shape.d[2], .gw = (int)shape.d[3]};
+    View v = {.at = *at,
+              .logits = plan_value(plan, p->nodes.logits),
+              .gh = (int)shape.d[2],
+              .gw = (int)shape.d[3]};
     s->classes = (int)shape.d[1];
     if (!alone) v.own = xcalloc(1, bytes), v.logits = memcpy(v.own, v.logits, bytes);
     s->live[s->n_live++] = v;
@@ -124,7 +128,8 @@ static void drop_views(Pass *s, int done) {
 }
 
 /* The picture the windows look into: the image, or what it is resized to (caller frees *own). */
-static void set_picture(const Resize *to, const uint8_t *rgb, int h, int w, Pass *s, uint8_t **own) {
+static void set_picture(const Resize *to, const uint8_t *rgb, int h, int w, Pass *s,
+                        uint8_t **own) {
     s->rgb = rgb, s->h = h, s->w = w;
     if (!to->h || (to->h == h && to->w == w)) return;
     *own = xcalloc((size_t)to->h * (size_t)to->w, 3);

@@ -56,7 +56,8 @@ static int voc_numbers(const Confusion *m, const Scores *s, Number *out) {
 static int ade20k_numbers(const Confusion *m, const Scores *s, Number *out) {
     out[0] = (Number){"mean_iou", "mean IoU of all 150 classes", s->miou_all};
     out[1] = (Number){"pixel_accuracy", "pixel accuracy", s->pixel_accuracy};
-    out[2] = (Number){"final_score", "final score, the mean of both", (s->miou_all + s->pixel_accuracy) / 2};
+    out[2] = (Number){"final_score", "final score, the mean of both",
+                      (s->miou_all + s->pixel_accuracy) / 2};
     return 3;
 }
 

@@ -157,12 +157,14 @@ static void csv_class(Str *s, const EvalResult *r, int k) {
     str_add(s, "\n");
 }
 
-static void csv_row(Str *s, const EvalResult *r, const char *kind, const char *name, const double v[3]) {
+static void csv_row(Str *s, const EvalResult *r, const char *kind, const char *name,
+                    const double v[3]) {
     str_addf(s, "%s,", kind);
     csv_text(s, name);
     for (int i = 0; i < 3; i++) csv_number(s, v[i]);
     str_add(s, ",");
-    for (int i = 0; i < r->n_extra; i++) csv_number(s, strcmp(name, "mean") || strcmp(kind, "all") ? NAN : r->extra[i].mean);
+    for (int i = 0; i < r->n_extra; i++)
+        csv_number(s, strcmp(name, "mean") || strcmp(kind, "all") ? NAN : r->extra[i].mean);
     str_add(s, "\n");
 }
 
@@ -177,7 +179,8 @@ char *result_csv(const EvalResult *r) {
     csv_row(&s, r, "all", "mean of all classes", (double[]){r->s.miou_all, NAN, NAN});
     csv_row(&s, r, "all", "by pixels", (double[]){r->s.weighted_iou, r->s.pixel_accuracy, NAN});
     for (int i = 0; i < r->n_official; i++)
-        csv_row(&s, r, r->protocol->name, r->official[i].title, (double[]){r->official[i].value, NAN, NAN});
+        csv_row(&s, r, r->protocol->name, r->official[i].title,
+                (double[]){r->official[i].value, NAN, NAN});
     for (int i = 0; i < (int)r->e->confusion->images; i++) {
         double v[3] = {NAN, NAN, NAN};
         result_image(r, i, &v[0], &v[1]);

@@ -63,7 +63,8 @@ static void softmax(float *v, int k, int w, int from, int to) {
     for (int x = from; x < to; x++) {
         float top = v[x], sum = 0;
         for (int i = 1; i < k; i++) top = fmaxf(top, v[(int64_t)i * w + x]);
-        for (int i = 0; i < k; i++) sum += v[(int64_t)i * w + x] = expf(v[(int64_t)i * w + x] - top);
+        for (int i = 0; i < k; i++)
+            sum += v[(int64_t)i * w + x] = expf(v[(int64_t)i * w + x] - top);
         for (int i = 0; i < k; i++) v[(int64_t)i * w + x] /= sum;
     }
 }
@@ -89,7 +90,8 @@ static void add_view(const Rows *r, const View *v, int y, float *one, float *sum
     for (int x = at->left; x < at->right; x++) {
         const float weight = wy * edge_weight(x, at->left, at->right, at->ramp_x, r->w);
         total[x] += weight;
-        for (int k = 0; k < r->k; k++) sum[(int64_t)k * r->w + x] += weight * one[(int64_t)k * r->w + x];
+        for (int k = 0; k < r->k; k++)
+            sum[(int64_t)k * r->w + x] += weight * one[(int64_t)k * r->w + x];
     }
     free(column);
 }
@@ -108,7 +110,8 @@ static void finish_row(const Rows *r, float *v, int y) {
     free(best);
     if (!out->probs && !out->confidence) return;
     if (!r->probabilities) softmax(v, r->k, r->w, 0, r->w);
-    for (int x = 0; x < r->w && out->confidence; x++) out->confidence[at + x] = v[(int64_t)pred[x] * r->w + x];
+    for (int x = 0; x < r->w && out->confidence; x++)
+        out->confidence[at + x] = v[(int64_t)pred[x] * r->w + x];
     for (int k = 0; k < r->k && out->probs; k++)
         memcpy(out->probs + k * plane + at, v + (int64_t)k * r->w, (size_t)r->w * sizeof *v);
 }

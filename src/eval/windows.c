@@ -111,7 +111,8 @@ void window_pixels(uint8_t *dst, const Window *v, const uint8_t *rgb, int h, int
         const Tap t = tap_of(v->y + y, h, v->H);
         const uint8_t *a = rgb + (size_t)t.lo * row, *b = rgb + (size_t)t.hi * row;
         uint8_t *out = dst + (size_t)y * (size_t)v->w * 3;
-        if (v->W == w && v->H == h && !v->mirrored) memcpy(out, a + (size_t)v->x * 3, (size_t)v->w * 3);
+        if (v->W == w && v->H == h && !v->mirrored)
+            memcpy(out, a + (size_t)v->x * 3, (size_t)v->w * 3);
         else scaled_row(out, v, column, a, b, t.weight);
     }
     free(column);
@@ -122,11 +123,13 @@ char *infer_text(const InferOptions *o, bool slid) {
     Str s = {0};
     const int h = o->window_h ? o->window_h : WINDOW_PX, w = o->window_w ? o->window_w : WINDOW_PX;
     if (o->mode != INFER_SLIDE) str_add(&s, "whole");
-    if (slid && o->mode == INFER_AUTO) str_addf(&s, ", images of more than %d pixels in ", WHOLE_MAX_PX);
+    if (slid && o->mode == INFER_AUTO)
+        str_addf(&s, ", images of more than %d pixels in ", WHOLE_MAX_PX);
     if (slid) str_add(&s, "windows");
     if (slid)
         str_addf(&s, " of %dx%d every %dx%d, %s where they overlap", h, w,
-                 o->stride_h ? o->stride_h : (2 * h + 2) / 3, o->stride_w ? o->stride_w : (2 * w + 2) / 3,
+                 o->stride_h ? o->stride_h : (2 * h + 2) / 3,
+                 o->stride_w ? o->stride_w : (2 * w + 2) / 3,
                  o->blend == BLEND_RAMP ? "blended" : "averaged");
     if (o->resize.h) str_addf(&s, "; resized to %dx%d", o->resize.h, o->resize.w);
     for (int i = 0; i < o->n_scales; i++) str_addf(&s, i ? ", %g" : "; scales %g", o->scale[i]);

@@ -23,7 +23,8 @@ static void init_uniform(NetParam *p, const Rng *r) {
 }
 static void init_normal(NetParam *p, const Rng *r) {
     const double sd = sqrt(2.0 / p->fan_out);
-    for (int64_t i = 0, n = shape_count(p->shape); i < n; i++) p->data[i] = (float)(sd * rng_normal(r, (uint64_t)i));
+    for (int64_t i = 0, n = shape_count(p->shape); i < n; i++)
+        p->data[i] = (float)(sd * rng_normal(r, (uint64_t)i));
 }
 static void init_one(void *arg, int64_t i) {
     const InitJob *j = arg;

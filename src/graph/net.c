@@ -100,7 +100,8 @@ void net_fail(Net *n, Err rc, const char *fmt, ...) {
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     n->err = rc;
-    n->err_msg = arena_printf(n->arena, "%s%s%s: %s", n->name, *n->scope ? ": " : "", n->scope, text);
+    n->err_msg =
+        arena_printf(n->arena, "%s%s%s: %s", n->name, *n->scope ? ": " : "", n->scope, text);
 }
 
 /* ---- nodes and parameters ---------------------------------------------------------------------- */
@@ -113,13 +114,15 @@ static Node push_node(Net *n, NetNode node) {
 }
 Node net_input(Net *n, const char *name, Dtype t, Shape nominal) {
     if (n->err) return NO_NODE;
-    return push_node(n, (NetNode){.op = &op_input, .name = scoped(n, name), .shape = nominal, .dtype = t});
+    return push_node(
+        n, (NetNode){.op = &op_input, .name = scoped(n, name), .shape = nominal, .dtype = t});
 }
 /* Fill the node's shape by the op's rule. */
 static Err infer_node(const Net *n, NetNode *node) {
     Shape src[NODE_SRC_MAX], param[NODE_PARAM_MAX];
     Dtype type[NODE_SRC_MAX];
-    for (int i = 0; i < node->n_src; i++) src[i] = n->nodes[node->src[i]].shape, type[i] = n->nodes[node->src[i]].dtype;
+    for (int i = 0; i < node->n_src; i++)
+        src[i] = n->nodes[node->src[i]].shape, type[i] = n->nodes[node->src[i]].dtype;
     for (int i = 0; i < node->n_param; i++) param[i] = n->params[node->param[i]].shape;
     const OpSite site = {.attr = node->attr, .n_src = node->n_src, .src = src, .src_dtype = type,
                          .n_param = node->n_param, .param = param};
@@ -137,7 +140,8 @@ Node net_add(Net *n, const OpDef *op, const char *name, const void *attr, size_t
              const Node *src, int n_src, const int *param, int n_param) {
     if (n->err) return NO_NODE;
     CHECK(n_src <= NODE_SRC_MAX && n_param <= NODE_PARAM_MAX && op->infer);
-    NetNode node = {.op = op, .name = scoped(n, name), .n_src = n_src, .n_param = n_param, .dtype = DT_F32};
+    NetNode node = {
+        .op = op, .name = scoped(n, name), .n_src = n_src, .n_param = n_param, .dtype = DT_F32};
     if (attr_bytes) node.attr = memcpy(arena_alloc(n->arena, attr_bytes), attr, attr_bytes);
     for (int i = 0; i < n_src; i++) {
         CHECK(src[i].id > 0 && src[i].id < n->n_nodes);
@@ -158,8 +162,13 @@ Node net_add(Net *n, const OpDef *op, const char *name, const void *attr, size_t
 int net_param(Net *n, const char *name, ParamKind kind, Shape shape, int fan_in, int fan_out) {
     GROW(n->params, n->n_params, n->cap_params);
     NetParam *p = &n->params[n->n_params];
-    *p = (NetParam){.name = scoped(n, name), .shape = shape, .kind = kind, .fan_in = fan_in, .fan_out = fan_out,
-                    .fan_out_init = n->fan_out_init, .trainable = !n->frozen && kind <= PARAM_BN_BIAS};
+    *p = (NetParam){.name = scoped(n, name),
+                    .shape = shape,
+                    .kind = kind,
+                    .fan_in = fan_in,
+                    .fan_out = fan_out,
+                    .fan_out_init = n->fan_out_init,
+                    .trainable = !n->frozen && kind <= PARAM_BN_BIAS};
     if (!n->err && index_get(n->param_names, p->name, -1) >= 0)
         net_fail(n, E(EXIT_MODEL, 0), "parameter %s is declared twice", p->name);
     index_set(n->param_names, p->name, n->n_params);
@@ -197,8 +206,11 @@ Err net_finish(Net *n) {
     if (n->err) return err_set(n->err, "%s", n->err_msg);
     float *values = NULL, *grads = NULL;
     const int64_t n_trainable = lay_out(n, true, 0), n_values = lay_out(n, false, n_trainable);
-    TRY(block_alloc((void **)&values, (size_t)(n_values ? n_values : 16) * sizeof(float), "parameters"));
-    Err rc = n_trainable ? block_alloc((void **)&grads, (size_t)n_trainable * sizeof(float), "gradients") : OK;
+    TRY(block_alloc((void **)&values, (size_t)(n_values ? n_values : 16) * sizeof(float),
+                    "parameters"));
+    Err rc = n_trainable
+                 ? block_alloc((void **)&grads, (size_t)n_trainable * sizeof(float), "gradients")
+                 : OK;
     if (rc) {
         block_free(values);
         return rc;

@@ -13,7 +13,8 @@
 enum { OPSET_MIN = 11 };
 
 static Err bad(const OnnxModel *m, const char *what, const char *name, const char *why) {
-    return err_set(E(EXIT_MODEL, 60), "%s: %s %s: %s; export the model again", m->name, what, name, why);
+    return err_set(E(EXIT_MODEL, 60), "%s: %s %s: %s; export the model again", m->name, what, name,
+                   why);
 }
 
 /* ---- names: each value is made once, by a node, as an input or as an initialiser --------------------- */
@@ -51,15 +52,22 @@ static char *text_of(OnnxModel *m, ProtobufCBinaryData s) {
     return out;
 }
 
-static Err read_attr(OnnxModel *m, const char *folder, const OnnxNode *node, const Onnx__AttributeProto *from, OnnxAttr *a) {
+static Err read_attr(OnnxModel *m, const char *folder, const OnnxNode *node,
+                     const Onnx__AttributeProto *from, OnnxAttr *a) {
     *a = (OnnxAttr){.name = from->name ? from->name : "", .kind = ONNX_OTHER};
     Tensor *t;
     switch (from->type) {
     case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT: a->kind = ONNX_INT, a->i = from->i; break;
     case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT: a->kind = ONNX_FLOAT, a->f = from->f; break;
-    case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING: a->kind = ONNX_STRING, a->s = text_of(m, from->s); break;
-    case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS: a->kind = ONNX_INTS, a->ints = from->ints, a->n = (int)from->n_ints; break;
-    case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS: a->kind = ONNX_FLOATS, a->floats = from->floats, a->n = (int)from->n_floats; break;
+    case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING:
+        a->kind = ONNX_STRING, a->s = text_of(m, from->s);
+        break;
+    case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS:
+        a->kind = ONNX_INTS, a->ints = from->ints, a->n = (int)from->n_ints;
+        break;
+    case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS:
+        a->kind = ONNX_FLOATS, a->floats = from->floats, a->n = (int)from->n_floats;
+        break;
     case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR:
         if (!from->t) return bad(m, "node", node->name, "holds no tensor where it says so");
         a->kind = ONNX_TENSOR, a->tensor = t = arena_alloc(m->arena, sizeof *t);
@@ -75,15 +83,19 @@ static Err read_node(Reader *r, const Onnx__NodeProto *from, OnnxNode *n, int id
     *n = (OnnxNode){.name = named ? from->name : from->n_output ? from->output[0] : "without name", .op = from->op_type ? from->op_type : "",
                     .domain = from->domain && strcmp(from->domain, "ai.onnx") ? from->domain : "",
                     .n_in = (int)from->n_input, .n_out = (int)from->n_output};
-    n->in = arena_alloc(m->arena, (from->n_input + from->n_output + 1) * sizeof *n->in), n->out = n->in + n->n_in;
+    n->in = arena_alloc(m->arena, (from->n_input + from->n_output + 1) * sizeof *n->in),
+    n->out = n->in + n->n_in;
     n->attr = arena_alloc(m->arena, (from->n_attribute + 1) * sizeof *n->attr);
     for (int i = 0; i < n->n_in; i++) {
         n->in[i] = find_value(r, from->input[i]);
-        if (!n->in[i] && *from->input[i]) return bad(m, "node", n->name, "reads a value that nothing before it makes");
+        if (!n->in[i] && *from->input[i])
+            return bad(m, "node", n->name, "reads a value that nothing before it makes");
     }
     for (int i = 0; i < n->n_out; i++)
-        if (!(n->out[i] = add_value(r, from->output[i], id)) && *from->output[i]) return bad(m, "node", n->name, "makes a value that exists already");
-    for (size_t i = 0; i < from->n_attribute; i++) TRY(read_attr(m, r->folder, n, from->attribute[i], &n->attr[n->n_attr++]));
+        if (!(n->out[i] = add_value(r, from->output[i], id)) && *from->output[i])
+            return bad(m, "node", n->name, "makes a value that exists already");
+    for (size_t i = 0; i < from->n_attribute; i++)
+        TRY(read_attr(m, r->folder, n, from->attribute[i], &n->attr[n->n_attr++]));
     return OK;
 }
 
@@ -97,7 +109,10 @@ const OnnxAttr *onnx_attr(const OnnxNode *n, const char *name) {
 
 /* Type and shape of a value, where the file gives them. */
 static Err read_type(const OnnxModel *m, const Onnx__ValueInfoProto *from, OnnxValue *v) {
-    const Onnx__TypeProto__Tensor *t = from->type && from->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE ? from->type->tensor_type : NULL;
+    const Onnx__TypeProto__Tensor *t =
+        from->type && from->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE
+            ? from->type->tensor_type
+            : NULL;
     if (!t) return OK;
     v->typed = t->has_elem_type && onnx_dtype(t->elem_type, &v->dtype);
     if (!t->shape) return OK;
@@ -105,7 +120,10 @@ static Err read_type(const OnnxModel *m, const Onnx__ValueInfoProto *from, OnnxV
     v->shape.rank = (int)t->shape->n_dim;
     for (int i = 0; i < v->shape.rank; i++) {
         const Onnx__TensorShapeProto__Dimension *d = t->shape->dim[i];
-        v->shape.d[i] = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && d->dim_value > 0 ? d->dim_value : -1;
+        v->shape.d[i] = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE &&
+                                d->dim_value > 0
+                            ? d->dim_value
+                            : -1;
     }
     return OK;
 }
@@ -156,7 +174,9 @@ static Err read_opset(OnnxModel *m, const Onnx__ModelProto *p) {
         if (own) m->opset = o->version > 1000 || o->version < 0 ? 1000 : (int)o->version;
     }
     if (m->opset >= OPSET_MIN) return OK;
-    return err_set(E(EXIT_MODEL, 60), "%s: opset %d; export the model with opset_version=%d or newer", m->name, m->opset, OPSET_MIN);
+    return err_set(E(EXIT_MODEL, 60),
+                   "%s: opset %d; export the model with opset_version=%d or newer", m->name,
+                   m->opset, OPSET_MIN);
 }
 
 static Err read_graph(Reader *r, const Onnx__ModelProto *p) {
@@ -165,19 +185,23 @@ static Err read_graph(Reader *r, const Onnx__ModelProto *p) {
     if (!g) return err_set(E(EXIT_MODEL, 60), "%s: holds no graph; it is no ONNX model", m->name);
     TRY(read_opset(m, p));
     m->producer = p->producer_name ? p->producer_name : "";
-    if (g->n_sparse_initializer) return bad(m, "graph", g->name ? g->name : "", "has sparse tensors, which are not read");
+    if (g->n_sparse_initializer)
+        return bad(m, "graph", g->name ? g->name : "", "has sparse tensors, which are not read");
     open_names(r, g);
     TRY(read_initialisers(r, g));
     TRY(read_inputs(r, g));
     m->node = arena_alloc(m->arena, (g->n_node + 1) * sizeof *m->node);
-    for (; m->n_node < (int)g->n_node; m->n_node++) TRY(read_node(r, g->node[m->n_node], &m->node[m->n_node], m->n_node));
+    for (; m->n_node < (int)g->n_node; m->n_node++)
+        TRY(read_node(r, g->node[m->n_node], &m->node[m->n_node], m->n_node));
     return read_outputs(r, g);
 }
 
-Err onnx_parse(const uint8_t *data, size_t bytes, const char *name, const char *folder, OnnxModel **out) {
+Err onnx_parse(const uint8_t *data, size_t bytes, const char *name, const char *folder,
+               OnnxModel **out) {
     TRY(onnx_scan(data, bytes, name));
     Onnx__ModelProto *p = onnx__model_proto__unpack(NULL, bytes, data);
-    if (!p) return err_set(E(EXIT_MODEL, 60), "%s: is damaged or no ONNX file; export it again", name);
+    if (!p)
+        return err_set(E(EXIT_MODEL, 60), "%s: is damaged or no ONNX file; export it again", name);
     OnnxModel *m = xcalloc(1, sizeof *m);
     m->arena = arena_open(), m->message = p;
     m->name = arena_strdup(m->arena, name);

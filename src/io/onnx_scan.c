@@ -20,7 +20,8 @@ typedef struct {
 } Scan;
 
 static Err damaged(const Scan *s, const char *what) {
-    return err_set(E(EXIT_MODEL, 60), "%s: byte %td: %s; the file is damaged or no ONNX file", s->name, s->p - s->begin, what);
+    return err_set(E(EXIT_MODEL, 60), "%s: byte %td: %s; the file is damaged or no ONNX file",
+                   s->name, s->p - s->begin, what);
 }
 
 static bool varint(const uint8_t **p, const uint8_t *end, uint64_t *out) {
@@ -59,7 +60,8 @@ static Err enter_field(Scan *s, const ProtobufCFieldDescriptor *f, size_t n) {
 static Err scan_field(Scan *s) {
     const Frame *top = &s->stack[s->depth - 1];
     uint64_t tag, n;
-    if (!varint(&s->p, top->end, &tag) || tag >> 3 == 0 || tag >> 32) return damaged(s, "no field number");
+    if (!varint(&s->p, top->end, &tag) || tag >> 3 == 0 || tag >> 32)
+        return damaged(s, "no field number");
     const size_t room = (size_t)(top->end - s->p);
     s->cost += FIELD_COST;
     switch (tag & 7) {
@@ -73,8 +75,10 @@ static Err scan_field(Scan *s) {
         s->p += n;
         break;
     case 2:
-        if (!varint(&s->p, top->end, &n) || n > (uint64_t)(top->end - s->p)) return damaged(s, "field longer than what is left");
-        TRY(enter_field(s, protobuf_c_message_descriptor_get_field(top->type, (unsigned)(tag >> 3)), (size_t)n));
+        if (!varint(&s->p, top->end, &n) || n > (uint64_t)(top->end - s->p))
+            return damaged(s, "field longer than what is left");
+        TRY(enter_field(s, protobuf_c_message_descriptor_get_field(top->type, (unsigned)(tag >> 3)),
+                        (size_t)n));
         break;
     default: return damaged(s, "field of unknown kind");
     }
@@ -88,7 +92,9 @@ Err onnx_scan(const uint8_t *data, size_t bytes, const char *name) {
         if (s.p == s.stack[s.depth - 1].end) { s.depth--; continue; }
         TRY(scan_field(&s));
         if (s.cost > bytes + SLACK_BYTES)
-            return err_set(E(EXIT_MODEL, 60), "%s: its %zu bytes would unpack to more than %" PRIu64 "; split the graph or store tensors as raw data",
+            return err_set(E(EXIT_MODEL, 60),
+                           "%s: its %zu bytes would unpack to more than %" PRIu64
+                           "; split the graph or store tensors as raw data",
                            name, bytes, bytes + SLACK_BYTES);
     }
     return OK;

@@ -9,17 +9,24 @@
 #include "base/sys.h"
 #include "io/onnx_priv.h"
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "files are little-endian and read as they are");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "files are little-endian and read as they are");
 
 /* How each ONNX type is stored and what it becomes. Width 0: not read. */
 typedef struct { int width; bool is_signed; Dtype dtype; } Stored;
 static const Stored STORED[] = {
-    [ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT] = {4, true, DT_F32},     [ONNX__TENSOR_PROTO__DATA_TYPE__UINT8] = {1, false, DT_U8},
-    [ONNX__TENSOR_PROTO__DATA_TYPE__INT8] = {1, true, DT_I8},       [ONNX__TENSOR_PROTO__DATA_TYPE__UINT16] = {2, false, DT_I32},
-    [ONNX__TENSOR_PROTO__DATA_TYPE__INT16] = {2, true, DT_I32},     [ONNX__TENSOR_PROTO__DATA_TYPE__INT32] = {4, true, DT_I32},
-    [ONNX__TENSOR_PROTO__DATA_TYPE__INT64] = {8, true, DT_I64},     [ONNX__TENSOR_PROTO__DATA_TYPE__BOOL] = {1, false, DT_BOOL},
-    [ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16] = {2, true, DT_F16},   [ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE] = {8, true, DT_F64},
-    [ONNX__TENSOR_PROTO__DATA_TYPE__UINT32] = {4, false, DT_I64},   [ONNX__TENSOR_PROTO__DATA_TYPE__UINT64] = {8, false, DT_I64},
+    [ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT] = {4, true, DT_F32},
+    [ONNX__TENSOR_PROTO__DATA_TYPE__UINT8] = {1, false, DT_U8},
+    [ONNX__TENSOR_PROTO__DATA_TYPE__INT8] = {1, true, DT_I8},
+    [ONNX__TENSOR_PROTO__DATA_TYPE__UINT16] = {2, false, DT_I32},
+    [ONNX__TENSOR_PROTO__DATA_TYPE__INT16] = {2, true, DT_I32},
+    [ONNX__TENSOR_PROTO__DATA_TYPE__INT32] = {4, true, DT_I32},
+    [ONNX__TENSOR_PROTO__DATA_TYPE__INT64] = {8, true, DT_I64},
+    [ONNX__TENSOR_PROTO__DATA_TYPE__BOOL] = {1, false, DT_BOOL},
+    [ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16] = {2, true, DT_F16},
+    [ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE] = {8, true, DT_F64},
+    [ONNX__TENSOR_PROTO__DATA_TYPE__UINT32] = {4, false, DT_I64},
+    [ONNX__TENSOR_PROTO__DATA_TYPE__UINT64] = {8, false, DT_I64},
     [ONNX__TENSOR_PROTO__DATA_TYPE__BFLOAT16] = {2, true, DT_BF16},
 };
 enum { N_STORED = sizeof STORED / sizeof *STORED };
@@ -31,7 +38,8 @@ bool onnx_dtype(int32_t type, Dtype *out) {
 }
 
 static Err bad(const OnnxModel *m, const Tensor *t, const char *what) {
-    return err_set(E(EXIT_MODEL, 60), "%s: tensor %s: %s; export the model again", m->name, t->name, what);
+    return err_set(E(EXIT_MODEL, 60), "%s: tensor %s: %s; export the model again", m->name, t->name,
+                   what);
 }
 
 static Err read_shape(const OnnxModel *m, const Onnx__TensorProto *from, Tensor *t) {
@@ -42,7 +50,8 @@ static Err read_shape(const OnnxModel *m, const Onnx__TensorProto *from, Tensor 
         t->shape.d[i] = from->dims[i];
         if (from->dims[i] < 0) return bad(m, t, "negative dimension");
     }
-    if (!shape_bytes(t->shape, DT_F64, &bytes)) return bad(m, t, "more elements than memory can hold");
+    if (!shape_bytes(t->shape, DT_F64, &bytes))
+        return bad(m, t, "more elements than memory can hold");
     return OK;
 }
 
@@ -59,10 +68,12 @@ static Err take_raw(OnnxModel *m, const uint8_t *raw, Stored s, Tensor *t) {
     const size_t width = dtype_bytes(t->dtype);
     if ((size_t)s.width == width) {
         t->data = (void *)(uintptr_t)raw;
-        if ((uintptr_t)raw % width) t->data = memcpy(arena_alloc(m->arena, (size_t)n * width), raw, (size_t)n * width);
+        if ((uintptr_t)raw % width)
+            t->data = memcpy(arena_alloc(m->arena, (size_t)n * width), raw, (size_t)n * width);
         if (s.width == 8 && !s.is_signed)
             for (int64_t i = 0; i < n; i++)
-                if (((const int64_t *)t->data)[i] < 0) return bad(m, t, "unsigned number above 2^63");
+                if (((const int64_t *)t->data)[i] < 0)
+                    return bad(m, t, "unsigned number above 2^63");
         return OK;
     }
     t->data = arena_alloc(m->arena, (size_t)n * width);
@@ -92,7 +103,8 @@ static void narrow(const int32_t *from, int64_t n, Tensor *t) {
 static Err take_list(OnnxModel *m, const Onnx__TensorProto *from, Tensor *t) {
     const int64_t n = shape_count(t->shape);
     void *data;
-    if (list_of(from, t->dtype, &data) != (size_t)n) return bad(m, t, "its data do not fill its shape");
+    if (list_of(from, t->dtype, &data) != (size_t)n)
+        return bad(m, t, "its data do not fill its shape");
     t->data = data;
     if (dtype_bytes(t->dtype) >= 4) return OK;
     t->data = arena_alloc(m->arena, (size_t)n * dtype_bytes(t->dtype) + 1);
@@ -107,15 +119,22 @@ static const char *external_key(const Onnx__TensorProto *from, const char *key) 
     }
     return NULL;
 }
-static Err read_external(OnnxModel *m, const char *folder, const Onnx__TensorProto *from, size_t bytes, Tensor *t, uint8_t **raw) {
-    const char *file = external_key(from, "location"), *at = external_key(from, "offset"), *size = external_key(from, "length");
+static Err read_external(OnnxModel *m, const char *folder, const Onnx__TensorProto *from,
+                         size_t bytes, Tensor *t, uint8_t **raw) {
+    const char *file = external_key(from, "location"), *at = external_key(from, "offset"),
+               *size = external_key(from, "length");
     int64_t offset = 0, length = (int64_t)bytes;
     if (!file || !*file) return bad(m, t, "names no data file");
-    if (!folder) return err_set(E(EXIT_MODEL, 46), "%s: tensor %s lies in another file; give the model with its data inside", m->name, t->name);
-    if ((at && !parse_i64(at, &offset)) || (size && !parse_i64(size, &length)) || offset < 0 || length != (int64_t)bytes)
+    if (!folder)
+        return err_set(E(EXIT_MODEL, 46),
+                       "%s: tensor %s lies in another file; give the model with its data inside",
+                       m->name, t->name);
+    if ((at && !parse_i64(at, &offset)) || (size && !parse_i64(size, &length)) || offset < 0 ||
+        length != (int64_t)bytes)
         return bad(m, t, "the place of its data does not fit its shape");
     GROW(m->block, m->n_block, m->cap_block);
-    Err rc = sys_read_beneath(folder, file, (uint64_t)offset, bytes, EXIT_MODEL, &m->block[m->n_block]);
+    Err rc =
+        sys_read_beneath(folder, file, (uint64_t)offset, bytes, EXIT_MODEL, &m->block[m->n_block]);
     if (rc) return err_wrap(rc, "%s: tensor %s", m->name, t->name);
     *raw = m->block[m->n_block++];
     return OK;
@@ -124,20 +143,22 @@ static Err read_external(OnnxModel *m, const char *folder, const Onnx__TensorPro
 Err onnx_tensor(OnnxModel *m, const char *folder, const Onnx__TensorProto *from, Tensor *out) {
     Tensor t = {.name = from->name ? from->name : ""};
     if (!from->has_data_type || !onnx_dtype(from->data_type, &t.dtype))
-        return err_set(E(EXIT_MODEL, 60), "%s: tensor %s: element type %d is not read; export the model in float32", m->name, t.name, from->data_type);
+        return err_set(E(EXIT_MODEL, 60),
+                       "%s: tensor %s: element type %d is not read; export the model in float32",
+                       m->name, t.name, from->data_type);
     const Stored s = STORED[from->data_type];
     TRY(read_shape(m, from, &t));
     const size_t bytes = (size_t)shape_count(t.shape) * (size_t)s.width;
     if (from->segment) return bad(m, &t, "comes in segments, which are not read");
-    if (from->has_data_location && from->data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL) {
+    if (from->has_data_location &&
+        from->data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL) {
         uint8_t *raw = NULL;
         TRY(read_external(m, folder, from, bytes, &t, &raw));
         TRY(take_raw(m, raw, s, &t));
     } else if (from->has_raw_data) {
         if (from->raw_data.len != bytes) return bad(m, &t, "its raw data do not fill its shape");
         TRY(take_raw(m, from->raw_data.data, s, &t));
-    } else
-        TRY(take_list(m, from, &t));
+    } else TRY(take_list(m, from, &t));
     *out = t;
     return OK;
 }

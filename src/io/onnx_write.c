@@ -19,7 +19,9 @@ struct OnnxWriter {
 
 /* The oldest version of the format that knows each opset: readers refuse what is newer than they are. */
 static int64_t ir_version(int opset) {
-    static const struct { int opset, ir; } SINCE[] = {{23, 11}, {21, 10}, {19, 9}, {15, 8}, {12, 7}};
+    static const struct {
+        int opset, ir;
+    } SINCE[] = {{23, 11}, {21, 10}, {19, 9}, {15, 8}, {12, 7}};
     for (size_t i = 0; i < sizeof SINCE / sizeof *SINCE; i++)
         if (opset >= SINCE[i].opset) return SINCE[i].ir;
     return 6;
@@ -32,7 +34,8 @@ OnnxWriter *onnx_write_open(const char *graph, int opset) {
     onnx__model_proto__init(&w->model);
     onnx__graph_proto__init(&w->graph);
     onnx__operator_set_id_proto__init(&w->opset);
-    w->opset.domain = arena_strdup(w->arena, ""), w->opset.has_version = true, w->opset.version = opset;
+    w->opset.domain = arena_strdup(w->arena, ""), w->opset.has_version = true,
+    w->opset.version = opset;
     w->model.n_opset_import = 1, w->model.opset_import = arena_alloc(w->arena, sizeof(void *));
     w->model.opset_import[0] = &w->opset;
     w->model.has_ir_version = true, w->model.ir_version = ir_version(opset);
@@ -91,7 +94,8 @@ static Onnx__TensorShapeProto *shape_message(OnnxWriter *w, const OnnxDim *dim, 
     }
     return s;
 }
-static Onnx__ValueInfoProto *value_message(OnnxWriter *w, char *name, Dtype t, const OnnxDim *dim, int rank) {
+static Onnx__ValueInfoProto *value_message(OnnxWriter *w, char *name, Dtype t, const OnnxDim *dim,
+                                           int rank) {
     Onnx__ValueInfoProto *v = arena_alloc(w->arena, sizeof *v);
     onnx__value_info_proto__init(v);
     v->name = name;
@@ -99,11 +103,13 @@ static Onnx__ValueInfoProto *value_message(OnnxWriter *w, char *name, Dtype t, c
     onnx__type_proto__init(v->type);
     Onnx__TypeProto__Tensor *type = arena_alloc(w->arena, sizeof *type);
     onnx__type_proto__tensor__init(type);
-    type->has_elem_type = true, type->elem_type = type_of(t), type->shape = shape_message(w, dim, rank);
+    type->has_elem_type = true, type->elem_type = type_of(t),
+    type->shape = shape_message(w, dim, rank);
     v->type->value_case = ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE, v->type->tensor_type = type;
     return v;
 }
-const char *onnx_write_input(OnnxWriter *w, const char *name, Dtype t, const OnnxDim *dim, int rank) {
+const char *onnx_write_input(OnnxWriter *w, const char *name, Dtype t, const OnnxDim *dim,
+                             int rank) {
     char *own = new_name(w, name);
     GROW(w->graph.input, w->graph.n_input, w->cap_input);
     w->graph.input[w->graph.n_input++] = value_message(w, own, t, dim, rank);
@@ -116,9 +122,11 @@ const char *onnx_write_tensor(OnnxWriter *w, const char *name, Dtype t, Shape s,
     onnx__tensor_proto__init(m);
     m->name = new_name(w, name);
     m->has_data_type = true, m->data_type = type_of(t);
-    m->n_dims = (size_t)s.rank, m->dims = arena_alloc(w->arena, (size_t)(s.rank + 1) * sizeof *m->dims);
+    m->n_dims = (size_t)s.rank,
+    m->dims = arena_alloc(w->arena, (size_t)(s.rank + 1) * sizeof *m->dims);
     for (int i = 0; i < s.rank; i++) m->dims[i] = s.d[i];
-    m->has_raw_data = true, m->raw_data.len = bytes, m->raw_data.data = arena_alloc(w->arena, bytes + 1);
+    m->has_raw_data = true, m->raw_data.len = bytes,
+    m->raw_data.data = arena_alloc(w->arena, bytes + 1);
     if (bytes) memcpy(m->raw_data.data, data, bytes);
     GROW(w->graph.initializer, w->graph.n_initializer, w->cap_tensor);
     w->graph.initializer[w->graph.n_initializer++] = m;
@@ -132,8 +140,12 @@ static Onnx__AttributeProto *attr_message(OnnxWriter *w, const OnnxAttr *a) {
     onnx__attribute_proto__init(m);
     m->name = arena_strdup(w->arena, a->name), m->has_type = true;
     switch (a->kind) {
-    case ONNX_INT: m->type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT, m->has_i = true, m->i = a->i; break;
-    case ONNX_FLOAT: m->type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT, m->has_f = true, m->f = a->f; break;
+    case ONNX_INT:
+        m->type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT, m->has_i = true, m->i = a->i;
+        break;
+    case ONNX_FLOAT:
+        m->type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT, m->has_f = true, m->f = a->f;
+        break;
     case ONNX_STRING:
         m->type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING, m->has_s = true;
         m->s.len = strlen(a->s), m->s.data = (uint8_t *)arena_strdup(w->arena, a->s);
@@ -153,7 +165,8 @@ const char *onnx_write_node(OnnxWriter *w, const char *op, const char *name, con
     m->op_type = arena_strdup(w->arena, op);
     m->output = arena_alloc(w->arena, sizeof *m->output), m->n_output = 1;
     m->output[0] = m->name = new_name(w, name);
-    m->input = arena_alloc(w->arena, (size_t)(n_in + 1) * sizeof *m->input), m->n_input = (size_t)n_in;
+    m->input = arena_alloc(w->arena, (size_t)(n_in + 1) * sizeof *m->input),
+    m->n_input = (size_t)n_in;
     for (int i = 0; i < n_in; i++) m->input[i] = arena_strdup(w->arena, in[i]);
     m->attribute = arena_alloc(w->arena, (size_t)(n_attr + 1) * sizeof *m->attribute);
     for (int i = 0; i < n_attr; i++) m->attribute[m->n_attribute++] = attr_message(w, &attr[i]);
@@ -161,11 +174,13 @@ const char *onnx_write_node(OnnxWriter *w, const char *op, const char *name, con
     w->graph.node[w->graph.n_node++] = m;
     return m->output[0];
 }
-void onnx_write_output(OnnxWriter *w, const char *value, const char *name, Dtype t, const OnnxDim *dim, int rank) {
+void onnx_write_output(OnnxWriter *w, const char *value, const char *name, Dtype t,
+                       const OnnxDim *dim, int rank) {
     CHECK(!is_taken(w, name));
     const char *own = onnx_write_node(w, "Identity", name, &value, 1, NULL, 0);
     GROW(w->graph.output, w->graph.n_output, w->cap_output);
-    w->graph.output[w->graph.n_output++] = value_message(w, arena_strdup(w->arena, own), t, dim, rank);
+    w->graph.output[w->graph.n_output++] =
+        value_message(w, arena_strdup(w->arena, own), t, dim, rank);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
@@ -180,7 +195,10 @@ void onnx_write_meta(OnnxWriter *w, const char *key, const char *value) {
 Err onnx_write_pack(const OnnxWriter *w, uint8_t **data, size_t *bytes) {
     *bytes = onnx__model_proto__get_packed_size(&w->model);
     if (*bytes > INT32_MAX)
-        return err_set(E(EXIT_LIMIT, 60), "the model takes %zu bytes; an ONNX file holds at most 2 GiB, so choose a smaller network", *bytes);
+        return err_set(
+            E(EXIT_LIMIT, 60),
+            "the model takes %zu bytes; an ONNX file holds at most 2 GiB, so choose a smaller network",
+            *bytes);
     *data = xcalloc(*bytes + 1, 1);
     CHECK(onnx__model_proto__pack(&w->model, *data) == *bytes);
     return OK;

@@ -26,7 +26,12 @@ typedef enum {
 typedef struct Arg { uint64_t u; double f; const char *text; size_t n; } Arg;
 
 typedef struct Vm Vm;
-typedef struct Op { const char *name; ArgKind arg; Err (*run)(Vm *v, int param, const Arg *a); int param; } Op;
+typedef struct Op {
+    const char *name;
+    ArgKind arg;
+    Err (*run)(Vm *v, int param, const Arg *a);
+    int param;
+} Op;
 struct Vm {
     const PkStream *src;
     const uint8_t *p, *end, *at;        /* at: the opcode that is being run */
@@ -42,12 +47,17 @@ struct Vm {
 
 /* ---- refusing ------------------------------------------------------------------------------------ */
 static Err bad(const Vm *v, const char *what) {
-    return err_set(E(EXIT_MODEL, 56), "%s: byte %" PRIu64 ": opcode 0x%02x%s%s %s; the file is damaged or made to do harm", v->src->file,
-                   v->src->at + (uint64_t)(v->at - v->src->data), *v->at, v->op ? " " : "", v->op ? v->op->name : "", what);
+    return err_set(E(EXIT_MODEL, 56),
+                   "%s: byte %" PRIu64
+                   ": opcode 0x%02x%s%s %s; the file is damaged or made to do harm",
+                   v->src->file, v->src->at + (uint64_t)(v->at - v->src->data), *v->at,
+                   v->op ? " " : "", v->op ? v->op->name : "", what);
 }
 static Err too_much(const Vm *v, const char *what) {
-    return err_set(E(EXIT_LIMIT, 57), "%s: byte %" PRIu64 ": opcode %s: %s; no file of weights needs that, use another", v->src->file,
-                   v->src->at + (uint64_t)(v->at - v->src->data), v->op->name, what);
+    return err_set(E(EXIT_LIMIT, 57),
+                   "%s: byte %" PRIu64
+                   ": opcode %s: %s; no file of weights needs that, use another",
+                   v->src->file, v->src->at + (uint64_t)(v->at - v->src->data), v->op->name, what);
 }
 
 /* ---- nodes --------------------------------------------------------------------------------------- */
@@ -99,7 +109,8 @@ static Err push(Vm *v, PkNode *x) {
     return OK;
 }
 static Err pop(Vm *v, PkNode **out) {
-    if (!v->n_stack || v->stack[v->n_stack - 1]->kind == PK_MARK) return bad(v, "needs a value that is not on the stack");
+    if (!v->n_stack || v->stack[v->n_stack - 1]->kind == PK_MARK)
+        return bad(v, "needs a value that is not on the stack");
     *out = v->stack[--v->n_stack];
     return OK;
 }
@@ -138,7 +149,9 @@ static Err op_long(Vm *v, int param, const Arg *a) {
     memcpy(&u, a->text, a->n);
     return push_int(v, PK_INT, (int64_t)u);
 }
-static Err op_text(Vm *v, int kind, const Arg *a) { return push(v, node_text(v, (PkKind)kind, a->text, a->n)); }
+static Err op_text(Vm *v, int kind, const Arg *a) {
+    return push(v, node_text(v, (PkKind)kind, a->text, a->n));
+}
 
 /* The line as a C string, "" when it is no number's: too long, or with a NUL inside. */
 typedef struct { char s[41]; } Digits;
@@ -149,12 +162,18 @@ static Digits digits_of(const Arg *a, size_t n) {
 }
 /* Numbers in decimal: INT, LONG (an L may follow) and FLOAT. 00 and 01 are the booleans of protocol 1. */
 static Err op_decimal(Vm *v, int letter, const Arg *a) {
-    static const struct { const char *text; double f; } NAMED[] = {{"nan", NAN}, {"inf", INFINITY}, {"-inf", -INFINITY}};
+    static const struct {
+        const char *text;
+        double f;
+    } NAMED[] = {{"nan", NAN}, {"inf", INFINITY}, {"-inf", -INFINITY}};
     int64_t i;
     Arg number = {0};
     const Digits d = digits_of(a, a->n - (letter == 'L' && a->n && a->text[a->n - 1] == 'L'));
-    if (letter == 'I' && (!strcmp(d.s, "00") || !strcmp(d.s, "01"))) return op_bool(v, d.s[1] - '0', a);
-    if (letter != 'F') return parse_i64(d.s, &i) ? push_int(v, PK_INT, i) : bad(v, "has a number that is none, or has more than 64 bits");
+    if (letter == 'I' && (!strcmp(d.s, "00") || !strcmp(d.s, "01")))
+        return op_bool(v, d.s[1] - '0', a);
+    if (letter != 'F')
+        return parse_i64(d.s, &i) ? push_int(v, PK_INT, i)
+                                  : bad(v, "has a number that is none, or has more than 64 bits");
     bool ok = parse_f64(d.s, &number.f);
     for (int k = 0; k < 3; k++)
         if (!strcmp(d.s, NAMED[k].text)) number.f = NAMED[k].f, ok = true;
@@ -162,22 +181,26 @@ static Err op_decimal(Vm *v, int letter, const Arg *a) {
 }
 
 static int hex_digit(char c) {
-    const char *all = "0123456789abcdef", *at = c ? strchr(all, c >= 'A' && c <= 'F' ? c + 32 : c) : NULL;
+    const char *all = "0123456789abcdef",
+               *at = c ? strchr(all, c >= 'A' && c <= 'F' ? c + 32 : c) : NULL;
     return at ? (int)(at - all) : -1;
 }
 /* STRING: Python's repr in quotes. Escapes of one letter and \xNN; the rest of the grammar is not met in files. */
 static Err op_quoted(Vm *v, int param, const Arg *a) {
     static const char from[] = "\\'\"nrtabfv0", to[] = "\\'\"\n\r\t\a\b\f\v";
     size_t n = a->n, used = 0;
-    if (n < 2 || (*a->text != '\'' && *a->text != '"') || a->text[n - 1] != *a->text) return bad(v, "has a string without quotes");
+    if (n < 2 || (*a->text != '\'' && *a->text != '"') || a->text[n - 1] != *a->text)
+        return bad(v, "has a string without quotes");
     char *s = take(v, n);
     for (size_t i = 1; i + 1 < n; i++) {
         char c = a->text[i];
         if (c == '\\') {
             const char *at = i + 2 < n && a->text[i + 1] ? strchr(from, a->text[i + 1]) : NULL;
-            const bool hex = i + 4 < n && a->text[i + 1] == 'x' && hex_digit(a->text[i + 2]) >= 0 && hex_digit(a->text[i + 3]) >= 0;
+            const bool hex = i + 4 < n && a->text[i + 1] == 'x' && hex_digit(a->text[i + 2]) >= 0 &&
+                             hex_digit(a->text[i + 3]) >= 0;
             if (!at && !hex) return bad(v, "has an escape that is not known");
-            c = at ? to[at - from] : (char)(hex_digit(a->text[i + 2]) << 4 | hex_digit(a->text[i + 3]));
+            c = at ? to[at - from]
+                   : (char)(hex_digit(a->text[i + 2]) << 4 | hex_digit(a->text[i + 3]));
             i += hex ? 3 : 1;
         }
         s[used++] = c;
@@ -233,7 +256,9 @@ static Err op_add_many(Vm *v, int kind, const Arg *a) {
 }
 
 /* ---- opcodes: globals and calls, all inert ------------------------------------------------------- */
-static bool is_callable(const PkNode *x) { return x->kind == PK_GLOBAL || x->kind == PK_OBJECT || x->kind == PK_PERSISTENT; }
+static bool is_callable(const PkNode *x) {
+    return x->kind == PK_GLOBAL || x->kind == PK_OBJECT || x->kind == PK_PERSISTENT;
+}
 
 static Err push_call(Vm *v, PkNode *of, PkNode *args) {
     if (!is_callable(of)) return bad(v, "calls a plain value");
@@ -243,7 +268,8 @@ static Err op_stack_global(Vm *v, int param, const Arg *a) {
     PkNode *module, *name;
     TRY(pop(v, &name));
     TRY(pop(v, &module));
-    if (module->kind != PK_TEXT || name->kind != PK_TEXT) return bad(v, "names a global by something that is no text");
+    if (module->kind != PK_TEXT || name->kind != PK_TEXT)
+        return bad(v, "names a global by something that is no text");
     size_t n = module->n + (size_t)name->n + 1;
     if (n > INT32_MAX) return too_much(v, "a name of 2 GB");
     char *text = take(v, n);
@@ -312,7 +338,8 @@ static Err op_dup(Vm *v, int param, const Arg *a) {
 static Err put(Vm *v, uint64_t index) {
     PkNode *x;
     TRY(top(v, &x));
-    if (index > (uint64_t)v->n_ops + 255) return too_much(v, "a memo number far beyond what was put there");
+    if (index > (uint64_t)v->n_ops + 255)
+        return too_much(v, "a memo number far beyond what was put there");
     int64_t cap = v->cap_memo ? v->cap_memo : 256;
     while (cap <= (int64_t)index) cap *= 2;
     if (cap > v->cap_memo) {
@@ -326,23 +353,31 @@ static Err put(Vm *v, uint64_t index) {
     return OK;
 }
 static Err get(Vm *v, uint64_t index) {
-    if (index >= (uint64_t)v->cap_memo || !v->memo[index]) return bad(v, "reads a memo number that was never put");
+    if (index >= (uint64_t)v->cap_memo || !v->memo[index])
+        return bad(v, "reads a memo number that was never put");
     return push(v, v->memo[index]);
 }
 static Err op_put(Vm *v, int param, const Arg *a) { return put(v, a->u); }
 static Err op_get(Vm *v, int param, const Arg *a) { return get(v, a->u); }
 static Err op_memo_line(Vm *v, int letter, const Arg *a) {
     int64_t i = -1;
-    if (!parse_i64(digits_of(a, a->n).s, &i) || i < 0) return bad(v, "has a memo number that is none");
+    if (!parse_i64(digits_of(a, a->n).s, &i) || i < 0)
+        return bad(v, "has a memo number that is none");
     return letter == 'p' ? put(v, (uint64_t)i) : get(v, (uint64_t)i);
 }
 static Err op_memoize(Vm *v, int param, const Arg *a) { return put(v, (uint64_t)v->n_memo); }
-static Err op_proto(Vm *v, int param, const Arg *a) { return a->u <= 5 ? OK : bad(v, "is of a protocol newer than 5"); }
+static Err op_proto(Vm *v, int param, const Arg *a) {
+    return a->u <= 5 ? OK : bad(v, "is of a protocol newer than 5");
+}
 static Err op_frame(Vm *v, int param, const Arg *a) {
-    return a->u <= (uint64_t)(v->end - v->p) ? OK : bad(v, "is a frame longer than the file: it is cut short");
+    return a->u <= (uint64_t)(v->end - v->p)
+               ? OK
+               : bad(v, "is a frame longer than the file: it is cut short");
 }
 static Err op_stop(Vm *v, int param, const Arg *a) { return pop(v, &v->root); }
-static Err op_refused(Vm *v, int param, const Arg *a) { return bad(v, "means something only inside the program that wrote it"); }
+static Err op_refused(Vm *v, int param, const Arg *a) {
+    return bad(v, "means something only inside the program that wrote it");
+}
 
 static const Op OPS[256] = {
     ['('] = {"MARK", ARG_NONE, op_empty, PK_MARK},
@@ -439,8 +474,9 @@ static Err read_line(Vm *v, Arg *a) {
 }
 static Err read_arg(Vm *v, Arg *a) {
     static const uint8_t WIDTH[] = {
-        [ARG_U1] = 1, [ARG_U2] = 2, [ARG_I4] = 4, [ARG_U4] = 4, [ARG_U8] = 8, [ARG_F8] = 8, [ARG_BYTES1] = 1,
-        [ARG_BYTES4] = 4, [ARG_BYTES8] = 8, [ARG_LONG1] = 1, [ARG_LONG4] = 4,
+        [ARG_U1] = 1,     [ARG_U2] = 2,    [ARG_I4] = 4,     [ARG_U4] = 4,
+        [ARG_U8] = 8,     [ARG_F8] = 8,    [ARG_BYTES1] = 1, [ARG_BYTES4] = 4,
+        [ARG_BYTES8] = 8, [ARG_LONG1] = 1, [ARG_LONG4] = 4,
     };
     const ArgKind kind = v->op->arg;
     Arg second;
@@ -458,14 +494,17 @@ static Err read_arg(Vm *v, Arg *a) {
         uint64_t swapped = __builtin_bswap64(a->u);
         memcpy(&a->f, &swapped, sizeof a->f);
     }
-    if (kind == ARG_LONG4 && a->u > PK_LONG_MAX) return too_much(v, "an integer of more than 64 KB");
+    if (kind == ARG_LONG4 && a->u > PK_LONG_MAX)
+        return too_much(v, "an integer of more than 64 KB");
     return kind >= ARG_BYTES1 ? read_bytes(v, a->u, a) : OK;
 }
 static Err step(Vm *v) {
     Arg a;
     v->at = v->p, v->op = NULL;
     if (v->p == v->end)
-        return err_set(E(EXIT_MODEL, 56), "%s: the pickle ends at byte %" PRIu64 " without STOP; the file is cut short, take another copy",
+        return err_set(E(EXIT_MODEL, 56),
+                       "%s: the pickle ends at byte %" PRIu64
+                       " without STOP; the file is cut short, take another copy",
                        v->src->file, v->src->at + v->src->bytes);
     const Op *op = &OPS[*v->p++];
     if (!op->run) return bad(v, "is not known");
@@ -473,7 +512,9 @@ static Err step(Vm *v) {
     if (++v->n_ops > PK_OPS_MAX) return too_much(v, "more than 10 million opcodes");
     TRY(read_arg(v, &a));
     TRY(op->run(v, op->param, &a));
-    return v->memory > PK_MEMORY_MAX + (size_t)(v->p - v->src->data) ? too_much(v, "the objects take more memory than any checkpoint's") : OK;
+    return v->memory > PK_MEMORY_MAX + (size_t)(v->p - v->src->data)
+               ? too_much(v, "the objects take more memory than any checkpoint's")
+               : OK;
 }
 Err pickle_run(const PkStream *s, Arena *arena, Pickle *out) {
     Vm v = {.src = s, .p = s->data, .end = s->data + s->bytes, .arena = arena};
@@ -483,7 +524,8 @@ Err pickle_run(const PkStream *s, Arena *arena, Pickle *out) {
     if (!rc) {
         *out = (Pickle){.root = v.root, .n_persistent = v.n_persistent, .bytes = (size_t)(v.p - s->data)};
         out->persistent = arena_alloc(arena, (size_t)v.n_persistent * sizeof *v.persistent);
-        if (v.n_persistent) memcpy(out->persistent, v.persistent, (size_t)v.n_persistent * sizeof *v.persistent);
+        if (v.n_persistent)
+            memcpy(out->persistent, v.persistent, (size_t)v.n_persistent * sizeof *v.persistent);
     }
     free(v.stack), free(v.memo), free(v.persistent);
     return rc;

@@ -38,10 +38,12 @@ typedef struct Reader {
     uint64_t copied, storage_bytes;
 } Reader;
 
-static Err damaged(const Reader *r, const char *kind, const char *name, size_t n, const char *what) {
+static Err damaged(const Reader *r, const char *kind, const char *name, size_t n,
+                   const char *what) {
     char text[200];
     snprintf(text, sizeof text, "%.*s", (int)(n < sizeof text ? n : sizeof text - 1), name);
-    return err_set(E(EXIT_MODEL, 58), "%s: %s %s: %s; the file is damaged or made to do harm", r->src->name, kind, text, what);
+    return err_set(E(EXIT_MODEL, 58), "%s: %s %s: %s; the file is damaged or made to do harm",
+                   r->src->name, kind, text, what);
 }
 
 /* ---- storages ------------------------------------------------------------------------------------ */
@@ -65,10 +67,13 @@ static Err list_storages(Reader *r, const Pickle *p) {
         const PthStorage *s = &r->block[i].s, *before = r->n ? &r->block[r->n - 1].s : NULL;
         uint64_t bytes;
         if (before && !compare_keys(&r->block[i], &r->block[r->n - 1])) {
-            if (before->element == s->element && before->dtype == s->dtype && before->numel == s->numel) continue;
+            if (before->element == s->element && before->dtype == s->dtype &&
+                before->numel == s->numel)
+                continue;
             return damaged(r, "storage", s->key, s->n_key, "is described in two ways");
         }
-        if (__builtin_mul_overflow((uint64_t)s->numel, s->element, &bytes)) return damaged(r, "storage", s->key, s->n_key, "its size overflows");
+        if (__builtin_mul_overflow((uint64_t)s->numel, s->element, &bytes))
+            return damaged(r, "storage", s->key, s->n_key, "its size overflows");
         r->block[r->n] = r->block[i];
         r->block[r->n++].bytes = bytes;
     }
@@ -77,10 +82,13 @@ static Err list_storages(Reader *r, const Pickle *p) {
 static Err load_block(Reader *r, Block *b) {
     if (b->data) return OK;
     const PthStorage *s = &b->s;
-    char *name = arena_printf(r->arena, "%sdata/%.*s", r->prefix, (int)s->n_key, s->n_key ? s->key : "");
-    const int entry = r->zip && strlen(name) == strlen(r->prefix) + 5 + s->n_key ? io_zip_find(r->zip, name) : -1;
+    char *name =
+        arena_printf(r->arena, "%sdata/%.*s", r->prefix, (int)s->n_key, s->n_key ? s->key : "");
+    const int entry =
+        r->zip && strlen(name) == strlen(r->prefix) + 5 + s->n_key ? io_zip_find(r->zip, name) : -1;
     if (entry < 0) return damaged(r, "storage", s->key, s->n_key, "is not in the file");
-    if (io_zip_bytes(r->zip, entry) != b->bytes) return damaged(r, "storage", s->key, s->n_key, "has another size than the file says");
+    if (io_zip_bytes(r->zip, entry) != b->bytes)
+        return damaged(r, "storage", s->key, s->n_key, "has another size than the file says");
     void *data;
     TRY(block_alloc(&data, (size_t)b->bytes, r->src->name));
     b->data = b->owned = data;
@@ -120,7 +128,8 @@ static void gather(uint8_t *dst, const uint8_t *src, const PthView *v) {
     }
 }
 static bool same_view(const PthView *a, const PthView *b) {
-    return a && a->dtype == b->dtype && a->at == b->at && a->storage.view_at == b->storage.view_at && shape_equal(a->shape, b->shape) &&
+    return a && a->dtype == b->dtype && a->at == b->at &&
+           a->storage.view_at == b->storage.view_at && shape_equal(a->shape, b->shape) &&
            !memcmp(a->stride, b->stride, sizeof a->stride);
 }
 static Err add_tensor(Reader *r, TensorList *l, const char *name, const PthView *v) {
@@ -132,9 +141,14 @@ static Err add_tensor(Reader *r, TensorList *l, const char *name, const PthView 
     void *data = b->last_data;
     if (!same_view(b->last, v)) {
         if ((r->copied += bytes) > r->storage_bytes + COPIES_SLACK)
-            return damaged(r, "tensor", name, strlen(name), "its storage is shared so often that the tensors would be far larger than the file");
+            return damaged(
+                r, "tensor", name, strlen(name),
+                "its storage is shared so often that the tensors would be far larger than the file");
         data = arena_alloc(l->arena, bytes);
-        gather(data, b->data + (size_t)v->storage.view_at * v->storage.element + (size_t)v->at * dtype_bytes(v->dtype), v);
+        gather(data,
+               b->data + (size_t)v->storage.view_at * v->storage.element +
+                   (size_t)v->at * dtype_bytes(v->dtype),
+               v);
         b->last = v, b->last_data = data;
     }
     GROW(l->v, l->n, l->cap);
@@ -147,7 +161,8 @@ static Err parse_views(Reader *r, const PthFound *found, PthView *view, bool *kn
     int left_out = 0, first = 0;
     for (int i = 0; i < found->n; i++) {
         const char *name = found->v[i].name, *why;
-        if (!pth_view(found->v[i].tensor, &view[i], &why)) return damaged(r, "tensor", name, strlen(name), why);
+        if (!pth_view(found->v[i].tensor, &view[i], &why))
+            return damaged(r, "tensor", name, strlen(name), why);
         known[i] = view[i].dtype != DT_COUNT && view[i].rank <= RANK_MAX;
         if (known[i]) {
             Block *b = find_block(r, view[i].storage.key, view[i].storage.n_key);
@@ -155,9 +170,16 @@ static Err parse_views(Reader *r, const PthFound *found, PthView *view, bool *kn
         } else if (!left_out++) first = i;
     }
     if (left_out)
-        log_warn("%s: %d of %d tensors are left out: %s (%s, %d dimensions) and its like are not read here", r->src->name, left_out, found->n,
-                 found->v[first].name, view[first].type, view[first].rank);
-    return left_out < found->n ? OK : err_set(E(EXIT_MODEL, 58), "%s: no tensor is of an element type that is read here; convert it to float32, %s", r->src->name, REMEDY);
+        log_warn(
+            "%s: %d of %d tensors are left out: %s (%s, %d dimensions) and its like are not read here",
+            r->src->name, left_out, found->n, found->v[first].name, view[first].type,
+            view[first].rank);
+    return left_out < found->n
+               ? OK
+               : err_set(
+                     E(EXIT_MODEL, 58),
+                     "%s: no tensor is of an element type that is read here; convert it to float32, %s",
+                     r->src->name, REMEDY);
 }
 static Err make_tensors(Reader *r, const PthFound *found, TensorList *l) {
     PthView *view = xcalloc((size_t)found->n, sizeof *view);
@@ -194,16 +216,20 @@ static Err find_prefix(Reader *r, int *pickle) {
         r->prefix = arena_printf(r->arena, "%.*s", slash ? (int)(slash - name) + 1 : 0, name);
         *pickle = i, n++;
     }
-    if (n == 1 && io_zip_find(r->zip, arena_printf(r->arena, "%sconstants.pkl", r->prefix)) < 0) return OK;
+    if (n == 1 && io_zip_find(r->zip, arena_printf(r->arena, "%sconstants.pkl", r->prefix)) < 0)
+        return OK;
     return err_set(E(EXIT_MODEL, 59), "%s: is %s; save its weights, %s", r->src->name,
-                   n == 1 ? "a TorchScript program" : "a zip archive, but not one of torch.save (it needs one data.pkl)", REMEDY);
+                   n == 1 ? "a TorchScript program"
+                          : "a zip archive, but not one of torch.save (it needs one data.pkl)",
+                   REMEDY);
 }
 /* A small text of the archive, "" where it has none. */
 static Err read_record(const Reader *r, const char *name, char text[16]) {
     const int entry = io_zip_find(r->zip, arena_printf(r->arena, "%s%s", r->prefix, name));
     memset(text, 0, 16);
     if (entry < 0) return OK;
-    if (io_zip_bytes(r->zip, entry) >= 16) return damaged(r, "record", name, strlen(name), "is longer than any");
+    if (io_zip_bytes(r->zip, entry) >= 16)
+        return damaged(r, "record", name, strlen(name), "is longer than any");
     return io_zip_read(r->zip, entry, text);
 }
 static Err check_records(const Reader *r) {
@@ -211,10 +237,17 @@ static Err check_records(const Reader *r) {
     int64_t number = 0;
     TRY(read_record(r, "byteorder", order));
     TRY(read_record(r, "version", version));
-    if (*order && strcmp(order, "little")) return err_set(E(EXIT_MODEL, 16), "%s: was written on a big-endian machine; save it again on a little-endian one", r->src->name);
+    if (*order && strcmp(order, "little"))
+        return err_set(
+            E(EXIT_MODEL, 16),
+            "%s: was written on a big-endian machine; save it again on a little-endian one",
+            r->src->name);
     version[strcspn(version, "\n")] = 0;
     if (*version && (!parse_i64(version, &number) || number < 1 || number > VERSION_MAX))
-        return err_set(E(EXIT_MODEL, 59), "%s: is of version %s of PyTorch's format, at most %d is read; save it with an older PyTorch", r->src->name, version, VERSION_MAX);
+        return err_set(
+            E(EXIT_MODEL, 59),
+            "%s: is of version %s of PyTorch's format, at most %d is read; save it with an older PyTorch",
+            r->src->name, version, VERSION_MAX);
     return OK;
 }
 static Err read_zip(Reader *r, SafeFile *out) {
@@ -236,21 +269,31 @@ static Err read_zip(Reader *r, SafeFile *out) {
 
 /* ---- the stream ---------------------------------------------------------------------------------- */
 static Err next_pickle(const Reader *r, uint64_t *at, Pickle *out) {
-    TRY(pickle_run(&(PkStream){r->src->data + *at, (size_t)(r->src->bytes - *at), r->src->name, *at}, r->arena, out));
+    TRY(pickle_run(
+        &(PkStream){r->src->data + *at, (size_t)(r->src->bytes - *at), r->src->name, *at}, r->arena,
+        out));
     *at += out->bytes;
     return OK;
 }
 static Err check_machine(const Reader *r, uint64_t *at) {
     Pickle p;
     TRY(next_pickle(r, at, &p));
-    if (p.root->kind != PK_LONG || p.root->n != MAGIC_BYTES || memcmp(p.root->text, MAGIC, MAGIC_BYTES))
-        return err_set(E(EXIT_MODEL, 59), "%s: is a pickle, but not one of torch.save; save its weights, %s", r->src->name, REMEDY);
+    if (p.root->kind != PK_LONG || p.root->n != MAGIC_BYTES ||
+        memcmp(p.root->text, MAGIC, MAGIC_BYTES))
+        return err_set(E(EXIT_MODEL, 59),
+                       "%s: is a pickle, but not one of torch.save; save its weights, %s",
+                       r->src->name, REMEDY);
     TRY(next_pickle(r, at, &p));
-    if (p.root->kind != PK_INT || p.root->i != PROTOCOL) return err_set(E(EXIT_MODEL, 59), "%s: is of another protocol than 1001; save it again, %s", r->src->name, REMEDY);
+    if (p.root->kind != PK_INT || p.root->i != PROTOCOL)
+        return err_set(E(EXIT_MODEL, 59), "%s: is of another protocol than 1001; save it again, %s",
+                       r->src->name, REMEDY);
     TRY(next_pickle(r, at, &p));
     const PkNode *little = pickle_get(pickle_dict(p.root), "little_endian");
     if (!little || little->kind != PK_BOOL || !little->i)
-        return err_set(E(EXIT_MODEL, 16), "%s: was written on a big-endian machine; save it again on a little-endian one", r->src->name);
+        return err_set(
+            E(EXIT_MODEL, 16),
+            "%s: was written on a big-endian machine; save it again on a little-endian one",
+            r->src->name);
     return OK;
 }
 /* The storages follow in the order of the keys. */
@@ -260,18 +303,25 @@ static Err place_storages(Reader *r, const PkNode *keys, uint64_t at) {
         const PkNode *key = keys->item[i];
         Block *b = key->kind == PK_TEXT ? find_block(r, key->text, key->n) : NULL;
         int64_t numel = -1;
-        if (!b || !b->s.element) return damaged(r, "storage", key->kind == PK_TEXT ? key->text : "", key->kind == PK_TEXT ? key->n : 0, "nothing says what it holds");
+        if (!b || !b->s.element)
+            return damaged(r, "storage", key->kind == PK_TEXT ? key->text : "",
+                           key->kind == PK_TEXT ? key->n : 0, "nothing says what it holds");
         if (b->data) return damaged(r, "storage", key->text, key->n, "stands twice");
-        if (r->src->bytes - at < sizeof numel) return damaged(r, "storage", key->text, key->n, "is cut short");
+        if (r->src->bytes - at < sizeof numel)
+            return damaged(r, "storage", key->text, key->n, "is cut short");
         memcpy(&numel, r->src->data + at, sizeof numel);
         at += sizeof numel;
-        if (numel != b->s.numel) return damaged(r, "storage", key->text, key->n, "has another size than the file says");
-        if (b->bytes > r->src->bytes - at) return damaged(r, "storage", key->text, key->n, "is cut short");
+        if (numel != b->s.numel)
+            return damaged(r, "storage", key->text, key->n, "has another size than the file says");
+        if (b->bytes > r->src->bytes - at)
+            return damaged(r, "storage", key->text, key->n, "is cut short");
         b->data = r->src->data + at;
         at += b->bytes;
     }
     if (at == r->src->bytes) return OK;
-    return err_set(E(EXIT_MODEL, 58), "%s: %" PRIu64 " bytes follow the last storage; the file is damaged", r->src->name, r->src->bytes - at);
+    return err_set(E(EXIT_MODEL, 58),
+                   "%s: %" PRIu64 " bytes follow the last storage; the file is damaged",
+                   r->src->name, r->src->bytes - at);
 }
 static Err read_stream(Reader *r, SafeFile *out) {
     uint64_t at = 0;
@@ -304,11 +354,16 @@ static Err read_whole(Reader *r, SafeFile *out) {
 Err pth_read(const IoBytes *src, SafeFile *out) {
     uint8_t head[4] = {0};
     *out = (SafeFile){0};
-    if (src->bytes < sizeof head) return err_set(E(EXIT_MODEL, 59), "%s: only %" PRIu64 " bytes, which is no file of weights; take another copy", src->name, src->bytes);
+    if (src->bytes < sizeof head)
+        return err_set(E(EXIT_MODEL, 59),
+                       "%s: only %" PRIu64 " bytes, which is no file of weights; take another copy",
+                       src->name, src->bytes);
     if (src->data) memcpy(head, src->data, sizeof head);
     else TRY(sys_read_at(src->name, 0, head, sizeof head, EXIT_MODEL));
     Reader r = {.src = src, .arena = arena_open(), .prefix = ""};
-    Err rc = is_zip(head, sizeof head) ? read_zip(&r, out) : src->data ? read_stream(&r, out) : read_whole(&r, out);
+    Err rc = is_zip(head, sizeof head) ? read_zip(&r, out)
+             : src->data               ? read_stream(&r, out)
+                                       : read_whole(&r, out);
     for (int i = 0; i < r.n; i++) drop_block(&r.block[i]);
     free(r.block);
     io_zip_close(r.zip);

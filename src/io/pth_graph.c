@@ -28,15 +28,24 @@ static const struct { const char *name; Role role; } CALLEES[] = {
     {"torch.nn.parameter\nBuffer", WRAPS},
     {"torch._tensor\n_rebuild_from_type_v2", CALLS},      /* callee, type, arguments, state */
 };
-static const struct { const char *name, *dtype; Dtype is; size_t element; } STORAGES[] = {
-    {"FloatStorage", "float32", DT_F32, 4},         {"DoubleStorage", "float64", DT_F64, 8},
-    {"HalfStorage", "float16", DT_F16, 2},          {"BFloat16Storage", "bfloat16", DT_BF16, 2},
-    {"LongStorage", "int64", DT_I64, 8},            {"IntStorage", "int32", DT_I32, 4},
-    {"CharStorage", "int8", DT_I8, 1},              {"ByteStorage", "uint8", DT_U8, 1},
-    {"BoolStorage", "bool", DT_BOOL, 1},            {"ShortStorage", "int16", DT_COUNT, 2},
-    {"ComplexFloatStorage", "complex64", DT_COUNT, 8}, {"ComplexDoubleStorage", "complex128", DT_COUNT, 16},
-    {"QInt8Storage", "qint8", DT_COUNT, 1},         {"QUInt8Storage", "quint8", DT_COUNT, 1},
-    {"QInt32Storage", "qint32", DT_COUNT, 4},       {"UntypedStorage", "untyped", DT_COUNT, 1},
+static const struct { const char *name, *dtype; Dtype is; size_t element;
+} STORAGES[] = {
+    {"FloatStorage", "float32", DT_F32, 4},
+    {"DoubleStorage", "float64", DT_F64, 8},
+    {"HalfStorage", "float16", DT_F16, 2},
+    {"BFloat16Storage", "bfloat16", DT_BF16, 2},
+    {"LongStorage", "int64", DT_I64, 8},
+    {"IntStorage", "int32", DT_I32, 4},
+    {"CharStorage", "int8", DT_I8, 1},
+    {"ByteStorage", "uint8", DT_U8, 1},
+    {"BoolStorage", "bool", DT_BOOL, 1},
+    {"ShortStorage", "int16", DT_COUNT, 2},
+    {"ComplexFloatStorage", "complex64", DT_COUNT, 8},
+    {"ComplexDoubleStorage", "complex128", DT_COUNT, 16},
+    {"QInt8Storage", "qint8", DT_COUNT, 1},
+    {"QUInt8Storage", "quint8", DT_COUNT, 1},
+    {"QInt32Storage", "qint32", DT_COUNT, 4},
+    {"UntypedStorage", "untyped", DT_COUNT, 1},
 };
 
 static int callee_row(const PkNode *of) {
@@ -72,17 +81,23 @@ static bool is_count(const PkNode *x) { return x->kind == PK_INT && x->i >= 0; }
 
 bool pth_storage(const PkNode *persistent, PthStorage *out) {
     const PkNode *id = persistent->kind == PK_PERSISTENT ? persistent->item[0] : NULL;
-    if (!id || id->kind != PK_TUPLE || id->n < 5 || !pickle_is(id->item[0], PK_TEXT, "storage")) return false;
-    const PkNode *type = id->item[1], *key = id->item[2], *numel = id->item[4], *part = id->n > 5 ? id->item[5] : NULL;
+    if (!id || id->kind != PK_TUPLE || id->n < 5 || !pickle_is(id->item[0], PK_TEXT, "storage"))
+        return false;
+    const PkNode *type = id->item[1], *key = id->item[2], *numel = id->item[4],
+                 *part = id->n > 5 ? id->item[5] : NULL;
     const char *name = type->kind == PK_GLOBAL ? memchr(type->text, '\n', type->n) : NULL;
-    if (!name || strncmp(type->text, "torch", 5) || key->kind != PK_TEXT || !is_count(numel)) return false;
+    if (!name || strncmp(type->text, "torch", 5) || key->kind != PK_TEXT || !is_count(numel))
+        return false;
     const size_t n = type->n - (size_t)(++name - type->text);
     *out = (PthStorage){.key = key->text, .n_key = key->n, .type = "unknown", .dtype = DT_COUNT, .numel = numel->i, .view_numel = numel->i};
     for (size_t i = 0; i < sizeof STORAGES / sizeof *STORAGES; i++)
         if (n == strlen(STORAGES[i].name) && !memcmp(name, STORAGES[i].name, n))
-            out->type = STORAGES[i].dtype, out->dtype = STORAGES[i].is, out->element = STORAGES[i].element;
+            out->type = STORAGES[i].dtype, out->dtype = STORAGES[i].is,
+            out->element = STORAGES[i].element;
     if (part && part->kind != PK_NONE) {                 /* (key of the view, its offset, its length) */
-        if (part->kind != PK_TUPLE || part->n != 3 || !is_count(part->item[1]) || !is_count(part->item[2])) return false;
+        if (part->kind != PK_TUPLE || part->n != 3 || !is_count(part->item[1]) ||
+            !is_count(part->item[2]))
+            return false;
         out->view_at = part->item[1]->i, out->view_numel = part->item[2]->i;
         if (out->view_at > out->numel || out->view_numel > out->numel - out->view_at) return false;
     }
@@ -91,7 +106,8 @@ bool pth_storage(const PkNode *persistent, PthStorage *out) {
 
 /* A tuple of counts, or a torch.Size around one. */
 static const PkNode *counts(const PkNode *x) {
-    if (x->kind == PK_OBJECT && pickle_is(x->object->of, PK_GLOBAL, "torch\nSize") && x->object->args && x->object->args->n == 1)
+    if (x->kind == PK_OBJECT && pickle_is(x->object->of, PK_GLOBAL, "torch\nSize") &&
+        x->object->args && x->object->args->n == 1)
         x = x->object->args->item[0];
     if (x->kind != PK_TUPLE) return NULL;
     for (uint32_t i = 0; i < x->n; i++)
@@ -103,7 +119,9 @@ static void set_dtype(PthView *v, const PkNode *global) {
     v->dtype = DT_COUNT, v->type = "an element type that is not known here";
     for (int t = 0; t < DT_COUNT; t++) {
         const char *name = dtype_name((Dtype)t);
-        if (global->kind != PK_GLOBAL || global->n != 6 + strlen(name) || memcmp(global->text, "torch\n", 6) || memcmp(global->text + 6, name, global->n - 6)) continue;
+        if (global->kind != PK_GLOBAL || global->n != 6 + strlen(name) ||
+            memcmp(global->text, "torch\n", 6) || memcmp(global->text + 6, name, global->n - 6))
+            continue;
         v->dtype = (Dtype)t, v->type = name;
     }
 }
@@ -115,7 +133,9 @@ static bool is_inside(const PthView *v) {
     elements /= (int64_t)dtype_bytes(v->dtype);
     for (int i = 0; i < v->rank; i++) {
         if (v->shape.d[i] == 0) return v->at <= elements;
-        if (__builtin_mul_overflow(v->shape.d[i] - 1, v->stride[i], &reach) || __builtin_add_overflow(last, reach, &last)) return false;
+        if (__builtin_mul_overflow(v->shape.d[i] - 1, v->stride[i], &reach) ||
+            __builtin_add_overflow(last, reach, &last))
+            return false;
     }
     return last < elements;
 }
@@ -125,14 +145,19 @@ bool pth_view(const PkNode *tensor, PthView *out, const char **why) {
     size_t bytes;
     *out = (PthView){0};
     *why = "its description is not complete";
-    if (!args || args->n < (role == BUILDS_TYPED ? 7u : 4u) || args->item[0]->kind != PK_PERSISTENT || !is_count(args->item[1])) return false;
-    if (!pth_storage(args->item[0], &out->storage) || !(size = counts(args->item[2])) || !(stride = counts(args->item[3])) || size->n != stride->n) return false;
+    if (!args || args->n < (role == BUILDS_TYPED ? 7u : 4u) ||
+        args->item[0]->kind != PK_PERSISTENT || !is_count(args->item[1]))
+        return false;
+    if (!pth_storage(args->item[0], &out->storage) || !(size = counts(args->item[2])) ||
+        !(stride = counts(args->item[3])) || size->n != stride->n)
+        return false;
     out->dtype = out->storage.dtype, out->type = out->storage.type;
     if (role == BUILDS_TYPED) set_dtype(out, args->item[6]);
     out->at = args->item[1]->i, out->rank = size->n > RANK_MAX ? RANK_MAX + 1 : (int)size->n;
     if (out->rank > RANK_MAX || out->dtype == DT_COUNT) return true;
     out->shape.rank = out->rank;
-    for (int i = 0; i < out->rank; i++) out->shape.d[i] = size->item[i]->i, out->stride[i] = stride->item[i]->i;
+    for (int i = 0; i < out->rank; i++)
+        out->shape.d[i] = size->item[i]->i, out->stride[i] = stride->item[i]->i;
     *why = "its shape, strides or offset reach beyond its storage";
     return shape_bytes(out->shape, out->dtype, &bytes) && is_inside(out);
 }
@@ -151,13 +176,22 @@ typedef struct Search {
 } Search;
 
 static Err too_big(const Search *s) {
-    return err_set(E(EXIT_LIMIT, 57), "%s: its objects are nested or named beyond all measure; no file of weights needs that, use another", s->file);
+    return err_set(
+        E(EXIT_LIMIT, 57),
+        "%s: its objects are nested or named beyond all measure; no file of weights needs that, use another",
+        s->file);
 }
-static Err work(Search *s, int64_t units) { return (s->work += units) > WORK_MAX ? too_big(s) : OK; }
+static Err work(Search *s, int64_t units) {
+    return (s->work += units) > WORK_MAX ? too_big(s) : OK;
+}
 
 /* prefix + key as a C string in the arena. */
-static Err make_name(Search *s, const char *prefix, const PkNode *key, const char *suffix, const char **out) {
-    if (memchr(key->n ? key->text : "", 0, key->n)) return err_set(E(EXIT_MODEL, 56), "%s: a name holds a NUL byte; the file is damaged or made to do harm", s->file);
+static Err make_name(Search *s, const char *prefix, const PkNode *key, const char *suffix,
+                     const char **out) {
+    if (memchr(key->n ? key->text : "", 0, key->n))
+        return err_set(E(EXIT_MODEL, 56),
+                       "%s: a name holds a NUL byte; the file is damaged or made to do harm",
+                       s->file);
     const size_t n = strlen(prefix) + key->n + strlen(suffix);
     if ((s->name_bytes += n) > NAME_BYTES_MAX) return too_big(s);
     *out = arena_printf(s->arena, "%s%.*s%s", prefix, (int)key->n, key->n ? key->text : "", suffix);
@@ -167,17 +201,23 @@ static void add_named(PthFound *l, const char *name, const PkNode *tensor) {
     GROW(l->v, l->n, l->cap);
     l->v[l->n++] = (PthNamed){name, tensor};
 }
-static bool is_named_tensor(const PkNode *dict, uint32_t i) { return dict->item[i]->kind == PK_TEXT && pth_is_tensor(dict->item[i + 1]); }
+static bool is_named_tensor(const PkNode *dict, uint32_t i) {
+    return dict->item[i]->kind == PK_TEXT && pth_is_tensor(dict->item[i + 1]);
+}
 
 /* ---- modules: what their state_dict() would be ---------------------------------------------------- */
 static const PkNode *module_state(const PkNode *x) {
     const PkNode *state = x->kind == PK_OBJECT ? x->object->state : NULL;
     if (!state || state->kind != PK_DICT) return NULL;
-    return pickle_dict(pickle_get(state, "_modules")) || pickle_dict(pickle_get(state, "_parameters")) ? state : NULL;
+    return pickle_dict(pickle_get(state, "_modules")) ||
+                   pickle_dict(pickle_get(state, "_parameters"))
+               ? state
+               : NULL;
 }
 /* A set is written as a set or, before protocol 4, as a call of set with a list. */
 static Err is_member(Search *s, const PkNode *set, const PkNode *key, bool *out) {
-    if (set && set->kind == PK_OBJECT && set->object->args && set->object->args->n == 1) set = set->object->args->item[0];
+    if (set && set->kind == PK_OBJECT && set->object->args && set->object->args->n == 1)
+        set = set->object->args->item[0];
     *out = false;
     if (!set || (set->kind != PK_SET && set->kind != PK_LIST)) return OK;
     TRY(work(s, set->n));
@@ -185,7 +225,8 @@ static Err is_member(Search *s, const PkNode *set, const PkNode *key, bool *out)
         *out |= set->item[i]->kind == PK_TEXT && set->item[i]->n == key->n && (!key->n || !memcmp(set->item[i]->text, key->text, key->n));
     return OK;
 }
-static Err add_module_tensors(Search *s, const char *prefix, const PkNode *dict, const PkNode *except, PthFound *l) {
+static Err add_module_tensors(Search *s, const char *prefix, const PkNode *dict,
+                              const PkNode *except, PthFound *l) {
     for (uint32_t i = 0; dict && i < dict->n; i += 2) {
         bool skip;
         const char *name;
@@ -222,8 +263,11 @@ static Err flatten(Search *s, PkNode *module, PthFound *l) {
         const Frame at = f.v[--f.n];
         const PkNode *state = module_state(at.module);
         if ((rc = work(s, state->n))) break;
-        rc = add_module_tensors(s, at.prefix, pickle_dict(pickle_get(state, "_parameters")), NULL, l);
-        if (!rc) rc = add_module_tensors(s, at.prefix, pickle_dict(pickle_get(state, "_buffers")), pickle_get(state, "_non_persistent_buffers_set"), l);
+        rc = add_module_tensors(s, at.prefix, pickle_dict(pickle_get(state, "_parameters")), NULL,
+                                l);
+        if (!rc)
+            rc = add_module_tensors(s, at.prefix, pickle_dict(pickle_get(state, "_buffers")),
+                                    pickle_get(state, "_non_persistent_buffers_set"), l);
         if (!rc) rc = push_children(s, &f, pickle_dict(pickle_get(state, "_modules")), at.prefix);
     }
     free(f.v);
@@ -247,7 +291,9 @@ static void consider_dict(Search *s, int spot, const PkNode *dict) {
 }
 /* Into the queue, unless it is there or has nothing within. */
 static void visit(Search *s, PkNode *x, int parent, const PkNode *key, int64_t index) {
-    const bool holds = x && (x->kind == PK_OBJECT || ((x->kind == PK_TUPLE || x->kind == PK_LIST || x->kind == PK_SET || x->kind == PK_DICT) && x->n));
+    const bool holds = x && (x->kind == PK_OBJECT || ((x->kind == PK_TUPLE || x->kind == PK_LIST ||
+                                                       x->kind == PK_SET || x->kind == PK_DICT) &&
+                                                      x->n));
     if (!holds || x->mark & SEEN) return;
     x->mark |= SEEN;
     GROW(s->spot, s->n, s->cap);
@@ -265,7 +311,8 @@ static Err expand(Search *s, int at) {
     }
     if (x->kind == PK_DICT) consider_dict(s, at, x);
     const uint32_t step = x->kind == PK_DICT ? 2 : 1;
-    for (uint32_t i = 0; i < x->n; i += step) visit(s, x->item[i + step - 1], at, step == 2 ? x->item[i] : NULL, i / step);
+    for (uint32_t i = 0; i < x->n; i += step)
+        visit(s, x->item[i + step - 1], at, step == 2 ? x->item[i] : NULL, i / step);
     return OK;
 }
 
@@ -279,7 +326,8 @@ static Err path_of(Search *s, int at, const char **out) {
         PkNode label = {.kind = PK_TEXT};
         if (p->key && p->key->kind == PK_TEXT) label.text = p->key->text, label.n = p->key->n;
         else if (p->index >= 0) {
-            label.n = (uint32_t)snprintf(number, sizeof number, "%" PRId64, p->key && p->key->kind == PK_INT ? p->key->i : p->index);
+            label.n = (uint32_t)snprintf(number, sizeof number, "%" PRId64,
+                                         p->key && p->key->kind == PK_INT ? p->key->i : p->index);
             label.text = number;
         } else continue;                                 /* a part of an object has no name */
         const char *behind = **out ? arena_printf(s->arena, ".%s", *out) : "";
@@ -307,9 +355,12 @@ static Err add_loose_tensors(Search *s, PthFound *l) {
         add_named(l, *name ? name : "tensor", s->spot[i].x);
     }
     if (l->n) return OK;
-    return err_set(E(EXIT_MODEL, 56), "%s: holds no tensors; save the network's state_dict with torch.save", s->file);
+    return err_set(E(EXIT_MODEL, 56),
+                   "%s: holds no tensors; save the network's state_dict with torch.save", s->file);
 }
-static int compare_names(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+static int compare_names(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 static Err check_duplicates(const Search *s, const PthFound *l) {
     const char **names = xcalloc((size_t)l->n, sizeof *names);
     Err rc = OK;
@@ -317,7 +368,9 @@ static Err check_duplicates(const Search *s, const PthFound *l) {
     qsort(names, (size_t)l->n, sizeof *names, compare_names);
     for (int i = 1; i < l->n && !rc; i++)
         if (!strcmp(names[i - 1], names[i]))
-            rc = err_set(E(EXIT_MODEL, 56), "%s: tensor %s stands twice; the file is damaged or made to do harm", s->file, names[i]);
+            rc = err_set(E(EXIT_MODEL, 56),
+                         "%s: tensor %s stands twice; the file is damaged or made to do harm",
+                         s->file, names[i]);
     free(names);
     return rc;
 }

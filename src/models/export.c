@@ -20,16 +20,20 @@ static void count_uses(Export *e) {
 
 /* ---- the image ------------------------------------------------------------------------------- */
 
-static OnnxDim side(int64_t size, const char *name) { return size ? (OnnxDim){.size = size} : (OnnxDim){.name = name}; }
+static OnnxDim side(int64_t size, const char *name) {
+    return size ? (OnnxDim){.size = size} : (OnnxDim){.name = name};
+}
 
 /* float32 RGB N x 3 x H x W, from whatever comes in. */
 static const char *write_image(Export *e) {
-    const OnnxDim n = side(e->o->batch, "batch"), h = side(e->o->h, "height"), w = side(e->o->w, "width"), rgb = {.size = 3};
+    const OnnxDim n = side(e->o->batch, "batch"), h = side(e->o->h, "height"),
+                  w = side(e->o->w, "width"), rgb = {.size = 3};
     if (!e->o->bytes) return onnx_write_input(e->w, "image", DT_F32, (OnnxDim[]){n, rgb, h, w}, 4);
     static const int64_t nchw[] = {0, 3, 1, 2};
     const char *x = onnx_write_input(e->w, "image", DT_U8, (OnnxDim[]){n, h, w, rgb}, 4);
     x = onnx_write_node(e->w, "Cast", "image.float", INPUTS(x), ATTRS(ATTR_INT("to", 1)));
-    return onnx_write_node(e->w, "Transpose", "image.nchw", INPUTS(x), ATTRS(ATTR_INTS("perm", nchw)));
+    return onnx_write_node(e->w, "Transpose", "image.nchw", INPUTS(x),
+                           ATTRS(ATTR_INTS("perm", nchw)));
 }
 
 /* ---- the output ------------------------------------------------------------------------------ */
@@ -40,15 +44,19 @@ static void write_output(Export *e, const char *image) {
     const bool full = e->o->output != EXPORT_LOGITS;
     const char *x = e->value[e->logits.id];
     if (!full) {
-        const OnnxDim h = side(e->fixed ? s.d[2] : 0, "logits_height"), w = side(e->fixed ? s.d[3] : 0, "logits_width");
+        const OnnxDim h = side(e->fixed ? s.d[2] : 0, "logits_height"),
+                      w = side(e->fixed ? s.d[3] : 0, "logits_width");
         onnx_write_output(e->w, x, "logits", DT_F32, (OnnxDim[]){n, k, h, w}, 4);
         return;
     }
     const OnnxDim h = side(e->o->h, "height"), w = side(e->o->w, "width");
-    x = export_resize(e, "logits.full", e->logits.id, image, e->o->h, e->o->w, &(ResizeAttr){.align_corners = true});
-    if (e->o->output == EXPORT_LOGITS_FULL) onnx_write_output(e->w, x, "logits", DT_F32, (OnnxDim[]){n, k, h, w}, 4);
+    x = export_resize(e, "logits.full", e->logits.id, image, e->o->h, e->o->w,
+                      &(ResizeAttr){.align_corners = true});
+    if (e->o->output == EXPORT_LOGITS_FULL)
+        onnx_write_output(e->w, x, "logits", DT_F32, (OnnxDim[]){n, k, h, w}, 4);
     else {
-        x = onnx_write_node(e->w, "ArgMax", "labels.argmax", INPUTS(x), ATTRS(ATTR_INT("axis", 1), ATTR_INT("keepdims", 0)));
+        x = onnx_write_node(e->w, "ArgMax", "labels.argmax", INPUTS(x),
+                            ATTRS(ATTR_INT("axis", 1), ATTR_INT("keepdims", 0)));
         onnx_write_output(e->w, x, "labels", DT_I64, (OnnxDim[]){n, h, w}, 3);
     }
 }
@@ -67,18 +75,29 @@ static Err size_nodes(Export *e, const ModelNodes *nodes, Net **own) {
     const ExportOptions *o = e->o;
     *own = NULL;
     if (!e->net->rebuild) return OK;
-    if (!o->h) return err_set(E(EXIT_USAGE, 76), "%s: an imported network is exported for one size; add size=HxW", e->net->name);
+    if (!o->h)
+        return err_set(E(EXIT_USAGE, 76),
+                       "%s: an imported network is exported for one size; add size=HxW",
+                       e->net->name);
     const bool bytes = net_node(e->net, nodes->image)->dtype == DT_U8;
-    TRY(e->net->rebuild(e->net, bytes ? SHAPE(o->batch, o->h, o->w, 3) : SHAPE(o->batch, 3, o->h, o->w), own));
+    TRY(e->net->rebuild(
+        e->net, bytes ? SHAPE(o->batch, o->h, o->w, 3) : SHAPE(o->batch, 3, o->h, o->w), own));
     return e->sized = *own, OK;
 }
-Err model_export(const Net *n, const ModelNodes *nodes, const ExportOptions *options, OnnxWriter **out) {
+Err model_export(const Net *n, const ModelNodes *nodes, const ExportOptions *options,
+                 OnnxWriter **out) {
     Net *own;
     ExportOptions o = *options;
     if (n->rebuild && !o.batch) o.batch = 1;             /* its attributes hold the batch too */
-    Export e = {.net = n, .sized = n, .logits = nodes->logits, .image = nodes->image, .o = &o, .fixed = o.h > 0};
+    Export e = {.net = n,
+                .sized = n,
+                .logits = nodes->logits,
+                .image = nodes->image,
+                .o = &o,
+                .fixed = o.h > 0};
     TRY(size_nodes(&e, nodes, &own));
-    e.value = xcalloc((size_t)n->n_nodes, sizeof *e.value), e.uses = xcalloc((size_t)n->n_nodes, sizeof *e.uses);
+    e.value = xcalloc((size_t)n->n_nodes, sizeof *e.value),
+    e.uses = xcalloc((size_t)n->n_nodes, sizeof *e.uses);
     e.w = onnx_write_open(n->name, o.opset);
     count_uses(&e);
     Err rc = write_graph(&e);

@@ -22,7 +22,8 @@ static Node aspp_branch(Net *n, Node x, const char *scope, Conv c) {
 static Node aspp_pool(Net *n, Node x, int width) {
     net_enter(n, "b4");
     net_enter(n, "gap");
-    Node y = conv_bn_relu(n, nn_adaptive_avg_pool(n, x, 1, 1), "1", "2", (Conv){.out = width, .k = 1});
+    Node y =
+        conv_bn_relu(n, nn_adaptive_avg_pool(n, x, 1, 1), "1", "2", (Conv){.out = width, .k = 1});
     net_leave(n);
     y = nn_resize_like(n, y, x, true);
     net_leave(n);
@@ -35,7 +36,8 @@ static Node aspp(Net *n, Node x, int width) {
     branch[0] = aspp_branch(n, x, "b0", (Conv){.out = width, .k = 1});
     for (int i = 1; i < 4; i++) {
         snprintf(name, sizeof name, "b%d", i);
-        branch[i] = aspp_branch(n, x, name, (Conv){.out = width, .k = 3, .pad = 12 * i, .dilation = 12 * i});
+        branch[i] = aspp_branch(n, x, name,
+                                (Conv){.out = width, .k = 3, .pad = 12 * i, .dilation = 12 * i});
     }
     branch[4] = aspp_pool(n, x, width);
     x = nn_concat(n, branch, 5);
@@ -66,7 +68,8 @@ void pspnet_head(Net *n, const Backbone *b, int width, int classes, ModelNodes *
     for (int i = 0; i < 4; i++) {
         snprintf(name, sizeof name, "conv%d", i + 1);
         net_enter(n, name);
-        Node y = conv_bn_relu(n, nn_adaptive_avg_pool(n, x, SIDES[i], SIDES[i]), "0", "1", (Conv){.out = quarter, .k = 1});
+        Node y = conv_bn_relu(n, nn_adaptive_avg_pool(n, x, SIDES[i], SIDES[i]), "0", "1",
+                              (Conv){.out = quarter, .k = 1});
         level[i + 1] = nn_resize_like(n, y, x, true);
         net_leave(n);
     }

@@ -16,7 +16,8 @@
 static float half_value(uint16_t h) {
     const int exponent = h >> 10 & 31, mantissa = h & 1023;
     float v = exponent == 31 ? (mantissa ? NAN : INFINITY)
-            : exponent ? ldexpf((float)(mantissa | 1024), exponent - 25) : ldexpf((float)mantissa, -24);
+              : exponent     ? ldexpf((float)(mantissa | 1024), exponent - 25)
+                             : ldexpf((float)mantissa, -24);
     return h >> 15 ? -v : v;
 }
 static float element(const Tensor *t, int64_t i) {
@@ -38,13 +39,16 @@ static float element(const Tensor *t, int64_t i) {
 static Err check_finite(const Tensor *t, const char *where) {
     for (int64_t i = 0, n = shape_count(t->shape); match_is_float(t->dtype) && i < n; i++)
         if (!isfinite(element(t, i)))
-            return err_set(E(EXIT_MODEL, 17), "%s: tensor %s has the value %g at element %" PRId64 "; use another file",
+            return err_set(E(EXIT_MODEL, 17),
+                           "%s: tensor %s has the value %g at element %" PRId64
+                           "; use another file",
                            where, t->name, (double)element(t, i), i);
     return OK;
 }
 static void fill_param(NetParam *p, const Tensor *t) {
     if (p->kind == PARAM_COUNT) p->count = t ? *(const int64_t *)t->data : 0;
-    else if (t->dtype == DT_F32) memcpy(p->data, t->data, (size_t)shape_count(p->shape) * sizeof(float));
+    else if (t->dtype == DT_F32)
+        memcpy(p->data, t->data, (size_t)shape_count(p->shape) * sizeof(float));
     else
         for (int64_t i = 0, n = shape_count(p->shape); i < n; i++) p->data[i] = element(t, i);
 }
@@ -69,7 +73,8 @@ static int set_classifiers_aside(const Net *n, Match *m, const char *where) {
     int aside = 0;
     for (int i = 0; i < n->n_params; i++) {
         if (!is_other_classifier(n, i, m->of[i])) continue;
-        log_warn("%s: %s is for another number of classes; it starts at random", where, n->params[i].name);
+        log_warn("%s: %s is for another number of classes; it starts at random", where,
+                 n->params[i].name);
         m->of[i] = NULL;
         aside++;
     }
@@ -89,8 +94,9 @@ static void say(const Net *n, const Match *m, unsigned flags, const char *where)
         match_text(m, n->n_params, &s);
         log_warn("%s: loaded in part, the rest starts at random: %s", where, s.s);
     } else if (flags & LOAD_START && m->missing.n && !m->matched_outside)
-        log_info("%s: the backbone alone is loaded: %d of %d tensors%s%s; the head starts at random", where, m->matched, n->n_params,
-                 *m->layout ? ", named as in " : "", m->layout);
+        log_info(
+            "%s: the backbone alone is loaded: %d of %d tensors%s%s; the head starts at random",
+            where, m->matched, n->n_params, *m->layout ? ", named as in " : "", m->layout);
     else if (flags) log_info("%s: %d of %d tensors are loaded", where, m->matched, n->n_params);
     str_free(&s);
 }
@@ -136,7 +142,11 @@ Err model_count_classes(const ModelOptions *o, const char *weights, int *out) {
         weights_unwrap(&f);
         match_names(n, f.tensors, &m);
         *out = classes_in(n, at.logits, &m);
-        if (*out < 1) rc = err_set(E(EXIT_MODEL, 61), "%s: holds no classifier of %s, so its classes cannot be counted; use the whole network's file", weights, o->model);
+        if (*out < 1)
+            rc = err_set(
+                E(EXIT_MODEL, 61),
+                "%s: holds no classifier of %s, so its classes cannot be counted; use the whole network's file",
+                weights, o->model);
         match_close(&m), st_close(&f);
     }
     net_close(n);
@@ -150,7 +160,9 @@ Err model_load_weights(Net *n, const char *weights, uint64_t seed, unsigned flag
         return OK;
     }
     if (str_starts(weights, "formula:")) {
-        if (!parse_i64(weights + 8, &formula)) return err_set(E(EXIT_USAGE, 76), "weights=%s: the seed is no number; write formula:1", weights);
+        if (!parse_i64(weights + 8, &formula))
+            return err_set(E(EXIT_USAGE, 76), "weights=%s: the seed is no number; write formula:1",
+                           weights);
         net_init_formula(n, (uint64_t)formula);
         return OK;
     }

@@ -22,7 +22,8 @@ enum { N_RULES = sizeof RULES / sizeof *RULES };
 
 /* ---- names ---------------------------------------------------------------------------------------- */
 /* The rest of name behind the pattern, or NULL; star: what stood at `*`. */
-static const char *behind(const char *pattern, const char *name, const char **star, size_t *n_star) {
+static const char *behind(const char *pattern, const char *name, const char **star,
+                          size_t *n_star) {
     while (*pattern) {
         const size_t p = strcspn(pattern, "."), q = strcspn(name, ".");
         if (*pattern == '*') *star = name, *n_star = q;
@@ -42,7 +43,9 @@ static const char *rewrite(int at, const char *name, char out[NAME_MAX_BYTES]) {
         if (!rest) continue;
         if (!to) return NULL;
         const size_t head = strcspn(to, "*");
-        snprintf(out, NAME_MAX_BYTES, "%.*s%.*s%s%s%s", (int)head, to, to[head] ? (int)(n_star < 32 ? n_star : 32) : 0, star, to[head] ? to + head + 1 : "", *rest ? "." : "", rest);
+        snprintf(out, NAME_MAX_BYTES, "%.*s%.*s%s%s%s", (int)head, to,
+                 to[head] ? (int)(n_star < 32 ? n_star : 32) : 0, star,
+                 to[head] ? to + head + 1 : "", *rest ? "." : "", rest);
         return out;
     }
     return name;
@@ -112,7 +115,8 @@ void match_check(const Net *n, Match *m) {
             m->matched++;
             m->matched_outside += !inside;
         } else {
-            snprintf(detail, sizeof detail, " (%s %s, expected %s)", dtype_name(t->dtype), shape_text(t->shape).s, shape_text(p->shape).s);
+            snprintf(detail, sizeof detail, " (%s %s, expected %s)", dtype_name(t->dtype),
+                     shape_text(t->shape).s, shape_text(p->shape).s);
             names_add(&m->wrong, p->name, detail);
         }
     }
@@ -157,28 +161,44 @@ static Nearest find_nearest(const TensorList *list) {
 /* The way for networks that are not known here, whole enough to be pasted. */
 static void add_export(Str *s, const SafeFile *f, const char *where) {
     const char *format = st_meta(f, "format"), *path = st_meta(f, "path");
-    str_add(s, "to use a network of your own, export it from its class: model = YourNet(); model.load_state_dict(");
-    if (!format || !str_starts(format, "PyTorch")) str_addf(s, "safetensors.torch.load_file('%s')", where);
+    str_add(
+        s,
+        "to use a network of your own, export it from its class: model = YourNet(); model.load_state_dict(");
+    if (!format || !str_starts(format, "PyTorch"))
+        str_addf(s, "safetensors.torch.load_file('%s')", where);
     else {
         str_addf(s, "torch.load('%s', map_location='cpu')", where);
-        for (const char *p = path; p && *p; p += strcspn(p, "."), p += *p == '.') str_addf(s, "['%.*s']", (int)strcspn(p, "."), p);
+        for (const char *p = path; p && *p; p += strcspn(p, "."), p += *p == '.')
+            str_addf(s, "['%.*s']", (int)strcspn(p, "."), p);
     }
-    str_add(s, "); torch.onnx.export(model.eval(), torch.zeros(1, 3, 512, 1024), 'model.onnx', opset_version=17, input_names=['image'], "
-               "output_names=['logits'], dynamic_axes={'image': {0: 'n', 2: 'h', 3: 'w'}, 'logits': {0: 'n', 2: 'h', 3: 'w'}}); then give model.onnx");
+    str_add(
+        s,
+        "); torch.onnx.export(model.eval(), torch.zeros(1, 3, 512, 1024), 'model.onnx', opset_version=17, input_names=['image'], "
+        "output_names=['logits'], dynamic_axes={'image': {0: 'n', 2: 'h', 3: 'w'}, 'logits': {0: 'n', 2: 'h', 3: 'w'}}); then give model.onnx");
 }
 /* A file that has less than half of this network is perhaps another network's, or of none that is known. */
 Err match_refuse(const Net *n, const SafeFile *f, const Match *m, const char *where) {
     const Nearest near = 2 * m->matched < n->n_params ? find_nearest(f->tensors) : (Nearest){0};
-    const bool backbone = m->matched && !m->matched_outside && !m->missing_inside && !m->extra.n && !m->wrong.n;
+    const bool backbone =
+        m->matched && !m->matched_outside && !m->missing_inside && !m->extra.n && !m->wrong.n;
     Str s = {0};
     if (m->matched) match_text(m, n->n_params, &s);
     else str_addf(&s, "none of its %d tensors is one of %s", f->tensors->n, n->name);
-    if (near.matched > m->matched) str_addf(&s, "; the nearest known network is %s (%d of its %d tensors)", near.name, near.matched, near.total);
-    else if (!near.name && !m->matched) str_add(&s, "; they are those of no network that is known here");
+    if (near.matched > m->matched)
+        str_addf(&s, "; the nearest known network is %s (%d of its %d tensors)", near.name,
+                 near.matched, near.total);
+    else if (!near.name && !m->matched)
+        str_add(&s, "; they are those of no network that is known here");
     str_add(&s, "; ");
     if (!m->matched) add_export(&s, f, where);
-    else if (backbone) str_add(&s, "the file holds a backbone alone, which a student may start from (student.weights), but no whole network");
-    else str_add(&s, "use the weights of this network with these classes and heads, or load what fits: student.partial=true, teacher.partial=true");
+    else if (backbone)
+        str_add(
+            &s,
+            "the file holds a backbone alone, which a student may start from (student.weights), but no whole network");
+    else
+        str_add(
+            &s,
+            "use the weights of this network with these classes and heads, or load what fits: student.partial=true, teacher.partial=true");
     Err rc = err_set(E(EXIT_MODEL, 61), "%s: %s", where, s.s);
     str_free(&s);
     return rc;

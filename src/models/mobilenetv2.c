@@ -17,7 +17,13 @@ static Node inverted_residual(Net *n, Node x, Inverted b) {
         at = 3;
     }
     snprintf(conv, sizeof conv, "%d", at), snprintf(bn, sizeof bn, "%d", at + 1);
-    y = nn_conv(n, y, conv, (Conv){.out = hidden, .k = 3, .stride = b.stride, .pad = b.dilation, .dilation = b.dilation, .groups = hidden});
+    y = nn_conv(n, y, conv,
+                (Conv){.out = hidden,
+                       .k = 3,
+                       .stride = b.stride,
+                       .pad = b.dilation,
+                       .dilation = b.dilation,
+                       .groups = hidden});
     y = nn_relu6(n, nn_bn(n, y, bn));
     snprintf(conv, sizeof conv, "%d", at + 3), snprintf(bn, sizeof bn, "%d", at + 4);
     y = nn_bn(n, nn_conv(n, y, conv, (Conv){.out = b.out, .k = 1}), bn);
@@ -35,9 +41,12 @@ static Node numbered(Net *n, Node x, int number, Inverted b) {
     net_leave(n);
     return x;
 }
-Backbone mobilenetv2_backbone(Net *n, Node x, int variant, const ModelOptions *o, int output_stride) {
-    static const struct { int expand, out, repeats, stride; } GROUPS[] = {
-        {1, 16, 1, 1}, {6, 24, 2, 2}, {6, 32, 3, 2}, {6, 64, 4, 2}, {6, 96, 3, 1}, {6, 160, 3, 2}, {6, 320, 1, 1},
+Backbone mobilenetv2_backbone(Net *n, Node x, int variant, const ModelOptions *o,
+                              int output_stride) {
+    static const struct { int expand, out, repeats, stride;
+    } GROUPS[] = {
+        {1, 16, 1, 1}, {6, 24, 2, 2},  {6, 32, 3, 2},  {6, 64, 4, 2},
+        {6, 96, 3, 1}, {6, 160, 3, 2}, {6, 320, 1, 1},
     };
     (void)variant;
     const double width = o->width > 0 ? o->width : 1;
@@ -56,7 +65,8 @@ Backbone mobilenetv2_backbone(Net *n, Node x, int variant, const ModelOptions *o
             int stride = i ? 1 : GROUPS[g].stride, used = dilation;   /* a lost stride dilates what follows */
             if (stride == 2 && reached >= output_stride) stride = 1, dilation *= 2;
             reached *= stride;
-            x = numbered(n, x, number, (Inverted){GROUPS[g].expand, (int)(GROUPS[g].out * width), stride, used});
+            x = numbered(n, x, number,
+                         (Inverted){GROUPS[g].expand, (int)(GROUPS[g].out * width), stride, used});
             if (number == 6) low = x;
             if (number == 13) aux = x;
         }

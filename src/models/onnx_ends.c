@@ -19,19 +19,27 @@ static bool is_one_of(const OnnxNode *n, const char *const *ops) {
         if (!*n->domain && !strcmp(n->op, *ops)) return true;
     return false;
 }
-static const OnnxNode *maker(const OnnxModel *m, int v) { return m->value[v].node >= 0 ? &m->node[m->value[v].node] : NULL; }
+static const OnnxNode *maker(const OnnxModel *m, int v) {
+    return m->value[v].node >= 0 ? &m->node[m->value[v].node] : NULL;
+}
 
 /* ---- the image: its layout ------------------------------------------------------------------------------ */
 
 typedef struct { const OnnxValue *v; bool last; int64_t batch, h, w; } Input;      /* sizes -1: free; last: N x H x W x 3 */
 
 static Err check_input(const OnnxModel *m, Input *out) {
-    if (m->n_input != 1) return err_set(E(EXIT_MODEL, 60), "%s: %d inputs; export a network of one image", m->name, m->n_input);
+    if (m->n_input != 1)
+        return err_set(E(EXIT_MODEL, 60), "%s: %d inputs; export a network of one image", m->name,
+                       m->n_input);
     const OnnxValue *v = &m->value[m->input[0]];
-    const bool real = v->typed && (v->dtype == DT_F32 || v->dtype == DT_F16 || v->dtype == DT_BF16 || v->dtype == DT_F64);
-    const bool four = v->shape.rank == 4, first = four && (v->shape.d[1] == 3 || v->shape.d[1] == -1), last = four && v->shape.d[3] == 3 && v->shape.d[1] != 3;
+    const bool real = v->typed && (v->dtype == DT_F32 || v->dtype == DT_F16 ||
+                                   v->dtype == DT_BF16 || v->dtype == DT_F64);
+    const bool four = v->shape.rank == 4,
+               first = four && (v->shape.d[1] == 3 || v->shape.d[1] == -1),
+               last = four && v->shape.d[3] == 3 && v->shape.d[1] != 3;
     if ((!real && !(v->typed && v->dtype == DT_U8)) || (!first && !last))
-        return bad(m, "input", v->name, "is no N x 3 x H x W image of floats or bytes; export the network with one");
+        return bad(m, "input", v->name,
+                   "is no N x 3 x H x W image of floats or bytes; export the network with one");
     *out = (Input){v, last, v->shape.d[0], v->shape.d[last ? 1 : 2], v->shape.d[last ? 2 : 3]};
     return OK;
 }
@@ -43,7 +51,9 @@ static const Tensor *small_constant(const OnnxModel *m, int v) {
     const OnnxNode *n = maker(m, v);
     const OnnxAttr *a = n && !strcmp(n->op, "Constant") ? onnx_attr(n, "value") : NULL;
     const Tensor *t = a && a->kind == ONNX_TENSOR ? a->tensor : m->value[v].tensor;
-    return t && t->dtype == DT_F32 && (shape_count(t->shape) == 1 || shape_count(t->shape) == 3) ? t : NULL;
+    return t && t->dtype == DT_F32 && (shape_count(t->shape) == 1 || shape_count(t->shape) == 3)
+               ? t
+               : NULL;
 }
 /* The only node that reads v, or NULL. */
 static const OnnxNode *only_reader(const OnnxModel *m, int v) {
@@ -67,7 +77,10 @@ static bool is_of_bytes(const OnnxNode *n, const Tensor *t) {
 }
 /* The arithmetic with constants that the file does before anything else: *node, the first of it; NULL: none. */
 static const char *own_norm(const OnnxModel *m, const OnnxNode **node) {
-    static const char *const PASS[] = {"Cast", "Identity", "Transpose", NULL}, *const SUMS[] = {"Add", "Sub", "Mul", "Div", NULL};
+    static const char *const PASS[] = {"Cast", "Identity", "Transpose", NULL}, *const SUMS[] = {
+                                                                                   "Add", "Sub",
+                                                                                   "Mul", "Div",
+                                                                                   NULL};
     enum { STEPS_MAX = 16 };
     *node = NULL;
     for (int v = m->input[0], step = 0; step < STEPS_MAX; step++) {
@@ -83,14 +96,17 @@ static const char *own_norm(const OnnxModel *m, const OnnxNode **node) {
     }
     return NULL;
 }
-static const NormDef *choose_norm(const OnnxModel *m, const Input *in, const char *asked, bool quiet) {
+static const NormDef *choose_norm(const OnnxModel *m, const Input *in, const char *asked,
+                                  bool quiet) {
     const OnnxNode *node;
     const char *own = own_norm(m, &node);
     if (!own && in->v->dtype == DT_U8) own = "rgb-raw";
     if (!asked) return norm_find(own ? own : "rgb-imagenet");
-    const bool left = !strcmp(asked, "none") || !strcmp(asked, "rgb-raw") || !strcmp(asked, "rgb-unit");
+    const bool left =
+        !strcmp(asked, "none") || !strcmp(asked, "rgb-raw") || !strcmp(asked, "rgb-unit");
     if (own && !left && !quiet)
-        log_warn("%s normalises its input itself%s%s; norm=%s comes on top, norm=%s would not", m->name, node ? ", in node " : "", node ? node->name : "", asked, own);
+        log_warn("%s normalises its input itself%s%s; norm=%s comes on top, norm=%s would not",
+                 m->name, node ? ", in node " : "", node ? node->name : "", asked, own);
     return norm_find(asked);
 }
 
@@ -98,19 +114,27 @@ Err onnx_add_image(OnnxBuild *b, const ModelOptions *o, int h, int w, ModelNodes
     Input in = {0};
     TRY(check_input(b->m, &in));
     const int64_t to_h = in.h > 0 ? in.h : h, to_w = in.w > 0 ? in.w : w;
-    if (in.batch > 1 && in.batch != b->batch) return bad(b->m, "input", in.v->name, "is fixed to another batch; export with a free batch dimension");
-    if (to_h > UINT16_MAX || to_w > UINT16_MAX) return bad(b->m, "input", in.v->name, "has sides above 65535; export with smaller ones");
+    if (in.batch > 1 && in.batch != b->batch)
+        return bad(b->m, "input", in.v->name,
+                   "is fixed to another batch; export with a free batch dimension");
+    if (to_h > UINT16_MAX || to_w > UINT16_MAX)
+        return bad(b->m, "input", in.v->name, "has sides above 65535; export with smaller ones");
     if (o->exact_size && (to_h != h || to_w != w))
-        return err_set(E(EXIT_USAGE, 76), "%s takes images of %" PRId64 "x%" PRId64 ", not %dx%d; give data.crop=%" PRId64 "x%" PRId64 " or teacher.input=resize",
+        return err_set(E(EXIT_USAGE, 76),
+                       "%s takes images of %" PRId64 "x%" PRId64
+                       ", not %dx%d; give data.crop=%" PRId64 "x%" PRId64
+                       " or teacher.input=resize",
                        b->m->name, to_h, to_w, h, w, to_h, to_w);
     b->fixed_batch = in.batch == 1 && b->batch != 1;
-    Node x = model_image_input(b->net, choose_norm(b->m, &in, o->norm, b->again), b->batch, h, w, out);
+    Node x =
+        model_image_input(b->net, choose_norm(b->m, &in, o->norm, b->again), b->batch, h, w, out);
     if (in.h > 0 || in.w > 0) {
         const ResizeAttr a = {.out_h = (int)to_h, .out_w = (int)to_w};
         x = net_add(b->net, &op_resize, "fit", &a, sizeof a, &x, 1, NULL, 0);
     }
     const TransposeAttr last = {{0, 2, 3, 1}};
-    if (in.last) x = net_add(b->net, &op_transpose, "channels_last", &last, sizeof last, &x, 1, NULL, 0);
+    if (in.last)
+        x = net_add(b->net, &op_transpose, "channels_last", &last, sizeof last, &x, 1, NULL, 0);
     b->slot[b->m->input[0]].node = x;
     net_alias(b->net, x, in.v->name);
     return OK;
@@ -135,12 +159,14 @@ static bool is_made_by(const OnnxModel *m, int v, const char *op) {
 }
 /* The argmax that the map of classes v is made by, or 0. */
 static int argmax_of(const OnnxModel *m, int v) {
-    static const char *const MAP[] = {"Resize", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Identity", NULL};
+    static const char *const MAP[] = {"Resize",  "Cast",     "Squeeze", "Unsqueeze",
+                                      "Reshape", "Identity", NULL};
     v = before(m, v, MAP);
     return is_made_by(m, v, "ArgMax") ? v : 0;
 }
 void onnx_logits_of(const OnnxModel *m, int v, OnnxOutput *out) {
-    static const char *const LAST[] = {"Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "Cast", "Squeeze", "Identity", NULL};
+    static const char *const LAST[] = {"Softmax", "LogSoftmax", "Sigmoid",  "ArgMax",
+                                       "Cast",    "Squeeze",    "Identity", NULL};
     static const char *const KEEP[] = {"Resize", "Cast", "Identity", NULL};
     const int argmax = argmax_of(m, v);
     out->value = before(m, argmax ? argmax : v, LAST);
@@ -148,9 +174,13 @@ void onnx_logits_of(const OnnxModel *m, int v, OnnxOutput *out) {
 }
 Err onnx_said_output(const OnnxModel *m, int v, ModelOutput said, OnnxOutput *out) {
     if (said == OUTPUT_CLASSMAP && !argmax_of(m, v))
-        return bad(m, "output", m->value[v].name, "is no argmax, resized or not; name the logits instead: teacher.taps.logits=VALUE");
+        return bad(
+            m, "output", m->value[v].name,
+            "is no argmax, resized or not; name the logits instead: teacher.taps.logits=VALUE");
     onnx_logits_of(m, v, out);
-    if (said == OUTPUT_PROBABILITIES && out->value == before(m, v, (const char *const[]){"Cast", "Identity", NULL})) out->probabilities = true;
+    if (said == OUTPUT_PROBABILITIES &&
+        out->value == before(m, v, (const char *const[]){"Cast", "Identity", NULL}))
+        out->probabilities = true;
     return OK;
 }
 /* The last convolution's result that could be logits, for the advice. */
@@ -159,7 +189,9 @@ static const char *likely_logits(const OnnxBuild *b) {
         const OnnxNode *n = &b->m->node[i];
         const Node x = n->n_out && n->out[0] ? b->slot[n->out[0]].node : NO_NODE;
         const Shape s = x.id ? net_shape(b->net, x) : (Shape){0};
-        if (!strcmp(n->op, "Conv") && s.rank == 4 && s.d[0] == b->batch && s.d[1] > 1 && s.d[1] <= 256) return b->m->value[n->out[0]].name;
+        if (!strcmp(n->op, "Conv") && s.rank == 4 && s.d[0] == b->batch && s.d[1] > 1 &&
+            s.d[1] <= 256)
+            return b->m->value[n->out[0]].name;
     }
     return NULL;
 }
@@ -167,25 +199,34 @@ static Err output_node(const OnnxBuild *b, int v, Node *out) {
     *out = b->slot[v].node;
     const Shape s = out->id ? net_shape(b->net, *out) : (Shape){0};
     if (s.rank == 4 && s.d[0] == b->batch && s.d[1] <= 256) return OK;
-    const char *name = likely_logits(b), *what = out->id ? shape_text(s).s : "not built from the image";
+    const char *name = likely_logits(b),
+               *what = out->id ? shape_text(s).s : "not built from the image";
     if (name)
-        return err_set(E(EXIT_MODEL, 60), "%s: output %s is %s, no logits of N x classes x h x w; the tensor to tap instead may be %s: give teacher.taps.logits=%s",
-                       b->m->name, b->m->value[v].name, what, name, name);
-    return err_set(E(EXIT_MODEL, 60), "%s: output %s is %s, no N x classes x h x w; export the network so that its first output are the logits",
-                   b->m->name, b->m->value[v].name, what);
+        return err_set(
+            E(EXIT_MODEL, 60),
+            "%s: output %s is %s, no logits of N x classes x h x w; the tensor to tap instead may be %s: give teacher.taps.logits=%s",
+            b->m->name, b->m->value[v].name, what, name, name);
+    return err_set(
+        E(EXIT_MODEL, 60),
+        "%s: output %s is %s, no N x classes x h x w; export the network so that its first output are the logits",
+        b->m->name, b->m->value[v].name, what);
 }
 /* What the last convolution before x reads, through operators of one input. */
 static Node features_of(const Net *n, Node x) {
-    for (const NetNode *node = net_node(n, x); node->n_src == 1; node = net_node(n, (Node){node->src[0]}))
+    for (const NetNode *node = net_node(n, x); node->n_src == 1;
+         node = net_node(n, (Node){node->src[0]}))
         if (node->op == &op_conv2d) return (Node){node->src[0]};
     return x;
 }
-Err onnx_add_outputs(OnnxBuild *b, const OnnxOutput *logits, const OnnxOutput *aux, ModelNodes *out) {
+Err onnx_add_outputs(OnnxBuild *b, const OnnxOutput *logits, const OnnxOutput *aux,
+                     ModelNodes *out) {
     TRY(output_node(b, logits->value, &out->logits));
     out->features = features_of(b->net, out->logits);
     if (logits->probabilities) out->logits = model_log_of(b->net, out->logits);
     if (!aux->value) return OK;
-    if (output_node(b, aux->value, &out->aux) || net_shape(b->net, out->aux).d[1] != net_shape(b->net, out->logits).d[1]) out->aux = NO_NODE;
+    if (output_node(b, aux->value, &out->aux) ||
+        net_shape(b->net, out->aux).d[1] != net_shape(b->net, out->logits).d[1])
+        out->aux = NO_NODE;
     else if (aux->probabilities) out->aux = model_log_of(b->net, out->aux);
     return OK;
 }

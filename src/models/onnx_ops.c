@@ -29,7 +29,14 @@ static Node unary(OnnxBuild *b, Node x, UnaryKind kind, float p, float q) {
 Err onnx_relu(OnnxBuild *b, const OnnxNode *n) { return ob_out(b, 0, act(b, ACT_RELU)), OK; }
 
 /* Operators that are one kind of unary; a and b are attributes or fixed. */
-static const struct { const char *op; UnaryKind kind; const char *a; float a_default; const char *b; float b_default; } FUNCTIONS[] = {
+static const struct {
+    const char *op;
+    UnaryKind kind;
+    const char *a;
+    float a_default;
+    const char *b;
+    float b_default;
+} FUNCTIONS[] = {
     {"Sigmoid", UNARY_SIGMOID, NULL, 0, NULL, 0},
     {"LeakyRelu", UNARY_LEAKY_RELU, "alpha", 0.01f, NULL, 0},
     {"Elu", UNARY_ELU, "alpha", 1, NULL, 0},
@@ -51,8 +58,10 @@ static const struct { const char *op; UnaryKind kind; const char *a; float a_def
 Err onnx_function(OnnxBuild *b, const OnnxNode *n) {
     for (size_t i = 0; i < sizeof FUNCTIONS / sizeof *FUNCTIONS; i++) {
         if (strcmp(FUNCTIONS[i].op, n->op)) continue;
-        const float p = FUNCTIONS[i].a ? ob_float(n, FUNCTIONS[i].a, FUNCTIONS[i].a_default) : FUNCTIONS[i].a_default;
-        const float q = FUNCTIONS[i].b ? ob_float(n, FUNCTIONS[i].b, FUNCTIONS[i].b_default) : FUNCTIONS[i].b_default;
+        const float p = FUNCTIONS[i].a ? ob_float(n, FUNCTIONS[i].a, FUNCTIONS[i].a_default)
+                                       : FUNCTIONS[i].a_default;
+        const float q = FUNCTIONS[i].b ? ob_float(n, FUNCTIONS[i].b, FUNCTIONS[i].b_default)
+                                       : FUNCTIONS[i].b_default;
         return ob_out(b, 0, unary(b, ob_src(b, 0), FUNCTIONS[i].kind, p, q)), OK;
     }
     return ob_refuse(b, "is not read");
@@ -90,9 +99,11 @@ static Node binary(OnnxBuild *b, BinaryKind kind, Node x, Node y) {
     return ob_add(b, &op_binary, &a, sizeof a, src, 2, NULL, 0);
 }
 Err onnx_arithmetic(OnnxBuild *b, const OnnxNode *n) {
-    static const struct { const char *op; BinaryKind kind; } KINDS[] = {
-        {"Add", BINARY_ADD}, {"Sub", BINARY_SUB}, {"Mul", BINARY_MUL}, {"Div", BINARY_DIV}, {"Pow", BINARY_POW},
-        {"Min", BINARY_MIN}, {"Max", BINARY_MAX}, {"Sum", BINARY_ADD}, {"Mean", BINARY_ADD},
+    static const struct { const char *op; BinaryKind kind;
+    } KINDS[] = {
+        {"Add", BINARY_ADD}, {"Sub", BINARY_SUB}, {"Mul", BINARY_MUL},
+        {"Div", BINARY_DIV}, {"Pow", BINARY_POW}, {"Min", BINARY_MIN},
+        {"Max", BINARY_MAX}, {"Sum", BINARY_ADD}, {"Mean", BINARY_ADD},
     };
     BinaryKind kind = BINARY_ADD;
     for (size_t i = 0; i < sizeof KINDS / sizeof *KINDS; i++)
@@ -100,7 +111,9 @@ Err onnx_arithmetic(OnnxBuild *b, const OnnxNode *n) {
     for (int which = 0; n->n_in == 2 && which < 2; which++) {
         float v;
         UnaryAttr u;
-        if (!ob_single(b, which, &v) || ob_shape(b, which).rank > ob_shape(b, 1 - which).rank || !as_affine(kind, which, v, &u)) continue;
+        if (!ob_single(b, which, &v) || ob_shape(b, which).rank > ob_shape(b, 1 - which).rank ||
+            !as_affine(kind, which, v, &u))
+            continue;
         if (!strcmp(n->op, "Mean")) break;
         return ob_out(b, 0, ob_add1(b, &op_unary, &u, sizeof u, ob_src(b, 1 - which))), OK;
     }
@@ -122,12 +135,17 @@ Err onnx_softmax(OnnxBuild *b, const OnnxNode *n) {
     Shape flat = SHAPE(1, 1);
     for (int i = 0; i < s.rank; i++) flat.d[i >= axis] *= s.d[i];
     const SoftmaxAttr a = {one ? 1 : axis, n->op[0] == 'L'};
-    const Node src = ob_src(b, 0), y = ob_add1(b, &op_softmax, &a, sizeof a, one ? ob_reshape(b, src, flat) : src);
+    const Node src = ob_src(b, 0),
+               y = ob_add1(b, &op_softmax, &a, sizeof a, one ? ob_reshape(b, src, flat) : src);
     return ob_out(b, 0, one ? ob_reshape(b, y, s) : y), OK;
 }
 Err onnx_reduce(OnnxBuild *b, const OnnxNode *n) {
-    static const struct { const char *op; ReduceKind kind; } KINDS[] = {
-        {"ReduceSum", REDUCE_SUM}, {"ReduceMean", REDUCE_MEAN}, {"ReduceMax", REDUCE_MAX}, {"ReduceMin", REDUCE_MIN}, {"ReduceL2", REDUCE_L2}};
+    static const struct { const char *op; ReduceKind kind;
+    } KINDS[] = {{"ReduceSum", REDUCE_SUM},
+                 {"ReduceMean", REDUCE_MEAN},
+                 {"ReduceMax", REDUCE_MAX},
+                 {"ReduceMin", REDUCE_MIN},
+                 {"ReduceL2", REDUCE_L2}};
     const Shape s = ob_shape(b, 0);
     ReduceAttr a = {0};
     int64_t axis[RANK_MAX];
@@ -143,10 +161,12 @@ Err onnx_reduce(OnnxBuild *b, const OnnxNode *n) {
     if (count <= 0) a.axes = (1u << s.rank) - 1;
     Shape to = {0};
     for (int i = 0; i < s.rank; i++)
-        if (!(a.axes >> i & 1) || ob_int(n, "keepdims", 1)) to.d[to.rank++] = a.axes >> i & 1 ? 1 : s.d[i];
+        if (!(a.axes >> i & 1) || ob_int(n, "keepdims", 1))
+            to.d[to.rank++] = a.axes >> i & 1 ? 1 : s.d[i];
     const AdaptiveAttr one = {1, 1};
     const bool pool = a.kind == REDUCE_MEAN && s.rank == 4 && a.axes == (4 | 8);
-    const Node x = pool ? ob_add1(b, &op_adaptive_avg_pool, &one, sizeof one, ob_src(b, 0)) : ob_add1(b, &op_reduce, &a, sizeof a, ob_src(b, 0));
+    const Node x = pool ? ob_add1(b, &op_adaptive_avg_pool, &one, sizeof one, ob_src(b, 0))
+                        : ob_add1(b, &op_reduce, &a, sizeof a, ob_src(b, 0));
     return ob_out(b, 0, ob_int(n, "keepdims", 1) ? x : ob_reshape(b, x, to)), OK;
 }
 /* x * input 1 + input 2, both of one dimension, spread over dimension `axis` of x. */
@@ -170,8 +190,10 @@ Err onnx_group_norm(OnnxBuild *b, const OnnxNode *n) {
     const Shape s = ob_shape(b, 0);
     const bool instance = n->op[0] == 'I';
     const int64_t groups = instance && s.rank > 1 ? s.d[1] : ob_int(n, "num_groups", 0);
-    if (s.rank < 3 || groups < 1 || s.d[1] % groups) return ob_refuse(b, "%" PRId64 " groups of %s", groups, shape_text(s).s);
-    if (shape_count(ob_shape(b, 1)) != s.d[1]) return ob_refuse(b, "its weights are not one per channel; export with opset 21 or newer");
+    if (s.rank < 3 || groups < 1 || s.d[1] % groups)
+        return ob_refuse(b, "%" PRId64 " groups of %s", groups, shape_text(s).s);
+    if (shape_count(ob_shape(b, 1)) != s.d[1])
+        return ob_refuse(b, "its weights are not one per channel; export with opset 21 or newer");
     Shape grouped = SHAPE(s.d[0], groups, s.d[1] / groups);
     for (int i = 2; i < s.rank; i++) grouped.d[2] *= s.d[i];
     const LayerNormAttr a = {1, ob_float(n, "epsilon", 1e-5f)};
@@ -189,7 +211,8 @@ static Node matmul(OnnxBuild *b, Node x, Node y, bool turn_x, bool turn_y) {
 }
 Err onnx_matmul(OnnxBuild *b, const OnnxNode *n) {
     const Shape x = ob_shape(b, 0), y = ob_shape(b, 1);
-    if (x.rank < 2 || y.rank < 2) return ob_refuse(b, "of vectors, %s by %s", shape_text(x).s, shape_text(y).s);
+    if (x.rank < 2 || y.rank < 2)
+        return ob_refuse(b, "of vectors, %s by %s", shape_text(x).s, shape_text(y).s);
     return ob_out(b, 0, matmul(b, ob_src(b, 0), ob_src(b, 1), false, false)), OK;
 }
 Err onnx_gemm(OnnxBuild *b, const OnnxNode *n) {

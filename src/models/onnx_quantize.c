@@ -6,13 +6,18 @@
 
 /* The type of 8 bits is the zero point's; without one it is uint8. */
 Err onnx_quantize(OnnxBuild *b, const OnnxNode *n) {
-    const Tensor *scale = ob_constant(b, 1), *zero = ob_constant(b, 2), *raw = ob_given(b, 2) ? b->m->value[n->in[2]].tensor : NULL;
+    const Tensor *scale = ob_constant(b, 1), *zero = ob_constant(b, 2),
+                 *raw = ob_given(b, 2) ? b->m->value[n->in[2]].tensor : NULL;
     const bool is_signed = raw && raw->dtype == DT_I8;
-    if (!scale || scale->dtype != DT_F32 || shape_count(scale->shape) != 1) return ob_refuse(b, "its scale is not one constant");
-    if (ob_given(b, 2) && (!raw || (raw->dtype != DT_I8 && raw->dtype != DT_U8) || shape_count(zero->shape) != 1))
+    if (!scale || scale->dtype != DT_F32 || shape_count(scale->shape) != 1)
+        return ob_refuse(b, "its scale is not one constant");
+    if (ob_given(b, 2) &&
+        (!raw || (raw->dtype != DT_I8 && raw->dtype != DT_U8) || shape_count(zero->shape) != 1))
         return ob_refuse(b, "its zero point is no int8 or uint8 number");
-    const QuantizeAttr a = {.scale = *(const float *)scale->data, .zero = zero ? (int)*(const int64_t *)zero->data : 0,
-                            .lo = is_signed ? -128 : 0, .hi = is_signed ? 127 : 255};
+    const QuantizeAttr a = {.scale = *(const float *)scale->data,
+                            .zero = zero ? (int)*(const int64_t *)zero->data : 0,
+                            .lo = is_signed ? -128 : 0,
+                            .hi = is_signed ? 127 : 255};
     return ob_out(b, 0, ob_add1(b, &op_quantize, &a, sizeof a, ob_src(b, 0))), OK;
 }
 /* (q - zero) scale; scale and zero: one number, or one per index of an axis. */
@@ -22,7 +27,8 @@ Err onnx_fold_dequantize(OnnxBuild *b) {
     int64_t inner = 1;
     int axis = 0;
     Tensor *out;
-    if (n < 1 || scale->dtype != DT_F32 || q->dtype != DT_I64 || (zero && (zero->dtype != DT_I64 || shape_count(zero->shape) != n)))
+    if (n < 1 || scale->dtype != DT_F32 || q->dtype != DT_I64 ||
+        (zero && (zero->dtype != DT_I64 || shape_count(zero->shape) != n)))
         return ob_refuse(b, "its constants are no 8-bit numbers with their scale");
     if (n > 1) {
         TRY(ob_axis(b, ob_int(b->node, "axis", 1), q->shape.rank, &axis));
@@ -32,7 +38,9 @@ Err onnx_fold_dequantize(OnnxBuild *b) {
     TRY(ob_tensor(b, DT_F32, q->shape, &out));
     for (int64_t i = 0; i < count; i++) {
         const int64_t k = i / inner % n;
-        ((float *)out->data)[i] = (float)(((const int64_t *)q->data)[i] - (zero ? ((const int64_t *)zero->data)[k] : 0)) * ((const float *)scale->data)[k];
+        ((float *)out->data)[i] =
+            (float)(((const int64_t *)q->data)[i] - (zero ? ((const int64_t *)zero->data)[k] : 0)) *
+            ((const float *)scale->data)[k];
     }
     return ob_out_constant(b, 0, out), OK;
 }

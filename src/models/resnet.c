@@ -10,17 +10,23 @@ typedef struct { int planes, stride, first, dilation; } Block;   /* first: dilat
 
 static Node shortcut(Net *n, Node x, int out, int stride) {
     if (stride == 1 && net_shape(n, x).d[1] == out) return x;
-    return nn_bn(n, nn_conv(n, x, "downsample.0", (Conv){.out = out, .k = 1, .stride = stride}), "downsample.1");
+    return nn_bn(n, nn_conv(n, x, "downsample.0", (Conv){.out = out, .k = 1, .stride = stride}),
+                 "downsample.1");
 }
 static Node basic_block(Net *n, Node x, Block b) {
-    Node y = conv_bn_relu(n, x, "conv1", "bn1", (Conv){.out = b.planes, .k = 3, .stride = b.stride, .pad = b.first, .dilation = b.first});
-    y = nn_conv(n, y, "conv2", (Conv){.out = b.planes, .k = 3, .pad = b.dilation, .dilation = b.dilation});
+    Node y = conv_bn_relu(
+        n, x, "conv1", "bn1",
+        (Conv){.out = b.planes, .k = 3, .stride = b.stride, .pad = b.first, .dilation = b.first});
+    y = nn_conv(n, y, "conv2",
+                (Conv){.out = b.planes, .k = 3, .pad = b.dilation, .dilation = b.dilation});
     y = nn_bn(n, y, "bn2");
     return nn_relu(n, nn_add(n, y, shortcut(n, x, b.planes, b.stride)));
 }
 static Node bottleneck(Net *n, Node x, Block b) {
     Node y = conv_bn_relu(n, x, "conv1", "bn1", (Conv){.out = b.planes, .k = 1});
-    y = conv_bn_relu(n, y, "conv2", "bn2", (Conv){.out = b.planes, .k = 3, .stride = b.stride, .pad = b.first, .dilation = b.first});
+    y = conv_bn_relu(
+        n, y, "conv2", "bn2",
+        (Conv){.out = b.planes, .k = 3, .stride = b.stride, .pad = b.first, .dilation = b.first});
     y = nn_bn(n, nn_conv(n, y, "conv3", (Conv){.out = 4 * b.planes, .k = 1}), "bn3");
     return nn_relu(n, nn_add(n, y, shortcut(n, x, 4 * b.planes, b.stride)));
 }
@@ -60,8 +66,10 @@ Backbone resnet_backbone(Net *n, Node x, int depth, const ModelOptions *o, int o
     net_enter(n, "pretrained");
     net_init_rule(n, true);
     x = o->plain_stem ? plain_stem(n, x) : deep_stem(n, x);
-    x = stage(n, x, 1, blocks[0], (Block){.planes = 64, .stride = 1, .first = 1, .dilation = 1}, deep);
-    const Node low = stage(n, x, 2, blocks[1], (Block){.planes = 128, .stride = 2, .first = 1, .dilation = 1}, deep);
+    x = stage(n, x, 1, blocks[0], (Block){.planes = 64, .stride = 1, .first = 1, .dilation = 1},
+              deep);
+    const Node low = stage(n, x, 2, blocks[1],
+                           (Block){.planes = 128, .stride = 2, .first = 1, .dilation = 1}, deep);
     const Node aux = stage(n, low, 3, blocks[2], s3, deep);
     x = stage(n, aux, 4, blocks[3], s4, deep);
     net_init_rule(n, false);

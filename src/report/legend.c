@@ -6,7 +6,16 @@
 
 #include "report/report.h"
 
-enum { WIDE = 5, HIGH = 7, ADVANCE = 6, ROW = 11, MARGIN = 4, BOX = 7, GAP = 4, NAME_MAX_LETTERS = 24 };
+enum {
+    WIDE = 5,
+    HIGH = 7,
+    ADVANCE = 6,
+    ROW = 11,
+    MARGIN = 4,
+    BOX = 7,
+    GAP = 4,
+    NAME_MAX_LETTERS = 24
+};
 
 #define GLYPH(c, ...) {c, {__VA_ARGS__}},
 static const struct { char c; uint8_t row[HIGH]; } glyphs[] = {
@@ -43,7 +52,8 @@ static void write_name(Canvas *c, int y0, int x0, const char *text) {
 }
 
 static const char *name_of(const char *const *names, int k, char own[16]) {
-    own[0] = (char)('0' + k / 100), own[1] = (char)('0' + k / 10 % 10), own[2] = (char)('0' + k % 10), own[3] = 0;
+    own[0] = (char)('0' + k / 100), own[1] = (char)('0' + k / 10 % 10),
+    own[2] = (char)('0' + k % 10), own[3] = 0;
     return names ? names[k] : own;
 }
 
@@ -53,22 +63,29 @@ static int letters(const char *text) {
     return n < NAME_MAX_LETTERS ? n : NAME_MAX_LETTERS;
 }
 
-void overlay_legend(const uint8_t *rgb, int h, int w, const char *const *names, const uint8_t (*palette)[3],
-                    const bool *seen, int n, uint8_t **out, int *out_h, int *out_w) {
+void overlay_legend(const uint8_t *rgb, int h, int w, const char *const *names,
+                    const uint8_t (*palette)[3], const bool *seen, int n, uint8_t **out, int *out_h,
+                    int *out_w) {
     int shown = 0, longest = 1;
     char own[16];
     for (int k = 0; k < n; k++)
-        if (seen[k] && ++shown && letters(name_of(names, k, own)) > longest) longest = letters(name_of(names, k, own));
-    const int scale = h / 400 > 1 ? h / 400 : 1, column = (2 * MARGIN + BOX + GAP + longest * ADVANCE) * scale;
+        if (seen[k] && ++shown && letters(name_of(names, k, own)) > longest)
+            longest = letters(name_of(names, k, own));
+    const int scale = h / 400 > 1 ? h / 400 : 1,
+              column = (2 * MARGIN + BOX + GAP + longest * ADVANCE) * scale;
     const int fit = (h / scale - MARGIN) / ROW, rows = fit > 1 ? fit : 1;
     const int columns = shown ? (shown + rows - 1) / rows : 0;
-    Canvas c = {.h = h > (ROW + MARGIN) * scale ? h : (ROW + MARGIN) * scale, .w = w + columns * column, .scale = scale};
+    Canvas c = {.h = h > (ROW + MARGIN) * scale ? h : (ROW + MARGIN) * scale,
+                .w = w + columns * column,
+                .scale = scale};
     c.px = xcalloc((size_t)c.h * (size_t)c.w, 3);
     memset(c.px, 245, (size_t)c.h * (size_t)c.w * 3);
-    for (int y = 0; y < h; y++) memcpy(c.px + 3 * (int64_t)y * c.w, rgb + 3 * (int64_t)y * w, (size_t)w * 3);
+    for (int y = 0; y < h; y++)
+        memcpy(c.px + 3 * (int64_t)y * c.w, rgb + 3 * (int64_t)y * w, (size_t)w * 3);
     for (int k = 0, i = 0; k < n; k++) {
         if (!seen[k]) continue;
-        const int y0 = (MARGIN + i % rows * ROW) * scale, x0 = w + i / rows * column + MARGIN * scale;
+        const int y0 = (MARGIN + i % rows * ROW) * scale,
+                  x0 = w + i / rows * column + MARGIN * scale;
         fill(&c, y0, x0, 0, 0, BOX, BOX, palette[k]);
         write_name(&c, y0, x0 + (BOX + GAP) * scale, name_of(names, k, own));
         i++;

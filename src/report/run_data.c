@@ -23,7 +23,9 @@ const Series *run_data_series(const RunData *r, const char *name) {
 /* Lines are alike: the series after the one recorded last is the likeliest. */
 static Series *series_find(RunData *r, const char *name) {
     const int next = r->next_series < r->n_series ? r->next_series : 0;
-    Series *s = r->n_series && !strcmp(r->series[next].name, name) ? &r->series[next] : (Series *)run_data_series(r, name);
+    Series *s = r->n_series && !strcmp(r->series[next].name, name)
+                    ? &r->series[next]
+                    : (Series *)run_data_series(r, name);
     if (s) r->next_series = (int)(s - r->series) + 1;
     return s;
 }
@@ -166,7 +168,8 @@ static Err read_status(RunData *r) {
     r->exit_code = number_or_nan(o, "exit_code");
     const char *host = json_string_value(json_object_get(o, "host"));
     LockHolder holder;
-    if (!strcmp(r->state, "running") && host && !strcmp(host, sys_hostname()) && !lock_look(r->dir, &holder) && !holder.held)
+    if (!strcmp(r->state, "running") && host && !strcmp(host, sys_hostname()) &&
+        !lock_look(r->dir, &holder) && !holder.held)
         r->state = "killed";
     json_decref(o);
     free(b.data);

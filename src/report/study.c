@@ -31,7 +31,9 @@ void study_compare(Study *s) {
         a->then_level = stats_moments(a->then, a->then ? a->n : 0, STUDY_LEVEL);
         differences(a->score, a->n, base->score, base->n, d);
         a->gain = stats_moments(d, i > s->base ? a->n : 0, STUDY_LEVEL);
-        a->gain_all = stats_moments(d, i > s->base ? a->n : 0, 1 - (1 - STUDY_LEVEL) / fmax(1, study_comparisons(s))).ci;
+        a->gain_all = stats_moments(d, i > s->base ? a->n : 0,
+                                    1 - (1 - STUDY_LEVEL) / fmax(1, study_comparisons(s)))
+                          .ci;
         a->detectable = stats_detectable(a->gain.n, STUDY_LEVEL, STUDY_POWER) * a->gain.sd;
         differences(a->then, a->n, base->then, base->n, d);
         a->then_gain = stats_moments(d, i > s->base ? a->n : 0, STUDY_LEVEL);
@@ -53,7 +55,8 @@ static void verdict_part(Str *out, const Study *s, int shown, const char *what) 
         str_addf(out, "%s%s%s", n ? "" : what, n ? ", " : ": ", a->name);
         n++;
         if (a->gain.n > 1)
-            str_addf(out, " (%+.2f, %+.2f to %+.2f)", 100 * a->gain.mean, 100 * a->gain.ci.lo, 100 * a->gain.ci.hi);
+            str_addf(out, " (%+.2f, %+.2f to %+.2f)", 100 * a->gain.mean, 100 * a->gain.ci.lo,
+                     100 * a->gain.ci.hi);
         else str_add(out, " (one seed has no spread)");
     }
     if (n) str_add(out, "; ");
@@ -65,11 +68,14 @@ void study_verdict(Str *out, const Study *s) {
         return;
     }
     if (!s->complete) {
-        str_addf(out, "Nothing can be said yet: %d of %d runs are done, and the %s split has not been read.",
-                 s->runs_done, s->runs, s->split);
+        str_addf(
+            out,
+            "Nothing can be said yet: %d of %d runs are done, and the %s split has not been read.",
+            s->runs_done, s->runs, s->split);
         return;
     }
-    str_addf(out, "In points of mIoU on %s against %s, with 95 %% intervals over %d seed%s: ", s->split,
+    str_addf(out,
+             "In points of mIoU on %s against %s, with 95 %% intervals over %d seed%s: ", s->split,
              s->arm[s->base].name, s->n_seeds, s->n_seeds > 1 ? "s" : "");
     verdict_part(out, s, 1, "shown to be ahead");
     verdict_part(out, s, -1, "shown to be behind");
@@ -85,7 +91,8 @@ static void table_interval(Str *out, Interval x) {
 }
 
 void study_table(Str *out, const Study *s) {
-    str_addf(out, "%-20s %8s %8s %6s   %10s   %-17s   %-17s   %s\n", s->complete ? s->split : s->val_split, "mIoU %", "std dev", "runs", "difference",
+    str_addf(out, "%-20s %8s %8s %6s   %10s   %-17s   %-17s   %s\n",
+             s->complete ? s->split : s->val_split, "mIoU %", "std dev", "runs", "difference",
              "95 % over seeds", "95 % over images", "shown");
     for (int i = 0; i < s->n; i++) {
         const StudyArm *a = &s->arm[i];
@@ -95,7 +102,10 @@ void study_table(Str *out, const Study *s) {
         if (i > s->base && a->gain.n) {
             str_addf(out, "   %+10.2f", 100 * a->gain.mean);
             table_interval(out, a->gain.ci), table_interval(out, a->gain_images);
-            str_addf(out, "   %s", study_shown(a) > 0 ? "ahead" : study_shown(a) < 0 ? "behind" : "not shown");
+            str_addf(out, "   %s",
+                     study_shown(a) > 0   ? "ahead"
+                     : study_shown(a) < 0 ? "behind"
+                                          : "not shown");
         }
         str_add(out, "\n");
     }
@@ -121,7 +131,9 @@ static void add_list(Str *out, const char *key, const double *x, int n) {
     str_add(out, "]");
 }
 
-static void add_interval(Str *out, const char *key, Interval x) { add_list(out, key, (double[]){x.lo, x.hi}, 2); }
+static void add_interval(Str *out, const char *key, Interval x) {
+    add_list(out, key, (double[]){x.lo, x.hi}, 2);
+}
 
 static void add_moments(Str *out, const Moments *m) {
     str_addf(out, ", \"n\": %d", m->n);
@@ -175,7 +187,8 @@ static void add_time(Str *out, const Study *s, const StudyArm *a) {
 }
 
 /* Items of one list, one a line. */
-static void add_arms(Str *out, const Study *s, int first, void (*add)(Str *, const Study *, const StudyArm *)) {
+static void add_arms(Str *out, const Study *s, int first,
+                     void (*add)(Str *, const Study *, const StudyArm *)) {
     for (int i = first; i < s->n; i++) {
         str_add(out, i > first ? ",\n  " : "\n  ");
         add(out, s, &s->arm[i]);
@@ -190,9 +203,12 @@ void study_json(Str *out, const Study *s) {
     add_text(out, "verdict", verdict.s);
     add_text(out, "split", s->split);
     add_text(out, "scores_from", s->complete ? s->split : s->val_split);
-    str_addf(out, ", \"complete\": %s, \"runs\": %d, \"runs_done\": %d, \"seeds\": %d, \"steps\": %" PRId64, s->complete ? "true" : "false",
-             s->runs, s->runs_done, s->n_seeds, s->steps);
-    str_addf(out, ", \"images\": %d, \"units\": %d, \"draws\": %d", s->n_images, s->n_units, s->draws);
+    str_addf(
+        out,
+        ", \"complete\": %s, \"runs\": %d, \"runs_done\": %d, \"seeds\": %d, \"steps\": %" PRId64,
+        s->complete ? "true" : "false", s->runs, s->runs_done, s->n_seeds, s->steps);
+    str_addf(out, ", \"images\": %d, \"units\": %d, \"draws\": %d", s->n_images, s->n_units,
+             s->draws);
     add_text(out, "unit", s->unit);
     str_add(out, ", \"remarks\": [");
     for (int i = 0; i < s->n_remarks; i++) {

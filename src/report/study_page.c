@@ -17,12 +17,16 @@ static void add_remarks(Str *out, const Study *s, const char *before, const char
         str_add(out, after);
     }
     if (m > 1)
-        str_addf(out, "%s%d arms are compared with one: each 95 %% interval misses one time in 20, so among all of them "
-                      "one misses up to %.0f %% of the time. Those of the column \"all together\" miss 5 %% of the time taken together (Bonferroni).%s",
-                 before, m, 100 * fmin(1, m * (1 - STUDY_LEVEL)), after);
+        str_addf(
+            out,
+            "%s%d arms are compared with one: each 95 %% interval misses one time in 20, so among all of them "
+            "one misses up to %.0f %% of the time. Those of the column \"all together\" miss 5 %% of the time taken together (Bonferroni).%s",
+            before, m, 100 * fmin(1, m * (1 - STUDY_LEVEL)), after);
     if (s->n_seeds < ENOUGH_SEEDS)
-        str_addf(out, "%s%d seed%s say next to nothing: only a difference of the size of the last column would be seen.%s",
-                 before, s->n_seeds, s->n_seeds > 1 ? "s" : "", after);
+        str_addf(
+            out,
+            "%s%d seed%s say next to nothing: only a difference of the size of the last column would be seen.%s",
+            before, s->n_seeds, s->n_seeds > 1 ? "s" : "", after);
 }
 
 /* ---- tables ---------------------------------------------------------------------------------- */
@@ -51,11 +55,14 @@ static void table_open(Str *out, const char *caption, const char *head) {
 }
 
 static void level_table(Str *out, const Study *s) {
-    char *caption = xprintf(s->complete ? "Arms, on %s, read once at the end" : "Arms so far, last evaluation on %s", s->complete ? s->split : s->val_split);
+    char *caption = xprintf(s->complete ? "Arms, on %s, read once at the end"
+                                        : "Arms so far, last evaluation on %s",
+                            s->complete ? s->split : s->val_split);
     Str safe = {0};
     str_escape_html(&safe, caption);
-    table_open(out, safe.s,
-               "<th>arm<th>mIoU %, mean<th>standard deviation<th>95 % over seeds<th>95 % over images<th>runs<th class=note>what it is");
+    table_open(
+        out, safe.s,
+        "<th>arm<th>mIoU %, mean<th>standard deviation<th>95 % over seeds<th>95 % over images<th>runs<th class=note>what it is");
     free(caption), str_free(&safe);
     for (int i = 0; i < s->n; i++) {
         const StudyArm *a = &s->arm[i];
@@ -73,9 +80,10 @@ static void level_table(Str *out, const Study *s) {
 
 static void gain_table(Str *out, const Study *s) {
     if (study_comparisons(s) < 1) return;
-    table_open(out, "Differences, in points, seed by seed",
-               "<th>arm<th>difference<th>standard deviation<th>95 % over seeds<th>all together<th>95 % over images<th>shown"
-               "<th>could be shown from");
+    table_open(
+        out, "Differences, in points, seed by seed",
+        "<th>arm<th>difference<th>standard deviation<th>95 % over seeds<th>all together<th>95 % over images<th>shown"
+        "<th>could be shown from");
     for (int i = s->base + 1; i < s->n; i++) {
         const StudyArm *a = &s->arm[i];
         const int shown = study_shown(a);
@@ -89,10 +97,12 @@ static void gain_table(Str *out, const Study *s) {
         cell_percent(out, a->detectable);
         str_add(out, "</tr>\n");
     }
-    str_addf(out, "</table></div>\n<p class=dim>Over seeds: Student's t of the paired differences. Over images: %d draws of %d %s with "
-                  "replacement, the same for all runs. Could be shown from: the smallest true difference that a paired t test at 5 %% "
-                  "on %d seeds finds four times in five, given this standard deviation.</p>\n",
-             s->draws, s->n_units, s->unit ? s->unit : "images", s->n_seeds);
+    str_addf(
+        out,
+        "</table></div>\n<p class=dim>Over seeds: Student's t of the paired differences. Over images: %d draws of %d %s with "
+        "replacement, the same for all runs. Could be shown from: the smallest true difference that a paired t test at 5 %% "
+        "on %d seeds finds four times in five, given this standard deviation.</p>\n",
+        s->draws, s->n_units, s->unit ? s->unit : "images", s->n_seeds);
 }
 
 /* By the resolved configurations, whatever was typed. */
@@ -112,12 +122,14 @@ static void changes_list(Str *out, const Study *s) {
 /* Between the marks stands what a clock decides: two studies with the same results may differ here. */
 static void time_table(Str *out, const Study *s) {
     str_add(out, "<!--clock-->\n");
-    table_open(out, "Equal time",
-               "<th>arm<th>ms a step<th>times the first<th>its step when the fastest had ended<th>mIoU % then<th>difference then<th>95 % over seeds");
+    table_open(
+        out, "Equal time",
+        "<th>arm<th>ms a step<th>times the first<th>its step when the fastest had ended<th>mIoU % then<th>difference then<th>95 % over seeds");
     for (int i = s->base; i < s->n; i++) {
         const StudyArm *a = &s->arm[i];
         row_name(out, a->name);
-        if (isfinite(a->step_s)) str_addf(out, "<td>%.0f<td>%.2f", 1000 * a->step_s, a->step_s / s->arm[s->base].step_s);
+        if (isfinite(a->step_s))
+            str_addf(out, "<td>%.0f<td>%.2f", 1000 * a->step_s, a->step_s / s->arm[s->base].step_s);
         else str_add(out, "<td>-<td>-");
         str_addf(out, isfinite(a->then_step) ? "<td>%.0f" : "<td>-", a->then_step);
         cell_percent(out, a->then_level.mean);
@@ -125,10 +137,13 @@ static void time_table(Str *out, const Study *s) {
         cell_interval(out, a->then_gain.ci, true);
         str_add(out, "</tr>\n");
     }
-    str_addf(out, "</table></div>\n<p class=dim>All arms take the same number of steps; this tells what each had when the fastest had taken all "
-                  "of its own. Read from the evaluations on %s while training, linear between two of them; steps alone are timed. The "
-                  "slower arms' learning rate had not come down yet, which holds them back: a run planned for that time would do "
-                  "better.</p>\n<!--/clock-->\n", s->val_split);
+    str_addf(
+        out,
+        "</table></div>\n<p class=dim>All arms take the same number of steps; this tells what each had when the fastest had taken all "
+        "of its own. Read from the evaluations on %s while training, linear between two of them; steps alone are timed. The "
+        "slower arms' learning rate had not come down yet, which holds them back: a run planned for that time would do "
+        "better.</p>\n<!--/clock-->\n",
+        s->val_split);
 }
 
 /* ---- charts ---------------------------------------------------------------------------------- */
@@ -177,7 +192,11 @@ static void arms_curves(Str *out, const ArmData *a, const Study *study) {
             for (int j = 0; j < run->n; j++) series_add(&s[found], run->x[j], 100 * run->y[j]);
             found++;
         }
-    chart_lines(out, &(Chart){.title = "mIoU while training", .unit = unit, .series = s, .n_series = found, .from_zero = true});
+    chart_lines(out, &(Chart){.title = "mIoU while training",
+                              .unit = unit,
+                              .series = s,
+                              .n_series = found,
+                              .from_zero = true});
     for (int i = 0; i < found; i++) series_free(&s[i]);
     free(s), free(unit);
 }
@@ -189,8 +208,10 @@ static void arms_classes(Str *out, const Study *s, const RunData *colours) {
     BarRow *rows = xcalloc((size_t)classes + 1, sizeof *rows);
     for (int c = 0; c < classes; c++) {
         const bool coloured = colours && colours->n_colours == classes;
-        rows[c] = (BarRow){s->class_names[c], value + c * s->n, coloured ? colours->colours[c].rgb : NULL};
-        for (int i = 0; i < s->n; i++) value[c * s->n + i] = s->arm[i].class_iou ? s->arm[i].class_iou[c] : NAN;
+        rows[c] = (BarRow){s->class_names[c], value + c * s->n,
+                           coloured ? colours->colours[c].rgb : NULL};
+        for (int i = 0; i < s->n; i++)
+            value[c * s->n + i] = s->arm[i].class_iou ? s->arm[i].class_iou[c] : NAN;
     }
     for (int i = 0; i < s->n; i++) groups[i] = s->arm[i].name;
     if (classes) chart_bars(out, "IoU per class, mean over runs", groups, s->n, rows, classes);

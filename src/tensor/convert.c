@@ -7,7 +7,8 @@
 static float half_value(uint16_t h) {
     const int exponent = h >> 10 & 31, mantissa = h & 1023;
     const float v = exponent == 31 ? (mantissa ? NAN : INFINITY)
-                  : exponent ? ldexpf((float)(mantissa | 1024), exponent - 25) : ldexpf((float)mantissa, -24);
+                    : exponent     ? ldexpf((float)(mantissa | 1024), exponent - 25)
+                                   : ldexpf((float)mantissa, -24);
     return h >> 15 ? -v : v;
 }
 float tensor_float(const Tensor *t, int64_t i) {

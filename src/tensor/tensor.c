@@ -66,7 +66,8 @@ bool shape_equal(Shape a, Shape b) {
 
 bool shape_bytes(Shape s, Dtype t, size_t *out) {
     int64_t n;
-    return count_checked(s, &n) && !__builtin_mul_overflow((size_t)n, dtype_bytes(t), out) && *out <= PTRDIFF_MAX;
+    return count_checked(s, &n) && !__builtin_mul_overflow((size_t)n, dtype_bytes(t), out) &&
+           *out <= PTRDIFF_MAX;
 }
 
 ShapeText shape_text(Shape s) {
@@ -80,7 +81,10 @@ ShapeText shape_text(Shape s) {
 /* ---- layouts --------------------------------------------------------------------------------- */
 LayoutDims layout_dims(Layout l, Shape s) {
     if (s.rank != 4) return (LayoutDims){1, 1, shape_count(s), 1};
-    int64_t c = s.d[1], inner = l == LAYOUT_C8 ? 8 : l == LAYOUT_C16 ? 16 : l == LAYOUT_LAST ? c : 1;
+    int64_t c = s.d[1], inner = l == LAYOUT_C8     ? 8
+                                : l == LAYOUT_C16  ? 16
+                                : l == LAYOUT_LAST ? c
+                                                   : 1;
     int64_t outer = inner ? (c + inner - 1) / inner : 0;
     return (LayoutDims){s.d[0], outer, s.d[2] * s.d[3], inner};
 }
@@ -98,7 +102,10 @@ void layout_copy_f32(float *dst, Layout to, const float *src, Layout from, Shape
         for (int64_t k = 0; k < c_dst; k++)
             for (int64_t p = 0; p < b.spatial; p++) {
                 int64_t at = ((n * b.outer + k / b.inner) * b.spatial + p) * b.inner + k % b.inner;
-                dst[at] = k < c ? src[((n * a.outer + k / a.inner) * a.spatial + p) * a.inner + k % a.inner] : 0.0f;
+                dst[at] =
+                    k < c
+                        ? src[((n * a.outer + k / a.inner) * a.spatial + p) * a.inner + k % a.inner]
+                        : 0.0f;
             }
 }
 

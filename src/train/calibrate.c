@@ -20,21 +20,24 @@ static Err draw_sample(Dataset *d, const DataOptions *o, uint64_t seed, int i, B
     Sample own = {0};
     const Sample *in;
     TRY(dataset_borrow(d, (int)((int64_t)i * d->n / b->n), &own, &in));
-    Err rc = augment_sample(in, o, seed, 0, (uint64_t)i, b->h, b->w, b->images + (size_t)i * pixels * 3,
-                            b->labels + (size_t)i * pixels, b->rects + (size_t)i * 4);
+    Err rc =
+        augment_sample(in, o, seed, 0, (uint64_t)i, b->h, b->w, b->images + (size_t)i * pixels * 3,
+                       b->labels + (size_t)i * pixels, b->rects + (size_t)i * 4);
     sample_free(&own);
     return rc;
 }
 static void draw_noise(Batch *b) {
     const int64_t pixels = (int64_t)b->n * b->h * b->w;
     const Rng r = rng_stream(1, RNG_SCENES, 0, 0);
-    for (int64_t i = 0; i < 3 * pixels; i++) b->images[i] = (uint8_t)rng_below(&r, (uint64_t)i, 256);
+    for (int64_t i = 0; i < 3 * pixels; i++)
+        b->images[i] = (uint8_t)rng_below(&r, (uint64_t)i, 256);
     for (int i = 0; i < b->n; i++) b->rects[4 * i + 2] = b->w, b->rects[4 * i + 3] = b->h;
 }
 Err calibration_images(Dataset *d, const DataOptions *o, uint64_t seed, int n, Batch *out) {
     const size_t pixels = (size_t)n * (size_t)o->crop_h * (size_t)o->crop_w;
     *out = (Batch){.n = n, .h = o->crop_h, .w = o->crop_w};
-    out->images = xcalloc(pixels, 3), out->labels = xcalloc(pixels, sizeof(int32_t)), out->rects = xcalloc((size_t)n, 4 * sizeof(int32_t));
+    out->images = xcalloc(pixels, 3), out->labels = xcalloc(pixels, sizeof(int32_t)),
+    out->rects = xcalloc((size_t)n, 4 * sizeof(int32_t));
     if (!d) return draw_noise(out), OK;
     Err rc = OK;
     for (int i = 0; i < n && !rc; i++) rc = draw_sample(d, o, seed, i, out);
@@ -66,19 +69,24 @@ static Heads run_images(Plan *p, const ModelNodes *m, bool with_aux, const Batch
     Shape *shape[2] = {&h.main, &h.aux};
     int64_t each[2] = {0};
     for (int k = 0; k < 2; k++)
-        if (shape[k]->rank) shape[k]->d[0] = 1, each[k] = shape_count(*shape[k]), h.v[k] = xcalloc((size_t)(b->n * each[k]), sizeof(float));
+        if (shape[k]->rank)
+            shape[k]->d[0] = 1, each[k] = shape_count(*shape[k]),
+            h.v[k] = xcalloc((size_t)(b->n * each[k]), sizeof(float));
     uint8_t *images = xcalloc((size_t)(turn * pixels), 3);
     int32_t *rects = xcalloc((size_t)turn, 4 * sizeof *rects);
     plan_bind(p, m->image, images), plan_bind(p, m->rects, rects);
     for (int64_t first = 0; first < b->n; first += turn) {
         for (int64_t i = 0; i < turn; i++) {
-            memcpy(images + i * pixels * 3, b->images + (first + i) % b->n * pixels * 3, (size_t)pixels * 3);
+            memcpy(images + i * pixels * 3, b->images + (first + i) % b->n * pixels * 3,
+                   (size_t)pixels * 3);
             memcpy(rects + 4 * i, b->rects + (first + i) % b->n * 4, 4 * sizeof *rects);
         }
         plan_run(p, &(OpRun){0}, false);
         const int64_t n = b->n - first < turn ? b->n - first : turn;
         for (int k = 0; k < 2; k++)
-            if (h.v[k]) memcpy(h.v[k] + first * each[k], plan_value(p, at[k]), (size_t)(n * each[k]) * sizeof(float));
+            if (h.v[k])
+                memcpy(h.v[k] + first * each[k], plan_value(p, at[k]),
+                       (size_t)(n * each[k]) * sizeof(float));
     }
     free(images), free(rects);
     return h;
@@ -89,10 +97,13 @@ static Heads run_images(Plan *p, const ModelNodes *m, bool with_aux, const Batch
 /* KL(softmax(a) || softmax(b)) over the channels at one place; they lie `step` apart. */
 static double divergence(const float *a, const float *b, int64_t channels, int64_t step) {
     double top[2] = {a[0], b[0]}, sum[2] = {0}, cross = 0;
-    for (int64_t c = 1; c < channels; c++) top[0] = fmax(top[0], a[c * step]), top[1] = fmax(top[1], b[c * step]);
-    for (int64_t c = 0; c < channels; c++) sum[0] += exp(a[c * step] - top[0]), sum[1] += exp(b[c * step] - top[1]);
+    for (int64_t c = 1; c < channels; c++)
+        top[0] = fmax(top[0], a[c * step]), top[1] = fmax(top[1], b[c * step]);
     for (int64_t c = 0; c < channels; c++)
-        cross += exp(a[c * step] - top[0]) / sum[0] * ((a[c * step] - top[0]) - (b[c * step] - top[1]));
+        sum[0] += exp(a[c * step] - top[0]), sum[1] += exp(b[c * step] - top[1]);
+    for (int64_t c = 0; c < channels; c++)
+        cross +=
+            exp(a[c * step] - top[0]) / sum[0] * ((a[c * step] - top[0]) - (b[c * step] - top[1]));
     return cross - log(sum[0]) + log(sum[1]);
 }
 static double mean_divergence(const Heads *a, const Heads *b, int n) {
@@ -120,7 +131,8 @@ static double equal_classes(const Heads *a, const Heads *b, const Batch *images)
 typedef struct { double value; int64_t at; } Ranked;
 static int by_value(const void *a, const void *b) {
     const Ranked *x = a, *y = b;
-    return x->value != y->value ? (x->value > y->value) - (x->value < y->value) : (x->at > y->at) - (x->at < y->at);
+    return x->value != y->value ? (x->value > y->value) - (x->value < y->value)
+                                : (x->at > y->at) - (x->at < y->at);
 }
 /* rank[i] of the i-th place when all are sorted by how far the heads are apart there */
 static void rank_places(const Heads *h, int n, int64_t *rank) {
@@ -141,7 +153,8 @@ static double rank_correlation(const Heads *a, const Heads *b, int n) {
     int64_t *rank = xcalloc((size_t)places, 2 * sizeof *rank);
     rank_places(a, n, rank), rank_places(b, n, rank + places);
     double sum = 0;
-    for (int64_t i = 0; i < places; i++) sum += (double)(rank[i] - rank[places + i]) * (double)(rank[i] - rank[places + i]);
+    for (int64_t i = 0; i < places; i++)
+        sum += (double)(rank[i] - rank[places + i]) * (double)(rank[i] - rank[places + i]);
     free(rank);
     return 1 - 6 * sum / ((double)places * ((double)places * (double)places - 1));
 }
@@ -155,7 +168,8 @@ static char *memory_path(const Net *n, const PlanSpec *spec, const Batch *b) {
     char library[96], name[64];
     plan_library(library, sizeof library);
     Str s = {0};
-    str_addf(&s, "%s %s, %d threads, %d nodes, %s, %d x %d x %d", RETORT_VERSION, library, parallel_threads(), n->n_nodes, dtype_name(spec->precision), b->n, b->h, b->w);
+    str_addf(&s, "%s %s, %d threads, %d nodes, %s, %d x %d x %d", RETORT_VERSION, library,
+             parallel_threads(), n->n_nodes, dtype_name(spec->precision), b->n, b->h, b->w);
     for (int i = 0; i < spec->n_outputs; i++) str_addf(&s, " %d", spec->outputs[i].id);
     str_addf(&s, " %s", hash_digest(n->values, (size_t)n->n_values * sizeof(float)).hex);
     str_addf(&s, " %s", hash_digest(b->images, 3 * pixels).hex);
@@ -167,9 +181,13 @@ static char *memory_path(const Net *n, const PlanSpec *spec, const Batch *b) {
 static bool recall(const char *path, float *ranges, size_t n, Agreement *a) {
     const size_t body = n * sizeof *ranges + sizeof *a;
     Bytes b;
-    if (!sys_exists(path) || sys_read_file(path, body + sizeof(Digest), EXIT_OUTPUT, &b)) return false;
-    const bool good = b.bytes == body + sizeof(Digest) && !strcmp(hash_digest(b.data, body).hex, (const char *)b.data + body);
-    if (good) memcpy(ranges, b.data, n * sizeof *ranges), memcpy(a, b.data + n * sizeof *ranges, sizeof *a);
+    if (!sys_exists(path) || sys_read_file(path, body + sizeof(Digest), EXIT_OUTPUT, &b))
+        return false;
+    const bool good = b.bytes == body + sizeof(Digest) &&
+                      !strcmp(hash_digest(b.data, body).hex, (const char *)b.data + body);
+    if (good)
+        memcpy(ranges, b.data, n * sizeof *ranges),
+            memcpy(a, b.data + n * sizeof *ranges, sizeof *a);
     free(b.data);
     return good;
 }
@@ -179,17 +197,20 @@ static void remember(const char *path, const float *ranges, size_t n, const Agre
     memcpy(b, ranges, n * sizeof *ranges), memcpy(b + n * sizeof *ranges, a, sizeof *a);
     const Digest d = hash_digest(b, body);
     memcpy(b + body, d.hex, sizeof d.hex);
-    if (sys_mkdirs(sys_cache_dir()) || durable_write_all(path, b, body + sizeof d)) log_warn("%s; the next start calibrates again", err_text());
+    if (sys_mkdirs(sys_cache_dir()) || durable_write_all(path, b, body + sizeof d))
+        log_warn("%s; the next start calibrates again", err_text());
     free(b);
 }
 
 /* ---- both --------------------------------------------------------------------------------------------- */
 
-static Err measure(Net *n, const ModelNodes *m, const PlanSpec *spec, const Batch *b, float *ranges, Heads *out) {
+static Err measure(Net *n, const ModelNodes *m, const PlanSpec *spec, const Batch *b, float *ranges,
+                   Heads *out) {
     Shape shapes[2] = {SHAPE(1, b->h, b->w, 3), SHAPE(1, 4)};
     PlanSpec one = *spec;
     Plan *p;
-    one.precision = DT_F32, one.choices = NULL, one.inputs = (Node[]){m->image, m->rects}, one.input_shapes = shapes, one.n_inputs = 2;
+    one.precision = DT_F32, one.choices = NULL, one.inputs = (Node[]){m->image, m->rects},
+    one.input_shapes = shapes, one.n_inputs = 2;
     TRY(plan_make(n, &one, &p));
     plan_watch(p, ranges);
     *out = run_images(p, m, is_output(spec, m->aux), b);
@@ -197,7 +218,8 @@ static Err measure(Net *n, const ModelNodes *m, const PlanSpec *spec, const Batc
     return OK;
 }
 
-Err calibrate(Net *n, const ModelNodes *m, const PlanSpec *spec, const Batch *images, Plan **out, Agreement *agreement) {
+Err calibrate(Net *n, const ModelNodes *m, const PlanSpec *spec, const Batch *images, Plan **out,
+              Agreement *agreement) {
     CHECK(is_output(spec, m->logits));
     Heads exact = {0}, rounded = {0};
     PlanSpec bytes = *spec;
@@ -212,7 +234,8 @@ Err calibrate(Net *n, const ModelNodes *m, const PlanSpec *spec, const Batch *im
         rounded = run_images(*out, m, is_output(spec, m->aux), images);
         memset(agreement, 0, sizeof *agreement);         /* its gaps too: they are remembered */
         agreement->images = images->n, agreement->equal = equal_classes(&exact, &rounded, images);
-        agreement->kl = mean_divergence(&exact, &rounded, images->n), agreement->easiness = rank_correlation(&exact, &rounded, images->n);
+        agreement->kl = mean_divergence(&exact, &rounded, images->n),
+        agreement->easiness = rank_correlation(&exact, &rounded, images->n);
         remember(path, ranges, nodes, agreement);
     }
     heads_free(&exact), heads_free(&rounded), free(ranges), free(path);

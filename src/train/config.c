@@ -332,14 +332,16 @@ static Err map_args(const YNode *y, const char *path, Arena *a, ArgList *out) {
     const bool whole = !strcmp(path, "distill.losses") || !strcmp(path, "distill.task") ||
                        (row >= 0 && config_rows[row].type == OPT_FLOW);
     if (y->kind != Y_MAP || whole) {
-        if (out->n == ARG_LIST_MAX) return err_set(E(2, 76), "%s: more than %d options", y->where, ARG_LIST_MAX);
+        if (out->n == ARG_LIST_MAX)
+            return err_set(E(2, 76), "%s: more than %d options", y->where, ARG_LIST_MAX);
         char *text = yaml_flow(y);
         out->v[out->n++] = arena_printf(a, "%s=%s", path, text);
         free(text);
         return OK;
     }
     for (int i = 0; i < y->n; i++)
-        TRY(map_args(y->item[i], *path ? arena_printf(a, "%s.%s", path, y->key[i]) : y->key[i], a, out));
+        TRY(map_args(y->item[i], *path ? arena_printf(a, "%s.%s", path, y->key[i]) : y->key[i], a,
+                     out));
     return OK;
 }
 

@@ -23,8 +23,10 @@ static Err resolve_scales(Config *c) {
         c->infer.scale[i] = good ? v : 0;
     }
     if (!good)
-        return err_set(E(2, 76), "%s: eval.scales=%s is no list of 1 to %d numbers from 0.05 to 8, as in [0.75, 1, 1.25]",
-                       where_of(c, "eval.scales"), text, SCALES_MAX);
+        return err_set(
+            E(2, 76),
+            "%s: eval.scales=%s is no list of 1 to %d numbers from 0.05 to 8, as in [0.75, 1, 1.25]",
+            where_of(c, "eval.scales"), text, SCALES_MAX);
     c->infer.n_scales = n == 1 && c->infer.scale[0] == 1 ? 0 : n;
     return OK;
 }
@@ -41,18 +43,24 @@ static Err resolve_infer(Config *c) {
                               .mirror = r->infer.mirror,
                               .average = (InferAverage)r->infer.average,
                               .blend = (InferBlend)r->infer.blend};
-    const int wh = c->infer.window_h ? c->infer.window_h : WINDOW_PX, ww = c->infer.window_w ? c->infer.window_w : WINDOW_PX;
+    const int wh = c->infer.window_h ? c->infer.window_h : WINDOW_PX,
+              ww = c->infer.window_w ? c->infer.window_w : WINDOW_PX;
     if (c->infer.stride_h > wh || c->infer.stride_w > ww)
-        return err_set(E(2, 76), "%s: eval.stride=%dx%d is larger than a window of %dx%d, parts would not be seen; give eval.window=%dx%d",
-                       where_of(c, "eval.stride"), c->infer.stride_h, c->infer.stride_w, wh, ww,
-                       c->infer.stride_h > wh ? c->infer.stride_h : wh, c->infer.stride_w > ww ? c->infer.stride_w : ww);
+        return err_set(
+            E(2, 76),
+            "%s: eval.stride=%dx%d is larger than a window of %dx%d, parts would not be seen; give eval.window=%dx%d",
+            where_of(c, "eval.stride"), c->infer.stride_h, c->infer.stride_w, wh, ww,
+            c->infer.stride_h > wh ? c->infer.stride_h : wh,
+            c->infer.stride_w > ww ? c->infer.stride_w : ww);
     return resolve_scales(c);
 }
 
-static Err unknown(const Config *c, const char *option, const char *word, const char *const *names, int n) {
+static Err unknown(const Config *c, const char *option, const char *word, const char *const *names,
+                   int n) {
     Str list = {0};
     for (int i = 0; i < n; i++) str_addf(&list, i ? ", %s" : "%s", names[i]);
-    Err rc = err_set(E(2, 76), "%s: %s: there is no %s; choose of %s", where_of(c, option), option, word, list.s);
+    Err rc = err_set(E(2, 76), "%s: %s: there is no %s; choose of %s", where_of(c, option), option,
+                     word, list.s);
     str_free(&list);
     return rc;
 }
@@ -67,11 +75,13 @@ static Err resolve_metrics(Config *c) {
     YNode *one[] = {list}, **item = list->kind == Y_SCALAR ? one : list->item;
     const int count = list->kind == Y_SCALAR ? 1 : list->n;
     if (list->kind == Y_MAP)
-        return err_set(E(2, 76), "%s: metrics=%s is no list, as in [boundary, calibration]", where_of(c, "metrics"), text);
+        return err_set(E(2, 76), "%s: metrics=%s is no list, as in [boundary, calibration]",
+                       where_of(c, "metrics"), text);
     for (int i = 0; i < count; i++) {
         if (item[i]->text && !strcmp(item[i]->text, "all")) {
             for (int k = c->eval_out.n_metrics = 0; k < n; k++)
-                if (!metric_at(k)->instances) c->eval_out.metric[c->eval_out.n_metrics++] = metric_at(k);
+                if (!metric_at(k)->instances)
+                    c->eval_out.metric[c->eval_out.n_metrics++] = metric_at(k);
             return OK;
         }
         const MetricDef *m = metric_find(item[i]->text ? item[i]->text : "");
@@ -98,7 +108,12 @@ static Err resolve_write(Config *c) {
     }
     if (c->origin->raw.probs) c->predict.write |= PREDICT_PROBS;
     c->predict.legend = c->origin->raw.predict.legend;
-    return c->predict.write ? OK : err_set(E(2, 76), "%s: write=%s: nothing would be written; choose of label, overlay, ids, probs", where_of(c, "write"), text);
+    return c->predict.write
+               ? OK
+               : err_set(
+                     E(2, 76),
+                     "%s: write=%s: nothing would be written; choose of label, overlay, ids, probs",
+                     where_of(c, "write"), text);
 }
 
 static Err resolve_protocol(Config *c) {

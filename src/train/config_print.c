@@ -76,7 +76,8 @@ static void print_losses(Printer *p, const Config *c) {
     print_term(p, &c->task, &c->origin->task);
     enter_groups(p, "distill.losses");
     p->depth = 1;
-    print_value(p, OPT_ENUM, "losses", c->n_losses ? "" : "[]", c->origin->losses_where, c->origin->losses_was);
+    print_value(p, OPT_ENUM, "losses", c->n_losses ? "" : "[]", c->origin->losses_where,
+                c->origin->losses_was);
     for (int i = 0; i < c->n_losses; i++) {
         str_addf(&p->s, "    - %s:\n", c->losses[i].method->name);
         p->depth = 4;
@@ -196,11 +197,12 @@ Err config_check_resume(const Config *c, const char *text, const char *path) {
         return err_wrap(E(5, 15), "the run was started by another version");
     char *changes = config_changes(old, c);
     config_close(old);
-    Err rc = *changes ? err_set(E(5, 0),
-                                "%s: changed options would change the result: %s; give the old values, "
-                                "or another out=",
-                                path, changes)
-                      : OK;
+    Err rc = *changes
+                 ? err_set(E(5, 0),
+                           "%s: changed options would change the result: %s; give the old values, "
+                           "or another out=",
+                           path, changes)
+                 : OK;
     free(changes);
     return rc;
 }

@@ -52,8 +52,10 @@ static Err resolve_model(const Config *c, const ModelOptions *in, const char *we
 
 static Err check_classes(const Config *c, int classes, const char *whose,
                          const ModelOptions *student, const ModelOptions *teacher) {
-    int s = student->classes ? student->classes : classes,
-        t = teacher->class_map ? teacher->n_class_map : teacher->classes ? teacher->classes : classes;
+    int s = student->classes ? student->classes : classes, t = teacher->class_map
+                                                                   ? teacher->n_class_map
+                                                               : teacher->classes ? teacher->classes
+                                                                                  : classes;
     if (!teacher->model) t = classes;
     if (s == classes && t == classes) return OK;
     char with[64] = "";
@@ -89,9 +91,12 @@ static Err open_nets(Job *j, int classes, int h, int w) {
     s.classes = classes;
     if (!t.class_map) t.classes = classes;
     if (t.class_map && t.model && !model_is_onnx(t.model) && !t.classes)
-        return err_set(E(2, 76), "teacher.classes: a list needs a teacher whose file tells how many it has: a run, a checkpoint or FILE.onnx");
+        return err_set(
+            E(2, 76),
+            "teacher.classes: a list needs a teacher whose file tells how many it has: a run, a checkpoint or FILE.onnx");
     TRY(model_open(&s, h, w, &j->student, &j->sn));
-    TRY(model_load_weights(j->student, sw, (uint64_t)c->seed, LOAD_START | (s.partial ? LOAD_PARTIAL : 0)));
+    TRY(model_load_weights(j->student, sw, (uint64_t)c->seed,
+                           LOAD_START | (s.partial ? LOAD_PARTIAL : 0)));
     if (!t.model) return OK;
     t.frozen = t.dropout_off = true;
     TRY(model_open(&t, h, w, &j->teacher, &j->tn));
@@ -109,8 +114,11 @@ static Node taught_input(Job *j, Node x, const char *name) {
     for (int i = 0; i < j->n_taught; i++)
         if (j->taught[i].from.id == x.id) return j->taught[i].to;
     if (j->n_taught == TAUGHT_MAX)
-        return net_fail(j->student, E(2, 0), "more than %d layers of the teacher are compared", TAUGHT_MAX), NO_NODE;
-    const Node to = net_input(j->student, arena_printf(j->arena, "teacher.%s", name), DT_F32, net_shape(j->teacher, x));
+        return net_fail(j->student, E(2, 0), "more than %d layers of the teacher are compared",
+                        TAUGHT_MAX),
+               NO_NODE;
+    const Node to = net_input(j->student, arena_printf(j->arena, "teacher.%s", name), DT_F32,
+                              net_shape(j->teacher, x));
     j->taught[j->n_taught++] = (Taught){x, to};
     return to;
 }
@@ -120,13 +128,19 @@ static Node find_layer(const KdSite *s, Net *student, bool teacher, const char *
     Job *j = s->owner;
     const Net *n = teacher ? j->teacher : student;
     if (student->err) return NO_NODE;
-    if (!n) return net_fail(student, E(2, 0), "there is no teacher; set teacher.model, or take this term out of distill.losses"), NO_NODE;
+    if (!n)
+        return net_fail(
+                   student, E(2, 0),
+                   "there is no teacher; set teacher.model, or take this term out of distill.losses"),
+               NO_NODE;
     const Node x = net_find(n, name);
     if (x.id) return teacher ? taught_input(j, x, name) : x;
     const char **names = arena_alloc(j->arena, (size_t)n->n_nodes * sizeof *names);
     for (int i = 1; i < n->n_nodes; i++) names[i - 1] = n->nodes[i].name;
     const char *near = str_nearest(name, names, n->n_nodes - 1);
-    net_fail(student, E(2, 0), "the %s has no layer %s; %s%s%s", teacher ? "teacher" : "student", name, near ? "did you mean " : "retort info lists them", near ? near : "", near ? "?" : "");
+    net_fail(student, E(2, 0), "the %s has no layer %s; %s%s%s", teacher ? "teacher" : "student",
+             name, near ? "did you mean " : "retort info lists them", near ? near : "",
+             near ? "?" : "");
     return NO_NODE;
 }
 
@@ -142,7 +156,8 @@ static Err count_pixels(const KdSite *s, ClassPixels *out) {
         TRY(dataset_borrow(d, i, &own, &x));
         for (int64_t p = 0; p < (int64_t)x->h * x->w; p++) count[x->label[p]]++;
         for (int c = 0; c < d->n_classes; c++) all += count[c];
-        for (int c = 0; c < d->n_classes; c++) out->own[c] += count[c], out->shown[c] += count[c] ? all : 0;
+        for (int c = 0; c < d->n_classes; c++)
+            out->own[c] += count[c], out->shown[c] += count[c] ? all : 0;
         sample_free(&own);
         progress_to(&progress, i + 1);
     }
@@ -263,14 +278,17 @@ static Err make_int8_plan(Job *j, const PlanSpec *spec, int h, int w, Dataset *d
     o.crop_h = h, o.crop_w = w;
     Batch images;
     Agreement a;
-    TRY(calibration_images(d, &o, (uint64_t)j->c->seed, d && d->n < CALIBRATION_IMAGES ? d->n : CALIBRATION_IMAGES, &images));
+    TRY(calibration_images(d, &o, (uint64_t)j->c->seed,
+                           d && d->n < CALIBRATION_IMAGES ? d->n : CALIBRATION_IMAGES, &images));
     Err rc = calibrate(j->teacher, &j->tn, spec, &images, &j->tplan, &a);
     calibration_free(&images);
     if (rc) return rc;
     char easiness[64] = "";
-    if (!isnan(a.easiness)) snprintf(easiness, sizeof easiness, ", rank correlation of TFE's weights %.4f", a.easiness);
-    log_info("the teacher in 8-bit integers agrees with itself in float32 on %.2f %% of the pixels of %d %s (mean KL %.2g%s)",
-             100 * a.equal, a.images, d ? "training images" : "images of noise", a.kl, easiness);
+    if (!isnan(a.easiness))
+        snprintf(easiness, sizeof easiness, ", rank correlation of TFE's weights %.4f", a.easiness);
+    log_info(
+        "the teacher in 8-bit integers agrees with itself in float32 on %.2f %% of the pixels of %d %s (mean KL %.2g%s)",
+        100 * a.equal, a.images, d ? "training images" : "images of noise", a.kl, easiness);
     return OK;
 }
 
@@ -286,13 +304,19 @@ static Err make_teacher_plan(Job *j, int batch, int h, int w, Dataset *d) {
         log_warn("no loss term reads the teacher; it is not run");
         return OK;
     }
-    PlanSpec spec = {
-        .precision = j->c->teacher_precision, .outputs = out, .n_outputs = n, .inputs = in, .input_shapes = shapes, .n_inputs = 2, .choices = j->choices};
+    PlanSpec spec = {.precision = j->c->teacher_precision,
+                     .outputs = out,
+                     .n_outputs = n,
+                     .inputs = in,
+                     .input_shapes = shapes,
+                     .n_inputs = 2,
+                     .choices = j->choices};
     if (int8) spec.precision = backend_fast(DT_BF16) ? DT_BF16 : DT_F32;
     TRY(int8 ? make_int8_plan(j, &spec, h, w, d) : plan_make(j->teacher, &spec, &j->tplan));
     if (!j->flip.id) return OK;
     const size_t pixels = (size_t)batch * (size_t)h * (size_t)w;
-    j->mirrored = xcalloc(pixels, 3), j->mirrored_rects = xcalloc((size_t)batch, 4 * sizeof(int32_t));
+    j->mirrored = xcalloc(pixels, 3),
+    j->mirrored_rects = xcalloc((size_t)batch, 4 * sizeof(int32_t));
     j->flipped = xcalloc((size_t)shape_count(plan_shape(j->tplan, j->tn.logits)), sizeof(float));
     return OK;
 }
@@ -304,8 +328,10 @@ static void tell_lean(const Job *j, const PlanSpec *spec) {
     Plan *p;
     normal.lean = false, normal.dry = true, normal.choices = NULL;
     if (plan_make(j->student, &normal, &p)) return;
-    log_info("train.memory=lean: a step's values take %.1f MB instead of %.1f MB; convolutions compute %.1f %% more", (double)lean.arena_bytes / 1e6,
-             (double)plan_stats(p).arena_bytes / 1e6, 100 * lean.again_flops / (lean.conv_flops - lean.again_flops));
+    log_info(
+        "train.memory=lean: a step's values take %.1f MB instead of %.1f MB; convolutions compute %.1f %% more",
+        (double)lean.arena_bytes / 1e6, (double)plan_stats(p).arena_bytes / 1e6,
+        100 * lean.again_flops / (lean.conv_flops - lean.again_flops));
     plan_close(p);
 }
 
@@ -365,7 +391,9 @@ static void save_choices(Choices *choices) {
     choices_save(choices, &why);
     const ChoiceStats s = choices_stats(choices);
     if (s.measured)
-        log_info("which way of computing a layer is faster: %d of %d measured in %.1f s, kept in %s (train.tune)", s.measured, s.used, s.seconds, s.path);
+        log_info(
+            "which way of computing a layer is faster: %d of %d measured in %.1f s, kept in %s (train.tune)",
+            s.measured, s.used, s.seconds, s.path);
     if (why) log_warn("%s; what was measured is not kept for other runs", why);
     free(why);
 }
@@ -421,7 +449,8 @@ static void mirror_row(uint8_t *dst, const uint8_t *src, int64_t w) {
 
 /* The teacher on the mirrored images; its logits, mirrored back, wait in j->flipped. */
 static void run_mirrored(Job *j, const Batch *b, const OpRun *run) {
-    const Shape images = plan_shape(j->tplan, j->tn.image), logits = plan_shape(j->tplan, j->tn.logits);
+    const Shape images = plan_shape(j->tplan, j->tn.image),
+                logits = plan_shape(j->tplan, j->tn.logits);
     const int64_t W = images.d[2], w = logits.d[3];
     for (int64_t row = 0; row < images.d[0] * images.d[1]; row++)
         mirror_row(j->mirrored + 3 * row * W, b->images + 3 * row * W, W);
@@ -434,7 +463,8 @@ static void run_mirrored(Job *j, const Batch *b, const OpRun *run) {
     plan_bind(j->tplan, j->tn.rects, j->mirrored_rects);
     plan_run(j->tplan, run, false);
     const float *out = plan_value(j->tplan, j->tn.logits);
-    for (int64_t i = 0; i < shape_count(logits); i++) j->flipped[i] = out[i - i % w + w - 1 - i % w];
+    for (int64_t i = 0; i < shape_count(logits); i++)
+        j->flipped[i] = out[i - i % w + w - 1 - i % w];
     plan_bind(j->splan, j->flip, j->flipped);
 }
 
@@ -485,7 +515,10 @@ static Err look_at_teacher(Job *j) {
     const bool run = !j->looked && j->n_taught && j->taught[0].from.id == x.id;
     j->looked = true;
     if (run && are_probabilities(plan_value(j->tplan, x), plan_shape(j->tplan, x)))
-        return err_set(E(EXIT_MODEL, 60), "%s: its output are probabilities, no logits; give teacher.output=probabilities", j->teacher->name);
+        return err_set(
+            E(EXIT_MODEL, 60),
+            "%s: its output are probabilities, no logits; give teacher.output=probabilities",
+            j->teacher->name);
     return OK;
 }
 
@@ -521,7 +554,8 @@ static size_t state_bytes(const Tensor *s) {
 
 static Moved keep_moved(const Net *n) {
     const size_t rest = (size_t)(n->n_values - n->n_trainable);
-    Moved m = {xcalloc(rest + 1, sizeof *m.stats), xcalloc((size_t)n->n_params + 1, sizeof *m.counts),
+    Moved m = {xcalloc(rest + 1, sizeof *m.stats),
+               xcalloc((size_t)n->n_params + 1, sizeof *m.counts),
                xcalloc((size_t)n->n_states + 1, sizeof *m.states)};
     memcpy(m.stats, n->values + n->n_trainable, rest * sizeof *m.stats);
     for (int i = 0; i < n->n_params; i++) m.counts[i] = n->params[i].count;
@@ -626,7 +660,8 @@ bool job_gathers(const Job *j, const float stage[2]) {
 
 /* A forward pass that leaves nothing behind but what the terms gathered. */
 void job_gather(Job *j, const Batch *b, uint64_t seed, const float stage[2]) {
-    const OpRun run = {.training = true, .seed = seed, .first_sample = b->first_sample, .parts = j->parts};
+    const OpRun run = {
+        .training = true, .seed = seed, .first_sample = b->first_sample, .parts = j->parts};
     Net *n = j->student;
     const size_t rest = (size_t)(n->n_values - n->n_trainable);
     if (!j->stats) {
@@ -643,7 +678,8 @@ void job_gather(Job *j, const Batch *b, uint64_t seed, const float stage[2]) {
 
 Err job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool accumulate,
              StepResult *out) {
-    OpRun run = {.training = true, .seed = seed, .first_sample = b->first_sample, .parts = j->parts};
+    OpRun run = {
+        .training = true, .seed = seed, .first_sample = b->first_sample, .parts = j->parts};
     *out = (StepResult){.kept_main = NAN,
                         .kept_aux = NAN,
                         .aux = NAN,

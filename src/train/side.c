@@ -16,8 +16,15 @@ Err side_open(Side *s, const Plan *student) {
     Shape shapes[SIDE_INPUTS_MAX];
     TRY(net_finish(k->net));
     for (int i = 0; i < k->n; i++) shapes[i] = plan_shape(student, k->from[i]);
-    return plan_make(k->net, &(PlanSpec){.training = true, .loss = k->loss, .outputs = &k->loss, .n_outputs = 1, .inputs = k->to,
-                                         .input_shapes = shapes, .n_inputs = k->n}, &s->plan);
+    return plan_make(k->net,
+                     &(PlanSpec){.training = true,
+                                 .loss = k->loss,
+                                 .outputs = &k->loss,
+                                 .n_outputs = 1,
+                                 .inputs = k->to,
+                                 .input_shapes = shapes,
+                                 .n_inputs = k->n},
+                     &s->plan);
 }
 void side_close(Side *s) {
     if (s->plan) plan_close(s->plan);
@@ -39,7 +46,8 @@ static void copy_params(Side *s, Net *student, bool to_student) {
         NetParam *p = &own->params[i];
         if (p->kind == PARAM_COUNT) continue;
         NetParam *q = copy_of(s, student, p);
-        memcpy(to_student ? q->data : p->data, to_student ? p->data : q->data, (size_t)shape_count(p->shape) * sizeof(float));
+        memcpy(to_student ? q->data : p->data, to_student ? p->data : q->data,
+               (size_t)shape_count(p->shape) * sizeof(float));
     }
     (to_student ? student : own)->version++;
 }
@@ -56,7 +64,8 @@ void side_step(Side *s, Net *student, int64_t micro_batches) {
     Net *n = k->net;
     float *m = k->m->data, *v = k->v->data;
     const int64_t t = ++*(int64_t *)k->count->data;
-    const double size = k->lr / (1 - pow(k->beta1, (double)t)), root = sqrt(1 - pow(k->beta2, (double)t)), share = 1 / (double)micro_batches;
+    const double size = k->lr / (1 - pow(k->beta1, (double)t)),
+                 root = sqrt(1 - pow(k->beta2, (double)t)), share = 1 / (double)micro_batches;
     for (int64_t i = 0; i < n->n_trainable; i++) {
         const double g = share * (double)n->grads[i];
         m[i] = (float)(k->beta1 * (double)m[i] + (1 - k->beta1) * g);

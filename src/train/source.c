@@ -16,14 +16,22 @@ Err run_weights(const char *dir, char **path) {
         free(*path);
     }
     *path = checkpoint_newest(dir);
-    return *path ? OK : err_set(E(4, 0), "%s: this folder holds no weights (best.safetensors, last.safetensors or checkpoints); is it a run directory?", dir);
+    return *path
+               ? OK
+               : err_set(
+                     E(4, 0),
+                     "%s: this folder holds no weights (best.safetensors, last.safetensors or checkpoints); is it a run directory?",
+                     dir);
 }
 
 Err model_unknown(const char *what) {
     const char *names[64];
     int n = model_names(names, 64);
     const char *near = str_nearest(what, names, n);
-    if (near) return err_set(E(2, 76), "%s: no network, run directory or file of this name; did you mean %s?", what, near);
+    if (near)
+        return err_set(E(2, 76),
+                       "%s: no network, run directory or file of this name; did you mean %s?", what,
+                       near);
     return err_set(E(2, 76), "%s: no network, run directory or file of this name; %s", what,
                    strpbrk(what, "/.") ? "check the path" : "retort info lists the networks");
 }
@@ -43,7 +51,8 @@ static Err describe(const char *path, Arena *a, ModelOptions *o, bool *found) {
         o->model = arena_strdup(a, c->student.model ? c->student.model : "");
         o->norm = c->student.norm ? arena_strdup(a, c->student.norm) : NULL;
         memcpy(o->tap, own.tap, sizeof o->tap);
-        o->class_map = own.class_map, o->n_class_map = own.n_class_map, o->exact_size = own.exact_size, o->output = own.output;
+        o->class_map = own.class_map, o->n_class_map = own.n_class_map,
+        o->exact_size = own.exact_size, o->output = own.output;
         o->classes = (int)n;
         o->frozen = own.frozen, o->dropout_off = own.dropout_off || o->dropout_off;
         config_close(c);
@@ -53,20 +62,26 @@ static Err describe(const char *path, Arena *a, ModelOptions *o, bool *found) {
     return rc;
 }
 
-Err model_source(const char *model, const char *weights, Arena *a, ModelOptions *o, const char **out_weights) {
+Err model_source(const char *model, const char *weights, Arena *a, ModelOptions *o,
+                 const char **out_weights) {
     const bool given = model && !model_find(model), dir = given && sys_is_dir(model);
     char *path = NULL;
     bool found = true;
     *out_weights = weights;
     if (given && !dir && sys_exists(model) && model_is_onnx(model)) return OK;       /* its weights are in it */
     if (given && !dir && !sys_exists(model)) return model_unknown(model);
-    if (dir || (!given && weights && sys_is_dir(weights))) TRY(run_weights(dir ? model : weights, &path));
+    if (dir || (!given && weights && sys_is_dir(weights)))
+        TRY(run_weights(dir ? model : weights, &path));
     if (path || given) *out_weights = arena_strdup(a, path ? path : model);
     Err rc = given ? describe(*out_weights, a, o, &found) : OK;
     free(path);
     if (!rc && !found)
-        rc = err_set(E(4, 0), "%s: the file does not say which network it belongs to; give model=NAME classes=N weights=%s", model, model);
-    if (!rc && !given && model && o->class_map && !o->classes && *out_weights && sys_exists(*out_weights))
+        rc = err_set(
+            E(4, 0),
+            "%s: the file does not say which network it belongs to; give model=NAME classes=N weights=%s",
+            model, model);
+    if (!rc && !given && model && o->class_map && !o->classes && *out_weights &&
+        sys_exists(*out_weights))
         rc = model_count_classes(o, *out_weights, &o->classes);
     return rc;
 }

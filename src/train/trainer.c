@@ -260,8 +260,10 @@ static void announce(const Run *r) {
         log_warn("the backbone starts from random weights; docs/weights.md tells which file fits "
                  "student.weights");
     if (c->accumulate > 1 && job_gathers(r->job, (const float[]){1, 1}))
-        log_info("a loss is defined over the whole update: its %" PRId64 " micro-batches are run forward twice "
-                 "(min_kept_scope or scope=micro-batch takes each by itself)", c->accumulate);
+        log_info("a loss is defined over the whole update: its %" PRId64
+                 " micro-batches are run forward twice "
+                 "(min_kept_scope or scope=micro-batch takes each by itself)",
+                 c->accumulate);
 }
 
 /* ---- evaluation and saving ------------------------------------------------------------------ */
@@ -457,14 +459,15 @@ static void show_conflict(Run *r, const Batch *b) {
     for (int i = 0; i < c->n_losses; i++)
         str_addf(&s, ", %s %.3g (cosine %.3f)", c->losses[i].label, x.norm[1 + i], x.cosine[1 + i]);
     log_progress_end();
-    log_info("step %" PRId64 ": gradients of task %.3g%s; measuring took %.2f s, %.1f %% of the time so far",
+    log_info("step %" PRId64
+             ": gradients of task %.3g%s; measuring took %.2f s, %.1f %% of the time so far",
              step, x.norm[0], s.s, x.seconds, 100 * r->conflict_s / (sys_now() - r->session_start));
     metrics_line(r, metrics_conflict_line(c, step, &x));
     str_free(&s);
 }
 
-static Err micro_batch(Run *r, const Batch *b, const float stage[2], bool accumulate, StepResult *sum,
-                       bool update) {
+static Err micro_batch(Run *r, const Batch *b, const float stage[2], bool accumulate,
+                       StepResult *sum, bool update) {
     const Config *c = r->c;
     StepResult x;
     Err rc = job_step(r->job, b, (uint64_t)c->seed, stage, accumulate, &x);
@@ -517,11 +520,10 @@ static void show_progress(const Run *r) {
     double rate = (double)((r->s.step - r->session_step) * c->batch * c->accumulate) / spent;
     Str curve = {0};
     if (r->draws) spark_text(&curve, r->curve.mean, r->curve.n), str_add(&curve, " ");
-    log_progress(
-        "step %" PRId64 "/%" PRId64
-        "  loss %s%.5g (task %.4g%s)  %.1f images/s, %.0f %% waiting for data  %s left",
-        r->s.step, c->steps, curve.n ? curve.s : "", r->last.total, r->last.task, s.n ? s.s : "", rate,
-        100 * r->stall_s / spent, duration_text(eta).s);
+    log_progress("step %" PRId64 "/%" PRId64
+                 "  loss %s%.5g (task %.4g%s)  %.1f images/s, %.0f %% waiting for data  %s left",
+                 r->s.step, c->steps, curve.n ? curve.s : "", r->last.total, r->last.task,
+                 s.n ? s.s : "", rate, 100 * r->stall_s / spent, duration_text(eta).s);
     str_free(&s), str_free(&curve);
 }
 
@@ -529,7 +531,8 @@ static void log_metrics(Run *r, const float stage[2], double lr) {
     const Config *c = r->c;
     double now = sys_now(), span = now - r->line_at;
     int64_t images = (r->s.step - r->line_step) * c->batch * c->accumulate;
-    const int64_t labelled = c->batch - (r->train->unlabelled ? unlabelled_count(&c->data, (int)c->batch) : 0);
+    const int64_t labelled =
+        c->batch - (r->train->unlabelled ? unlabelled_count(&c->data, (int)c->batch) : 0);
     double epoch = (double)r->s.step * (double)(labelled * c->accumulate) / (double)r->train->n;
     metrics_line(r, metrics_train_line(c, r->s.step, epoch, lr, &r->last, stage,
                                        (double)images / span, r->line_stall / span, r->train));
@@ -541,8 +544,10 @@ static void watch_stage(Run *r) {
     const double before = w->before;
     if (!r->last.staged || !stage_watch(r->c, w, r->s.step, r->last.task)) return;
     log_progress_end();
-    log_info("step %" PRId64 ": the first stage ends here (switch=auto, experimental): its loss was %.4g on average, %.4g before",
-             r->s.step, w->n ? w->sum / (double)w->n : w->before, before);
+    log_info(
+        "step %" PRId64
+        ": the first stage ends here (switch=auto, experimental): its loss was %.4g on average, %.4g before",
+        r->s.step, w->n ? w->sum / (double)w->n : w->before, before);
 }
 
 static Err one_step(Run *r) {
@@ -673,8 +678,12 @@ static void log_failure(Run *r, Err rc, const char *text) {
 
 Err train_run_with(const Config *c, const TrainHooks *hooks) {
     Run r = {.c = c, .hooks = hooks};
-    r.s =
-        (RunState){.eval_step = -1, .best_step = -1, .best = NAN, .last = NAN, .eval_seconds = NAN, .stages = {.at = -1, .before = NAN}};
+    r.s = (RunState){.eval_step = -1,
+                     .best_step = -1,
+                     .best = NAN,
+                     .last = NAN,
+                     .eval_seconds = NAN,
+                     .stages = {.at = -1, .before = NAN}};
     sys_catch_signals();
     parallel_set_threads((int)c->threads);
     Err rc = open_dir(&r);
@@ -684,7 +693,8 @@ Err train_run_with(const Config *c, const TrainHooks *hooks) {
             char *text = xstrdup(err_text()); /* writing the status may set another */
             log_progress_end();
             if (rc >= 1000) log_failure(&r, rc, text);
-            if (!r.refused) write_status(&r, rc >= 128 && rc < 1000 ? "stopped" : "failed", err_exit_code(rc));
+            if (!r.refused)
+                write_status(&r, rc >= 128 && rc < 1000 ? "stopped" : "failed", err_exit_code(rc));
             if (r.metrics) report(&r); /* what there is, up to the last line */
             err_set(rc, "%s", text);
             free(text);

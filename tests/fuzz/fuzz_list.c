@@ -4,7 +4,8 @@
 #include "data/data.h"
 
 static void make_folder(void) {
-    static const char *const FILES[] = {"val/a.png", "val/b.png", "valannot/a.png", "valannot/b.png"};
+    static const char *const FILES[] = {"val/a.png", "val/b.png", "valannot/a.png",
+                                        "valannot/b.png"};
     if (sys_exists(temp_path("valannot/b.png"))) return;
     if (sys_mkdirs(temp_path("val")) || sys_mkdirs(temp_path("valannot"))) abort();
     for (int i = 0; i < 4; i++) fuzz_file(FILES[i], "", 0);

@@ -6,7 +6,8 @@ FUZZ(network) {
     Net *net;
     ModelNodes nodes;
     fuzz_file("fuzz.onnx", data, n);
-    Err rc = model_open(&(ModelOptions){.model = temp_path("fuzz.onnx"), .frozen = true}, 33, 41, &net, &nodes);
+    Err rc = model_open(&(ModelOptions){.model = temp_path("fuzz.onnx"), .frozen = true}, 33, 41,
+                        &net, &nodes);
     if (!rc) net_close(net);
     return rc;
 }

@@ -18,7 +18,8 @@ static void run_prim_with(const Step *s, const PrimStep *ps, DnnPrim *prim) {
 static void run_prim(const Step *s) {
     const PrimStep *ps = s->state;
     if (ps->residual && step_ptr(s, ps->residual) != step_ptr(s, ps->value[DNN_DST]))
-        memcpy(step_ptr(s, ps->value[DNN_DST]), step_ptr(s, ps->residual), s->plan->values[ps->residual].bytes);
+        memcpy(step_ptr(s, ps->value[DNN_DST]), step_ptr(s, ps->residual),
+               s->plan->values[ps->residual].bytes);
     run_prim_with(s, ps, ps->prim);
 }
 /* Into a gradient that lives in the net: overwrite first, add afterwards or when accumulating. */
@@ -34,12 +35,14 @@ PrimStep *new_prim_step(Plan *p, DnnPrim *prim) {
     return ps;
 }
 
-Step *emit_prim(Plan *p, int node, const char *what, PrimStep *ps, DnnArg writes, DnnArg writes_too, StepKind kind) {
+Step *emit_prim(Plan *p, int node, const char *what, PrimStep *ps, DnnArg writes, DnnArg writes_too,
+                StepKind kind) {
     Step *s = plan_step(p, node, what, run_prim, ps);
     s->kind = kind, s->impl = dnn_prim_impl(ps->prim);
     for (int i = 0; i < DNN_ARG_COUNT; i++) {
         if (!ps->value[i]) continue;
-        if (i == (int)writes || i == (int)writes_too || i == DNN_SCRATCH) step_writes(s, ps->value[i]);
+        if (i == (int)writes || i == (int)writes_too || i == DNN_SCRATCH)
+            step_writes(s, ps->value[i]);
         else step_reads(s, ps->value[i]);
     }
     return s;
@@ -47,7 +50,8 @@ Step *emit_prim(Plan *p, int node, const char *what, PrimStep *ps, DnnArg writes
 
 Err cpu_reorder_step(Plan *p, ValueId from, ValueId to, int node) {
     const Value a = p->values[from], b = p->values[to];
-    DnnPrim *prim = dnn_rescale(p, dnn_md_activation(p, a.shape, a.dtype, (int)a.layout), dnn_md_activation(p, b.shape, b.dtype, (int)b.layout),
+    DnnPrim *prim = dnn_rescale(p, dnn_md_activation(p, a.shape, a.dtype, (int)a.layout),
+                                dnn_md_activation(p, b.shape, b.dtype, (int)b.layout),
                                 (a.scale > 0 ? a.scale : 1) / (b.scale > 0 ? b.scale : 1));
     PrimStep *ps = new_prim_step(p, prim);
     ps->value[DNN_SRC] = from, ps->value[DNN_DST] = to;
@@ -65,14 +69,17 @@ typedef struct Fold {
     double  dst_unit;                        /* what 1 of the result stands for */
     ValueId fw, fb;
 } Fold;
-static double fold_scale(const Fold *f, int64_t o) { return f->bn[0] ? f->bn[0][o] / sqrt((double)f->bn[3][o] + f->eps) : 1.0; }
+static double fold_scale(const Fold *f, int64_t o) {
+    return f->bn[0] ? f->bn[0][o] / sqrt((double)f->bn[3][o] + f->eps) : 1.0;
+}
 
 static void run_fold(const Step *s) {
     const Fold *f = s->state;
     float *w = step_ptr(s, f->fw), *b = step_ptr(s, f->fb);
     int8_t *q = step_ptr(s, f->fw);
     for (int64_t o = 0; o < f->out; o++) {
-        const double scale = fold_scale(f, o), shift = f->bn[0] ? f->bn[1][o] - f->bn[2][o] * scale : 0.0;
+        const double scale = fold_scale(f, o),
+                     shift = f->bn[0] ? f->bn[1][o] - f->bn[2][o] * scale : 0.0;
         const double bias = (f->bias ? f->bias[o] : 0.0) * scale + shift;
         for (int64_t i = o * f->per_out; i < (o + 1) * f->per_out; i++)
             if (f->unit) q[i] = (int8_t)lrint(f->w[i] * scale / f->unit[o]);
@@ -81,7 +88,8 @@ static void run_fold(const Step *s) {
     }
 }
 
-ValueId weights_copy(Plan *p, int node, ValueId plain, Shape shape, int groups, Dtype t, const DnnMd *md) {
+ValueId weights_copy(Plan *p, int node, ValueId plain, Shape shape, int groups, Dtype t,
+                     const DnnMd *md) {
     DnnMd *from = dnn_md_weights(p, shape, groups, t, false);
     if (dnn_md_equal(from, md)) return plain;
     PrimStep *ps = new_prim_step(p, dnn_reorder(p, from, md, false));
@@ -104,7 +112,8 @@ typedef struct { ValueId weights, bias; } PlainWeights;
 
 static Fold *new_fold(Plan *p, const PlanNode *n) {
     const ConvAttr *a = n->attr;
-    const NetParam *w = &p->net->params[n->param[0]], *b = a->bias ? &p->net->params[n->param[1]] : NULL;
+    const NetParam *w = &p->net->params[n->param[0]],
+                   *b = a->bias ? &p->net->params[n->param[1]] : NULL;
     Fold *f = arena_alloc(p->arena, sizeof *f);
     *f = (Fold){.w = w->data, .bias = b ? b->data : NULL, .out = w->shape.d[0], .per_out = shape_count(w->shape) / w->shape.d[0], .eps = a->eps};
     for (int i = 0; i < 4 && a->bn; i++) f->bn[i] = p->net->params[n->param[1 + a->bias + i]].data;
@@ -116,10 +125,12 @@ static Fold *new_fold(Plan *p, const PlanNode *n) {
 static void scale_weights(Plan *p, Fold *f, double src_unit, double dst_unit) {
     static const double NOTHING = 1e-20;     /* a channel of such weights is one of zeros */
     f->dst_unit = dst_unit;
-    f->unit = arena_alloc(p->arena, 2 * (size_t)f->out * sizeof *f->unit), f->scales = f->unit + f->out;
+    f->unit = arena_alloc(p->arena, 2 * (size_t)f->out * sizeof *f->unit),
+    f->scales = f->unit + f->out;
     for (int64_t o = 0; o < f->out; o++) {
         double top = 0;
-        for (int64_t i = o * f->per_out; i < (o + 1) * f->per_out; i++) top = fmax(top, fabs(f->w[i] * fold_scale(f, o)));
+        for (int64_t i = o * f->per_out; i < (o + 1) * f->per_out; i++)
+            top = fmax(top, fabs(f->w[i] * fold_scale(f, o)));
         f->unit[o] = top > NOTHING ? (float)(top / 127) : 1.0f;
         f->scales[o] = (float)(f->unit[o] * src_unit / dst_unit);
     }
@@ -129,9 +140,11 @@ static PlainWeights plain_weights(Plan *p, const PlanNode *n, int id, Fold *f, c
     const ConvAttr *a = n->attr;
     NetParam *w = &p->net->params[n->param[0]];
     NetParam *b = a->bias ? &p->net->params[n->param[1]] : NULL;
-    PlainWeights out = {plan_bound_value(p, w->name, w->shape, DT_F32, w->data), b ? plan_bound_value(p, b->name, b->shape, DT_F32, b->data) : 0};
+    PlainWeights out = {plan_bound_value(p, w->name, w->shape, DT_F32, w->data),
+                        b ? plan_bound_value(p, b->name, b->shape, DT_F32, b->data) : 0};
     if (!a->bn && !f->unit) return out;
-    out.weights = f->fw = f->unit ? plan_own_value(p, w->name, (size_t)shape_count(w->shape)) : weights_room(p, w, w->shape, a->groups, md);
+    out.weights = f->fw = f->unit ? plan_own_value(p, w->name, (size_t)shape_count(w->shape))
+                                  : weights_room(p, w, w->shape, a->groups, md);
     out.bias = f->fb = plan_own_value(p, w->name, (size_t)f->out * sizeof(float));
     p->emitting_params = true;
     Step *s = plan_step(p, id, "fold batch norm", run_fold, f);
@@ -144,14 +157,27 @@ static PlainWeights plain_weights(Plan *p, const PlanNode *n, int id, Fold *f, c
 /* ---- passes ---------------------------------------------------------------------------------------- */
 
 /* The last convolution of a head: what reads it computes in float32, and its logits are worth the bits. */
-static bool feeds_float(const Plan *p, const PlanNode *n) { return n->is_output || n->read_as_float; }
+static bool feeds_float(const Plan *p, const PlanNode *n) {
+    return n->is_output || n->read_as_float;
+}
 
 DnnConv conv_describe(const Plan *p, const PlanNode *n, DnnPass pass) {
     const ConvAttr *a = n->attr;
-    DnnConv c = {.src = p->nodes[n->src[0]].shape, .weights = p->net->params[n->param[0]].shape, .dst = n->shape,
-                 .stride = a->stride, .dilation = a->dilation, .groups = a->groups, .src_layout = -1, .dst_layout = -1,
-                 .bias = a->bias || a->bn, .inference = !p->spec.training && !p->spec.loss.id, .residual = a->residual, .act = a->act,
-                 .t = plan_type(p), .dst_t = plan_type(p), .pass = pass};
+    DnnConv c = {.src = p->nodes[n->src[0]].shape,
+                 .weights = p->net->params[n->param[0]].shape,
+                 .dst = n->shape,
+                 .stride = a->stride,
+                 .dilation = a->dilation,
+                 .groups = a->groups,
+                 .src_layout = -1,
+                 .dst_layout = -1,
+                 .bias = a->bias || a->bn,
+                 .inference = !p->spec.training && !p->spec.loss.id,
+                 .residual = a->residual,
+                 .act = a->act,
+                 .t = plan_type(p),
+                 .dst_t = plan_type(p),
+                 .pass = pass};
     if (pass == DNN_FORWARD && feeds_float(p, n)) c.dst_t = DT_F32;
     if (pass == DNN_BACKWARD_DATA) c.bias = false;
     conv_padding(a, c.src, c.pad, c.pad_end);
@@ -170,7 +196,8 @@ static void describe_int8(Plan *p, const PlanNode *n, Fold *f, DnnConv *c) {
     c->residual_scale = kept && r ? (float)(r->scale / unit) : 1;
 }
 
-static Err create_in(Plan *p, DnnConv *c, int layout, DnnPrim **prim, Layout *src, Layout *dst, bool *usable) {
+static Err create_in(Plan *p, DnnConv *c, int layout, DnnPrim **prim, Layout *src, Layout *dst,
+                     bool *usable) {
     c->src_layout = c->dst_layout = layout;
     TRY(dnn_conv(p, c, prim));
     *usable = dnn_md_layout(dnn_prim_md(*prim, DNN_SRC), src) && dnn_md_layout(dnn_prim_md(*prim, DNN_DST), dst);
@@ -228,7 +255,8 @@ static Err emit_forward(Plan *p, PlanNode *n, int id, Way way) {
     TRY(conv_create(p, c, way, &prim, &src, &dst));
     PlainWeights w = plain_weights(p, n, id, f, dnn_prim_md(prim, DNN_WEIGHTS));
     PrimStep *ps = new_prim_step(p, prim);
-    ps->value[DNN_WEIGHTS] = weights_copy(p, id, w.weights, c.weights, c.groups, n->int8 ? DT_I8 : DT_F32, dnn_prim_md(prim, DNN_WEIGHTS));
+    ps->value[DNN_WEIGHTS] = weights_copy(p, id, w.weights, c.weights, c.groups,
+                                          n->int8 ? DT_I8 : DT_F32, dnn_prim_md(prim, DNN_WEIGHTS));
     ps->value[DNN_BIAS] = w.bias;
     ps->value[DNN_SRC] = plan_src_as(p, n->src[0], src, c.t);
     if (a->residual) ps->residual = plan_src_as(p, n->src[1], dst, c.residual_t);
@@ -236,7 +264,9 @@ static Err emit_forward(Plan *p, PlanNode *n, int id, Way way) {
     Step *s = emit_prim(p, id, "forward", ps, DNN_DST, DNN_DST, STEP_CONV);
     s->flops = conv_flops(&c);
     n->forward = ps, n->remake = plan_remakes_conv(p, n) ? conv_remake : NULL;
-    if (a->residual) step_reads(s, ps->residual), s->in_place_src = ps->residual, s->in_place_dst = ps->value[DNN_DST];
+    if (a->residual)
+        step_reads(s, ps->residual), s->in_place_src = ps->residual,
+                                     s->in_place_dst = ps->value[DNN_DST];
     return OK;
 }
 
@@ -244,12 +274,14 @@ static Err emit_data(Plan *p, PlanNode *n, int id, Way way) {
     DnnConv c = conv_describe(p, n, DNN_BACKWARD_DATA);
     DnnPrim *prim;
     Layout src, dst;
-    if (way == WAY_OWN) return depthwise_fits(p, n) ? depthwise_data(p, n, id) : dilated_data(p, n, id, &c);
+    if (way == WAY_OWN)
+        return depthwise_fits(p, n) ? depthwise_data(p, n, id) : dilated_data(p, n, id, &c);
     TRY(conv_create(p, c, way, &prim, &src, &dst));
     NetParam *w = &p->net->params[n->param[0]];
     ValueId plain = plan_bound_value(p, w->name, w->shape, DT_F32, w->data);
     PrimStep *ps = new_prim_step(p, prim);
-    ps->value[DNN_WEIGHTS] = weights_copy(p, id, plain, c.weights, c.groups, DT_F32, dnn_prim_md(prim, DNN_WEIGHTS));
+    ps->value[DNN_WEIGHTS] =
+        weights_copy(p, id, plain, c.weights, c.groups, DT_F32, dnn_prim_md(prim, DNN_WEIGHTS));
     ps->value[DNN_DST] = plan_grad_as(p, id, dst, c.t);
     ps->value[DNN_SRC] = plan_new_value(p, p->net->nodes[id].name, c.src, c.t, src);
     Step *s = emit_prim(p, id, "backward data", ps, DNN_SRC, DNN_SRC, STEP_CONV);
@@ -259,12 +291,14 @@ static Err emit_data(Plan *p, PlanNode *n, int id, Way way) {
 }
 
 /* gradient block of a parameter += or = the value a primitive left in layout md */
-static void store_gradient(Plan *p, int id, int param, ValueId from, const DnnMd *md, const DnnMd *plain) {
+static void store_gradient(Plan *p, int id, int param, ValueId from, const DnnMd *md,
+                           const DnnMd *plain) {
     NetParam *w = &p->net->params[param];
     PrimStep *ps = new_prim_step(p, dnn_reorder(p, md, plain, false));
     ps->alternative = dnn_reorder(p, md, plain, true);
     size_t scratch = dnn_prim_scratch(ps->alternative);
-    if (scratch > dnn_prim_scratch(ps->prim)) ps->value[DNN_SCRATCH] = plan_new_bytes(p, "scratch", scratch);
+    if (scratch > dnn_prim_scratch(ps->prim))
+        ps->value[DNN_SCRATCH] = plan_new_bytes(p, "scratch", scratch);
     ps->value[DNN_SRC] = from;
     ps->value[DNN_DST] = plan_bound_value(p, w->name, w->shape, DT_F32, w->grad);
     ps->overwrite = plan_param_first(p, param);
@@ -277,17 +311,24 @@ static Err emit_weights(Plan *p, PlanNode *n, int id, Way way) {
     DnnConv c = conv_describe(p, n, DNN_BACKWARD_WEIGHTS);
     DnnPrim *prim;
     Layout src, dst;
-    if (way == WAY_OWN) return depthwise_fits(p, n) ? depthwise_weights(p, n, id) : dilated_weights(p, n, id, &c);
+    if (way == WAY_OWN)
+        return depthwise_fits(p, n) ? depthwise_weights(p, n, id) : dilated_weights(p, n, id, &c);
     TRY(conv_create(p, c, way, &prim, &src, &dst));
     PrimStep *ps = new_prim_step(p, prim);
     ps->value[DNN_SRC] = plan_src_as(p, n->src[0], src, c.t);
     ps->value[DNN_DST] = plan_grad_as(p, id, dst, c.t);
-    ps->value[DNN_WEIGHTS] = plan_new_bytes(p, "weight gradient", dnn_md_bytes(dnn_prim_md(prim, DNN_WEIGHTS)));
-    if (a->bias) ps->value[DNN_BIAS] = plan_new_bytes(p, "bias gradient", (size_t)c.weights.d[0] * sizeof(float));
+    ps->value[DNN_WEIGHTS] =
+        plan_new_bytes(p, "weight gradient", dnn_md_bytes(dnn_prim_md(prim, DNN_WEIGHTS)));
+    if (a->bias)
+        ps->value[DNN_BIAS] =
+            plan_new_bytes(p, "bias gradient", (size_t)c.weights.d[0] * sizeof(float));
     Step *s = emit_prim(p, id, "backward weights", ps, DNN_WEIGHTS, DNN_BIAS, STEP_CONV);
     s->flops = conv_flops(&c);
-    store_gradient(p, id, n->param[0], ps->value[DNN_WEIGHTS], dnn_prim_md(prim, DNN_WEIGHTS), dnn_md_weights(p, c.weights, c.groups, DT_F32, false));
-    if (a->bias) store_gradient(p, id, n->param[1], ps->value[DNN_BIAS], dnn_md_vector(p, c.weights.d[0]), dnn_md_vector(p, c.weights.d[0]));
+    store_gradient(p, id, n->param[0], ps->value[DNN_WEIGHTS], dnn_prim_md(prim, DNN_WEIGHTS),
+                   dnn_md_weights(p, c.weights, c.groups, DT_F32, false));
+    if (a->bias)
+        store_gradient(p, id, n->param[1], ps->value[DNN_BIAS], dnn_md_vector(p, c.weights.d[0]),
+                       dnn_md_vector(p, c.weights.d[0]));
     return OK;
 }
 
@@ -296,7 +337,8 @@ static Err conv_forward(Plan *p, PlanNode *n, int id) {
 }
 
 static Err conv_backward(Plan *p, PlanNode *n, int id) {
-    static const ConvPass weights = {"weights", DNN_BACKWARD_WEIGHTS, emit_weights}, data = {"data", DNN_BACKWARD_DATA, emit_data};
+    static const ConvPass weights = {"weights", DNN_BACKWARD_WEIGHTS, emit_weights},
+                          data = {"data", DNN_BACKWARD_DATA, emit_data};
     if (p->net->params[n->param[0]].trainable) TRY(ways_emit(p, n, id, &weights));
     if (plan_wants_grad(p, n->src[0])) TRY(ways_emit(p, n, id, &data));
     return OK;

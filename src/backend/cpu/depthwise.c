@@ -29,14 +29,26 @@ static int64_t in_block(const Depthwise *d) { return d->d.inner < LANES ? d->d.i
 static DwBlock block_of(const DepthwiseRun *r, int64_t i) {
     const Depthwise *d = r->d;
     int64_t size = in_block(d), per_outer = (d->d.inner + size - 1) / size;
-    int64_t image = i / d->blocks, k = i % d->blocks, outer = k / per_outer, c0 = k % per_outer * size;
-    int64_t lanes = d->d.inner - c0 < size ? d->d.inner - c0 : size, bytes = (int64_t)dtype_bytes(d->t);
+    int64_t image = i / d->blocks, k = i % d->blocks, outer = k / per_outer,
+            c0 = k % per_outer * size;
+    int64_t lanes = d->d.inner - c0 < size ? d->d.inner - c0 : size,
+            bytes = (int64_t)dtype_bytes(d->t);
     int64_t plane = image * d->d.outer + outer;
-    int64_t at_in = (plane * d->in.d[2] * d->in.d[3] * d->d.inner + c0) * bytes, at_out = (plane * d->out.d[2] * d->out.d[3] * d->d.inner + c0) * bytes;
-    return (DwBlock){.x = r->x ? r->x + at_in : NULL, .dy = r->dy + at_out, .dx = r->dx ? r->dx + at_in : NULL,
-                     .sums = r->sums ? r->sums + i * TAPS * LANES : NULL, .first_channel = outer * d->d.inner + c0, .lanes = (int)lanes,
-                     .pixel = d->d.inner, .in_h = d->in.d[2], .in_w = d->in.d[3], .out_h = d->out.d[2], .out_w = d->out.d[3],
-                     .dilation = d->dilation, .pad = d->pad};
+    int64_t at_in = (plane * d->in.d[2] * d->in.d[3] * d->d.inner + c0) * bytes,
+            at_out = (plane * d->out.d[2] * d->out.d[3] * d->d.inner + c0) * bytes;
+    return (DwBlock){.x = r->x ? r->x + at_in : NULL,
+                     .dy = r->dy + at_out,
+                     .dx = r->dx ? r->dx + at_in : NULL,
+                     .sums = r->sums ? r->sums + i * TAPS * LANES : NULL,
+                     .first_channel = outer * d->d.inner + c0,
+                     .lanes = (int)lanes,
+                     .pixel = d->d.inner,
+                     .in_h = d->in.d[2],
+                     .in_w = d->in.d[3],
+                     .out_h = d->out.d[2],
+                     .out_w = d->out.d[3],
+                     .dilation = d->dilation,
+                     .pad = d->pad};
 }
 
 static void data_block(void *arg, int64_t i) {
@@ -44,7 +56,8 @@ static void data_block(void *arg, int64_t i) {
     DwBlock b = block_of(r, i);
     float w[TAPS][LANES] = {{0}};
     for (int c = 0; c < b.lanes && b.first_channel + c < r->d->in.d[1]; c++)
-        for (int k = 0; k < TAPS; k++) w[k][c] = r->d->weight->data[(b.first_channel + c) * TAPS + k];
+        for (int k = 0; k < TAPS; k++)
+            w[k][c] = r->d->weight->data[(b.first_channel + c) * TAPS + k];
     b.w = w;
     lanes(r->d->t)->dw_data(&b);
 }
@@ -56,7 +69,8 @@ static void weights_block(void *arg, int64_t i) {
 
 static DepthwiseRun run_of(const Step *s) {
     const Depthwise *d = s->state;
-    return (DepthwiseRun){d, step_ptr(s, d->x), step_ptr(s, d->dy), step_ptr(s, d->dx), step_ptr(s, d->sums)};
+    return (DepthwiseRun){d, step_ptr(s, d->x), step_ptr(s, d->dy), step_ptr(s, d->dx),
+                          step_ptr(s, d->sums)};
 }
 static void run_data(const Step *s) {
     DepthwiseRun r = run_of(s);
@@ -72,7 +86,8 @@ static void run_weights(const Step *s) {
         for (int c = 0; c < b.lanes && b.first_channel + c < d->in.d[1]; c++)
             for (int k = 0; k < TAPS; k++) {
                 double sum = 0;
-                for (int64_t image = 0; image < d->d.n; image++) sum += r.sums[((image * d->blocks + i) * TAPS + k) * LANES + c];
+                for (int64_t image = 0; image < d->d.n; image++)
+                    sum += r.sums[((image * d->blocks + i) * TAPS + k) * LANES + c];
                 float *g = &d->weight->grad[(b.first_channel + c) * TAPS + k];
                 *g = overwrite ? (float)sum : *g + (float)sum;
             }
@@ -107,8 +122,10 @@ static Layout own_layout(const Plan *p, int id) {
 Err depthwise_weights(Plan *p, const PlanNode *n, int id) {
     Layout l = own_layout(p, id);
     Depthwise *d = describe(p, n, l);
-    d->x = plan_src_as(p, n->src[0], l, d->t), d->dy = plan_grad_as(p, id, l, d->t), d->first = plan_param_first(p, n->param[0]);
-    d->sums = plan_new_bytes(p, "weight gradient", (size_t)(d->d.n * d->blocks * TAPS * LANES) * sizeof(double));
+    d->x = plan_src_as(p, n->src[0], l, d->t), d->dy = plan_grad_as(p, id, l, d->t),
+    d->first = plan_param_first(p, n->param[0]);
+    d->sums = plan_new_bytes(p, "weight gradient",
+                             (size_t)(d->d.n * d->blocks * TAPS * LANES) * sizeof(double));
     emit(p, id, "backward weights", run_weights, d);
     return OK;
 }
@@ -116,7 +133,8 @@ Err depthwise_weights(Plan *p, const PlanNode *n, int id) {
 Err depthwise_data(Plan *p, const PlanNode *n, int id) {
     Layout l = own_layout(p, id);
     Depthwise *d = describe(p, n, l);
-    d->dy = plan_grad_as(p, id, l, d->t), d->dx = plan_new_value(p, p->net->nodes[id].name, d->in, d->t, l);
+    d->dy = plan_grad_as(p, id, l, d->t),
+    d->dx = plan_new_value(p, p->net->nodes[id].name, d->in, d->t, l);
     emit(p, id, "backward data", run_data, d);
     plan_add_grad(p, n->src[0], d->dx);
     return OK;
@@ -127,5 +145,6 @@ bool depthwise_fits(const Plan *p, const PlanNode *n) {
     if (n->shape.rank != 4 || a->kh != 3 || a->kw != 3 || a->stride != 1 || a->bias) return false;
     int64_t pad[2], pad_end[2];
     conv_padding(a, p->nodes[n->src[0]].shape, pad, pad_end);
-    return a->groups == n->shape.d[1] && a->groups == p->nodes[n->src[0]].shape.d[1] && pad[0] == pad[1] && pad[0] == pad_end[0] && pad[1] == pad_end[1];
+    return a->groups == n->shape.d[1] && a->groups == p->nodes[n->src[0]].shape.d[1] &&
+           pad[0] == pad[1] && pad[0] == pad_end[0] && pad[1] == pad_end[1];
 }

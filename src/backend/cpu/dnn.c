@@ -13,24 +13,36 @@
 /* A status here is a bug of ours or of the library: the shapes were checked by the op. */
 #define DNN(call) CHECK((call) == dnnl_success)
 
-typedef struct ConvMds { DnnMd *src, *weights, *bias, *dst; dnnl_dims_t stride, pad, pad_end, dilation; } ConvMds;
+typedef struct ConvMds {
+    DnnMd *src, *weights, *bias, *dst;
+    dnnl_dims_t stride, pad, pad_end, dilation;
+} ConvMds;
 /* n factors of what argument `of` contributes: per output channel of weights, or one. */
 typedef struct { const float *v; int64_t n; int groups, of; } Scales;
-typedef struct { dnnl_engine_t engine; dnnl_prop_kind_t prop; dnnl_primitive_attr_t attr; dnnl_primitive_desc_t hint; } PdContext;
+typedef struct {
+    dnnl_engine_t engine;
+    dnnl_prop_kind_t prop;
+    dnnl_primitive_attr_t attr;
+    dnnl_primitive_desc_t hint;
+} PdContext;
 
 #if DNNL_VERSION_MAJOR >= 3
 struct DnnMd { dnnl_memory_desc_t h; DnnMd *next; };
 
-static void md_init(DnnMd *m, int rank, const dnnl_dims_t dims, dnnl_data_type_t t, dnnl_format_tag_t tag) {
+static void md_init(DnnMd *m, int rank, const dnnl_dims_t dims, dnnl_data_type_t t,
+                    dnnl_format_tag_t tag) {
     DNN(dnnl_memory_desc_create_with_tag(&m->h, rank, dims, t, tag));
 }
 static void md_init_strides(DnnMd *m, int rank, const dnnl_dims_t dims, const dnnl_dims_t strides) {
     DNN(dnnl_memory_desc_create_with_strides(&m->h, rank, dims, dnnl_f32, strides));
 }
-static dnnl_status_t matmul_pd(const PdContext *c, DnnMd *a, DnnMd *b, DnnMd *dst, dnnl_primitive_desc_t *pd) {
+static dnnl_status_t matmul_pd(const PdContext *c, DnnMd *a, DnnMd *b, DnnMd *dst,
+                               dnnl_primitive_desc_t *pd) {
     return dnnl_matmul_primitive_desc_create(pd, c->engine, a->h, b->h, NULL, dst->h, c->attr);
 }
-static void md_copy(DnnMd *m, const_dnnl_memory_desc_t from) { DNN(dnnl_memory_desc_clone(&m->h, from)); }
+static void md_copy(DnnMd *m, const_dnnl_memory_desc_t from) {
+    DNN(dnnl_memory_desc_clone(&m->h, from));
+}
 static void md_free(DnnMd *m) { dnnl_memory_desc_destroy(m->h); }
 /* Returns the number of dimensions; dims is borrowed. */
 static int md_query(const DnnMd *m, const int64_t **dims, dnnl_data_type_t *t) {
@@ -41,7 +53,9 @@ static int md_query(const DnnMd *m, const int64_t **dims, dnnl_data_type_t *t) {
     DNN(dnnl_memory_desc_query(m->h, dnnl_query_data_type, t));
     return *dims = *d, rank;
 }
-static void append_sum(dnnl_post_ops_t ops, float scale, dnnl_data_type_t t) { DNN(dnnl_post_ops_append_sum(ops, scale, 0, t)); }
+static void append_sum(dnnl_post_ops_t ops, float scale, dnnl_data_type_t t) {
+    DNN(dnnl_post_ops_append_sum(ops, scale, 0, t));
+}
 /* Scales are a memory of the run; a bias comes after them. */
 static void set_scales(dnnl_primitive_attr_t attr, const Scales *s) {
     DNN(dnnl_primitive_attr_set_scales_mask(attr, s->of, s->n == 1 ? 0 : s->groups > 1 ? 3 : 1));
@@ -52,27 +66,34 @@ static void append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t alg, float a, fl
     DNN(dnnl_post_ops_append_eltwise(ops, alg, a, b));
 }
 static dnnl_status_t forward_pd(const PdContext *c, ConvMds *m, dnnl_primitive_desc_t *pd) {
-    return dnnl_convolution_forward_primitive_desc_create(pd, c->engine, c->prop, dnnl_convolution_direct, m->src->h, m->weights->h,
-        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad_end, c->attr);
+    return dnnl_convolution_forward_primitive_desc_create(
+        pd, c->engine, c->prop, dnnl_convolution_direct, m->src->h, m->weights->h,
+        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad_end,
+        c->attr);
 }
 static dnnl_status_t data_pd(const PdContext *c, ConvMds *m, dnnl_primitive_desc_t *pd) {
-    return dnnl_convolution_backward_data_primitive_desc_create(pd, c->engine, dnnl_convolution_direct, m->src->h, m->weights->h,
-        m->dst->h, m->stride, m->dilation, m->pad, m->pad_end, c->hint, c->attr);
+    return dnnl_convolution_backward_data_primitive_desc_create(
+        pd, c->engine, dnnl_convolution_direct, m->src->h, m->weights->h, m->dst->h, m->stride,
+        m->dilation, m->pad, m->pad_end, c->hint, c->attr);
 }
 static dnnl_status_t weights_pd(const PdContext *c, ConvMds *m, dnnl_primitive_desc_t *pd) {
-    return dnnl_convolution_backward_weights_primitive_desc_create(pd, c->engine, dnnl_convolution_direct, m->src->h, m->weights->h,
-        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad_end, c->hint, c->attr);
+    return dnnl_convolution_backward_weights_primitive_desc_create(
+        pd, c->engine, dnnl_convolution_direct, m->src->h, m->weights->h,
+        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad_end, c->hint,
+        c->attr);
 }
 #else
 struct DnnMd { dnnl_memory_desc_t h[1]; DnnMd *next; };      /* an array, so that both versions pass `m->h` */
 
-static void md_init(DnnMd *m, int rank, const dnnl_dims_t dims, dnnl_data_type_t t, dnnl_format_tag_t tag) {
+static void md_init(DnnMd *m, int rank, const dnnl_dims_t dims, dnnl_data_type_t t,
+                    dnnl_format_tag_t tag) {
     DNN(dnnl_memory_desc_init_by_tag(m->h, rank, dims, t, tag));
 }
 static void md_init_strides(DnnMd *m, int rank, const dnnl_dims_t dims, const dnnl_dims_t strides) {
     DNN(dnnl_memory_desc_init_by_strides(m->h, rank, dims, dnnl_f32, strides));
 }
-static dnnl_status_t matmul_pd(const PdContext *c, DnnMd *a, DnnMd *b, DnnMd *dst, dnnl_primitive_desc_t *pd) {
+static dnnl_status_t matmul_pd(const PdContext *c, DnnMd *a, DnnMd *b, DnnMd *dst,
+                               dnnl_primitive_desc_t *pd) {
     dnnl_matmul_desc_t d;
     DNN(dnnl_matmul_desc_init(&d, a->h, b->h, NULL, dst->h));
     return dnnl_primitive_desc_create(pd, &d, c->attr, c->engine, NULL);
@@ -82,7 +103,9 @@ static void md_free(DnnMd *m) { (void)m; }
 static int md_query(const DnnMd *m, const int64_t **dims, dnnl_data_type_t *t) {
     return *dims = m->h->dims, *t = m->h->data_type, m->h->ndims;
 }
-static void append_sum(dnnl_post_ops_t ops, float scale, dnnl_data_type_t t) { DNN(dnnl_post_ops_append_sum_v2(ops, scale, t)); }
+static void append_sum(dnnl_post_ops_t ops, float scale, dnnl_data_type_t t) {
+    DNN(dnnl_post_ops_append_sum_v2(ops, scale, t));
+}
 /* Scales are part of the primitive; a bias comes before them. */
 static void set_scales(dnnl_primitive_attr_t attr, const Scales *s) {
     DNN(dnnl_primitive_attr_set_output_scales(attr, s->n, s->n == 1 ? 0 : 2, s->v));
@@ -94,20 +117,23 @@ static void append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t alg, float a, fl
 }
 static dnnl_status_t forward_pd(const PdContext *c, ConvMds *m, dnnl_primitive_desc_t *pd) {
     dnnl_convolution_desc_t d;
-    DNN(dnnl_dilated_convolution_forward_desc_init(&d, c->prop, dnnl_convolution_direct, m->src->h, m->weights->h,
-        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad_end));
+    DNN(dnnl_dilated_convolution_forward_desc_init(
+        &d, c->prop, dnnl_convolution_direct, m->src->h, m->weights->h, m->bias ? m->bias->h : NULL,
+        m->dst->h, m->stride, m->dilation, m->pad, m->pad_end));
     return dnnl_primitive_desc_create(pd, &d, c->attr, c->engine, NULL);
 }
 static dnnl_status_t data_pd(const PdContext *c, ConvMds *m, dnnl_primitive_desc_t *pd) {
     dnnl_convolution_desc_t d;
-    DNN(dnnl_dilated_convolution_backward_data_desc_init(&d, dnnl_convolution_direct, m->src->h, m->weights->h, m->dst->h,
-        m->stride, m->dilation, m->pad, m->pad_end));
+    DNN(dnnl_dilated_convolution_backward_data_desc_init(&d, dnnl_convolution_direct, m->src->h,
+                                                         m->weights->h, m->dst->h, m->stride,
+                                                         m->dilation, m->pad, m->pad_end));
     return dnnl_primitive_desc_create(pd, &d, c->attr, c->engine, c->hint);
 }
 static dnnl_status_t weights_pd(const PdContext *c, ConvMds *m, dnnl_primitive_desc_t *pd) {
     dnnl_convolution_desc_t d;
-    DNN(dnnl_dilated_convolution_backward_weights_desc_init(&d, dnnl_convolution_direct, m->src->h, m->weights->h,
-        m->bias ? m->bias->h : NULL, m->dst->h, m->stride, m->dilation, m->pad, m->pad_end));
+    DNN(dnnl_dilated_convolution_backward_weights_desc_init(
+        &d, dnnl_convolution_direct, m->src->h, m->weights->h, m->bias ? m->bias->h : NULL,
+        m->dst->h, m->stride, m->dilation, m->pad, m->pad_end));
     return dnnl_primitive_desc_create(pd, &d, c->attr, c->engine, c->hint);
 }
 #endif
@@ -242,11 +268,18 @@ static void add_scales(Plan *p, DnnPrim *m, const Scales *s) {
     float *own = arena_alloc(p->arena, (size_t)s->n * sizeof *own);
     memcpy(own, s->v, (size_t)s->n * sizeof *own);
     m->args[m->n_args].arg = scales_arg(s);
-    DNN(dnnl_memory_create(&m->args[m->n_args].memory, dnn_md_vector(p, s->n)->h, p->cpu->engine, own));
+    DNN(dnnl_memory_create(&m->args[m->n_args].memory, dnn_md_vector(p, s->n)->h, p->cpu->engine,
+                           own));
     m->n_fixed = 1;
 }
 
-typedef struct { bool sum; float sum_scale, six; dnnl_data_type_t sum_t; Act act; Scales scales; } Attributes;
+typedef struct {
+    bool sum;
+    float sum_scale, six;
+    dnnl_data_type_t sum_t;
+    Act act;
+    Scales scales;
+} Attributes;
 static dnnl_primitive_attr_t attributes(const Attributes *a) {
     dnnl_primitive_attr_t attr;
     dnnl_post_ops_t ops;
@@ -264,15 +297,22 @@ static dnnl_primitive_attr_t attributes(const Attributes *a) {
 
 static ConvMds conv_mds(Plan *p, const DnnConv *c) {
     Dtype weights = c->pass == DNN_BACKWARD_WEIGHTS ? DT_F32 : c->t == DT_U8 ? DT_I8 : c->t;
-    return (ConvMds){dnn_md_activation(p, c->src, c->t, c->src_layout), dnn_md_weights(p, c->weights, c->groups, weights, true),
-                     c->bias ? dnn_md_vector(p, c->weights.d[0]) : NULL, dnn_md_activation(p, c->dst, c->dst_t, c->dst_layout),
-                     {c->stride, c->stride}, {c->pad[0], c->pad[1]}, {c->pad_end[0], c->pad_end[1]}, {c->dilation - 1, c->dilation - 1}};
+    return (ConvMds){dnn_md_activation(p, c->src, c->t, c->src_layout),
+                     dnn_md_weights(p, c->weights, c->groups, weights, true),
+                     c->bias ? dnn_md_vector(p, c->weights.d[0]) : NULL,
+                     dnn_md_activation(p, c->dst, c->dst_t, c->dst_layout),
+                     {c->stride, c->stride},
+                     {c->pad[0], c->pad[1]},
+                     {c->pad_end[0], c->pad_end[1]},
+                     {c->dilation - 1, c->dilation - 1}};
 }
 
 /* A backward pass is described beside the forward pass it belongs to (the hint, thrown away here). */
-static dnnl_status_t conv_pd(Plan *p, const DnnConv *c, dnnl_primitive_attr_t attr, dnnl_primitive_desc_t *pd) {
+static dnnl_status_t conv_pd(Plan *p, const DnnConv *c, dnnl_primitive_attr_t attr,
+                             dnnl_primitive_desc_t *pd) {
     ConvMds m = conv_mds(p, c);
-    PdContext at = {p->cpu->engine, c->inference ? dnnl_forward_inference : dnnl_forward_training, attr, NULL};
+    PdContext at = {p->cpu->engine, c->inference ? dnnl_forward_inference : dnnl_forward_training,
+                    attr, NULL};
     if (c->pass == DNN_FORWARD) return forward_pd(&at, &m, pd);
     DnnConv forward = *c;
     forward.pass = DNN_FORWARD;
@@ -288,26 +328,34 @@ static dnnl_status_t conv_pd(Plan *p, const DnnConv *c, dnnl_primitive_attr_t at
 Err dnn_conv(Plan *p, const DnnConv *c, DnnPrim **out) {
     state(p);
     dnnl_primitive_desc_t pd;
-    const Attributes a = {.sum = c->residual, .sum_scale = c->scales ? c->residual_scale : 1, .act = c->act, .six = c->scales ? c->six : 6,
+    const Attributes a = {.sum = c->residual,
+                          .sum_scale = c->scales ? c->residual_scale : 1,
+                          .act = c->act,
+                          .six = c->scales ? c->six : 6,
                           .sum_t = c->scales ? data_type(c->residual_t) : dnnl_data_type_undef,
                           .scales = {c->scales, c->weights.d[0], c->groups, DNNL_ARG_WEIGHTS}};
     dnnl_primitive_attr_t attr = attributes(&a);
     dnnl_status_t status = conv_pd(p, c, attr, &pd);
     dnnl_primitive_attr_destroy(attr);
     if (status)
-        return err_set(E(EXIT_BUG, 0), "oneDNN refuses a convolution of %s by %s (status %d); report this",
+        return err_set(E(EXIT_BUG, 0),
+                       "oneDNN refuses a convolution of %s by %s (status %d); report this",
                        shape_text(c->src).s, shape_text(c->weights).s, (int)status);
     DnnPrim *m = new_prim(p, pd);
     bool fwd = c->pass == DNN_FORWARD, data = c->pass == DNN_BACKWARD_DATA;
-    add_arg(p, m, DNN_SRC, data ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, data ? dnnl_query_diff_src_md : dnnl_query_src_md);
-    add_arg(p, m, DNN_DST, fwd ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, fwd ? dnnl_query_dst_md : dnnl_query_diff_dst_md);
+    add_arg(p, m, DNN_SRC, data ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC,
+            data ? dnnl_query_diff_src_md : dnnl_query_src_md);
+    add_arg(p, m, DNN_DST, fwd ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST,
+            fwd ? dnnl_query_dst_md : dnnl_query_diff_dst_md);
     bool dw = c->pass == DNN_BACKWARD_WEIGHTS;
-    add_arg(p, m, DNN_WEIGHTS, dw ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, dw ? dnnl_query_diff_weights_md : dnnl_query_weights_md);
+    add_arg(p, m, DNN_WEIGHTS, dw ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS,
+            dw ? dnnl_query_diff_weights_md : dnnl_query_weights_md);
     if (c->bias && !data) {
         m->md[DNN_BIAS] = dnn_md_vector(p, c->weights.d[0]);
         int i = m->n_args++;
         m->of[i] = DNN_BIAS, m->args[i].arg = dw ? DNNL_ARG_DIFF_BIAS : DNNL_ARG_BIAS;
-        DNN(dnnl_memory_create(&m->args[i].memory, m->md[DNN_BIAS]->h, p->cpu->engine, DNNL_MEMORY_NONE));
+        DNN(dnnl_memory_create(&m->args[i].memory, m->md[DNN_BIAS]->h, p->cpu->engine,
+                               DNNL_MEMORY_NONE));
     }
     add_scales(p, m, &a.scales);
     return *out = m, OK;
@@ -328,10 +376,14 @@ Err dnn_matmul(Plan *p, const DnnMatmul *m, DnnPrim **out) {
     dnnl_primitive_desc_t pd;
     dnnl_primitive_attr_t attr = attributes(&(Attributes){0});
     const PdContext at = {state(p)->engine, dnnl_forward_inference, attr, NULL};
-    dnnl_status_t status = matmul_pd(&at, md_matrix(p, m->a, m->trans_a), md_matrix(p, m->b, m->trans_b), md_matrix(p, m->dst, false), &pd);
+    dnnl_status_t status =
+        matmul_pd(&at, md_matrix(p, m->a, m->trans_a), md_matrix(p, m->b, m->trans_b),
+                  md_matrix(p, m->dst, false), &pd);
     dnnl_primitive_attr_destroy(attr);
     if (status)
-        return err_set(E(EXIT_BUG, 0), "oneDNN refuses a product of %s and %s (status %d); report this", shape_text(m->a).s, shape_text(m->b).s, (int)status);
+        return err_set(E(EXIT_BUG, 0),
+                       "oneDNN refuses a product of %s and %s (status %d); report this",
+                       shape_text(m->a).s, shape_text(m->b).s, (int)status);
     *out = new_prim(p, pd);
     add_arg(p, *out, DNN_SRC, DNNL_ARG_SRC, dnnl_query_src_md);
     add_arg(p, *out, DNN_WEIGHTS, DNNL_ARG_WEIGHTS, dnnl_query_weights_md);
@@ -355,11 +407,14 @@ DnnPrim *dnn_reorder(Plan *p, const DnnMd *from, const DnnMd *to, bool add) {
     return make_reorder(p, from, to, &(Attributes){.sum = add, .sum_scale = 1});
 }
 DnnPrim *dnn_rescale(Plan *p, const DnnMd *from, const DnnMd *to, float factor) {
-    return make_reorder(p, from, to, &(Attributes){.scales = {factor == 1 ? NULL : &factor, 1, 1, DNNL_ARG_FROM}});
+    return make_reorder(
+        p, from, to, &(Attributes){.scales = {factor == 1 ? NULL : &factor, 1, 1, DNNL_ARG_FROM}});
 }
 
 const DnnMd *dnn_prim_md(const DnnPrim *m, DnnArg arg) { return m->md[arg]; }
-size_t dnn_prim_scratch(const DnnPrim *m) { return m->md[DNN_SCRATCH] ? dnn_md_bytes(m->md[DNN_SCRATCH]) : 0; }
+size_t dnn_prim_scratch(const DnnPrim *m) {
+    return m->md[DNN_SCRATCH] ? dnn_md_bytes(m->md[DNN_SCRATCH]) : 0;
+}
 
 const char *dnn_prim_impl(const DnnPrim *m) {
     const char *text = "";
@@ -387,9 +442,12 @@ const char *backend_version(void) {
 
 /* The enumerators are sets of bits; a level holds the bits of those it includes. */
 const char *backend_isa(void) {
-    static const struct { int bits; const char *name; } levels[] = {
-        {dnnl_cpu_isa_avx512_core_bf16, "avx512_bf16"}, {dnnl_cpu_isa_avx512_core_vnni, "avx512_vnni"},
-        {dnnl_cpu_isa_avx512_core, "avx512"}, {dnnl_cpu_isa_avx2, "avx2"}, {dnnl_cpu_isa_avx, "avx"}};
+    static const struct { int bits; const char *name;
+    } levels[] = {{dnnl_cpu_isa_avx512_core_bf16, "avx512_bf16"},
+                  {dnnl_cpu_isa_avx512_core_vnni, "avx512_vnni"},
+                  {dnnl_cpu_isa_avx512_core, "avx512"},
+                  {dnnl_cpu_isa_avx2, "avx2"},
+                  {dnnl_cpu_isa_avx, "avx"}};
     const int isa = (int)dnnl_get_effective_cpu_isa();
     for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
         if ((isa & levels[i].bits) == levels[i].bits) return levels[i].name;
@@ -398,11 +456,16 @@ const char *backend_isa(void) {
 
 static bool cpu_isa(int bits) { return ((int)dnnl_get_effective_cpu_isa() & bits) == bits; }
 /* Without dot products of bytes oneDNN rounds sums of two to 16 bits. */
-static bool has_int8(void) { return cpu_isa(dnnl_cpu_isa_avx512_core_vnni) || cpu_isa(dnnl_cpu_isa_avx2_vnni); }
-bool backend_has(Dtype t) {
-    return t == DT_F32 || (t == DT_BF16 && cpu_isa(dnnl_cpu_isa_avx512_core)) || (t == DT_I8 && has_int8());
+static bool has_int8(void) {
+    return cpu_isa(dnnl_cpu_isa_avx512_core_vnni) || cpu_isa(dnnl_cpu_isa_avx2_vnni);
 }
-bool backend_fast(Dtype t) { return t == DT_F32 || (t == DT_BF16 && cpu_isa(dnnl_cpu_isa_avx512_core_bf16)); }
+bool backend_has(Dtype t) {
+    return t == DT_F32 || (t == DT_BF16 && cpu_isa(dnnl_cpu_isa_avx512_core)) ||
+           (t == DT_I8 && has_int8());
+}
+bool backend_fast(Dtype t) {
+    return t == DT_F32 || (t == DT_BF16 && cpu_isa(dnnl_cpu_isa_avx512_core_bf16));
+}
 
 void plan_library(char *out, size_t bytes) {
     snprintf(out, bytes, "oneDNN %s %s", backend_version(), backend_isa());

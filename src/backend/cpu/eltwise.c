@@ -16,12 +16,15 @@ static void run_piece(void *arg, int64_t i) {
     const EltRun *r = arg;
     const Elt *e = r->e;
     const LaneKernels *k = lanes(e->t);
-    int64_t first = i * PIECE, n = e->n - first < PIECE ? e->n - first : PIECE, at = first * (int64_t)dtype_bytes(e->t);
+    int64_t first = i * PIECE, n = e->n - first < PIECE ? e->n - first : PIECE,
+            at = first * (int64_t)dtype_bytes(e->t);
     switch (e->kind) {
     case ELT_ADD: k->add(r->dst + at, r->a + at, r->b + at, n); break;
     case ELT_ACT: k->act(r->dst + at, r->a + at, n, e->act); break;
     case ELT_ACT_BACK: k->act_backward(r->dst + at, r->a + at, r->b + at, n, e->act); break;
-    case ELT_DROP: k->drop(r->dst + at, r->a + at, (const uint8_t *)r->b + first, e->scale, n); break;
+    case ELT_DROP:
+        k->drop(r->dst + at, r->a + at, (const uint8_t *)r->b + first, e->scale, n);
+        break;
     }
 }
 static void run_elt(const Step *s) {
@@ -49,7 +52,8 @@ static Err add_forward(Plan *p, PlanNode *n, int id) {
     Layout l = plan_layout(p, n->src[0]);
     Dtype t = plan_type(p);
     ValueId a = plan_src_as(p, n->src[0], l, t), b = plan_src_as(p, n->src[1], l, t);
-    emit_elt(p, id, "forward", (Elt){.kind = ELT_ADD, .a = a, .b = b, .dst = plan_dst_as(p, id, l, t)});
+    emit_elt(p, id, "forward",
+             (Elt){.kind = ELT_ADD, .a = a, .b = b, .dst = plan_dst_as(p, id, l, t)});
     return OK;
 }
 static Err add_backward(Plan *p, PlanNode *n, int id) {
@@ -63,13 +67,23 @@ const Kernel cpu_add = {&op_add, true, NULL, add_forward, add_backward};
 static Err relu_forward(Plan *p, PlanNode *n, int id) {
     Layout l = plan_layout(p, n->src[0]);
     ValueId x = plan_src_as(p, n->src[0], l, plan_type(p));
-    emit_elt(p, id, "forward", (Elt){.kind = ELT_ACT, .a = x, .dst = plan_dst_as(p, id, l, plan_type(p)), .act = ((const ActAttr *)n->attr)->act});
+    emit_elt(p, id, "forward",
+             (Elt){.kind = ELT_ACT,
+                   .a = x,
+                   .dst = plan_dst_as(p, id, l, plan_type(p)),
+                   .act = ((const ActAttr *)n->attr)->act});
     return OK;
 }
 static Err relu_backward(Plan *p, PlanNode *n, int id) {
     Value y = p->values[n->value];
-    ValueId dx = plan_new_value(p, y.name, y.shape, y.dtype, y.layout), g = plan_grad_as(p, id, y.layout, y.dtype);
-    emit_elt(p, id, "backward", (Elt){.kind = ELT_ACT_BACK, .a = g, .b = n->value, .dst = dx, .act = ((const ActAttr *)n->attr)->act});
+    ValueId dx = plan_new_value(p, y.name, y.shape, y.dtype, y.layout),
+            g = plan_grad_as(p, id, y.layout, y.dtype);
+    emit_elt(p, id, "backward",
+             (Elt){.kind = ELT_ACT_BACK,
+                   .a = g,
+                   .b = n->value,
+                   .dst = dx,
+                   .act = ((const ActAttr *)n->attr)->act});
     plan_add_grad(p, n->src[0], dx);
     return OK;
 }
@@ -85,7 +99,8 @@ static void draw_channel(void *arg, int64_t i) {
     const DropRun *r = arg;
     const LayoutDims d = r->d->d;
     int64_t channels = r->d->shape.d[1], image = i / channels, c = i % channels;
-    Rng stream = rng_stream(r->run->seed, RNG_DROPOUT, (uint64_t)r->d->node, r->run->first_sample + (uint64_t)image);
+    Rng stream = rng_stream(r->run->seed, RNG_DROPOUT, (uint64_t)r->d->node,
+                            r->run->first_sample + (uint64_t)image);
     uint8_t *mask = r->mask + ((image * d.outer + c / d.inner) * d.spatial) * d.inner + c % d.inner;
     uint32_t block[4] = {0};
     for (int64_t s = 0; s < d.spatial; s++) {
@@ -102,7 +117,11 @@ static void run_draw(const Step *s) {
 }
 
 static Elt drop(const PlanNode *n, ValueId from, ValueId to) {
-    return (Elt){.kind = ELT_DROP, .a = from, .b = n->saved, .dst = to, .scale = 1.0f / (1.0f - ((const DropoutAttr *)n->attr)->p)};
+    return (Elt){.kind = ELT_DROP,
+                 .a = from,
+                 .b = n->saved,
+                 .dst = to,
+                 .scale = 1.0f / (1.0f - ((const DropoutAttr *)n->attr)->p)};
 }
 static Err dropout_forward(Plan *p, PlanNode *n, int id) {
     Layout l = plan_layout(p, n->src[0]);

@@ -13,6 +13,7 @@ static const Kernel *const kernels[] = {
 
 const Kernel *cpu_kernel(const Plan *p, const PlanNode *n) {
     for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++)
-        if (kernels[i]->op == n->op && (!kernels[i]->accepts || kernels[i]->accepts(p, n))) return kernels[i];
+        if (kernels[i]->op == n->op && (!kernels[i]->accepts || kernels[i]->accepts(p, n)))
+            return kernels[i];
     return NULL;
 }

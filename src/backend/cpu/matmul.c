@@ -28,7 +28,8 @@ typedef struct { const Sparse *s; const float *src; float *dst; } SparseRun;
 /* The numbers of source i, where it is two-dimensional and nothing can change them. */
 static const float *fixed_matrix(const Plan *p, const PlanNode *n, int i) {
     const PlanNode *src = &p->nodes[plan_resolve(p, n->src[i])];
-    return src->op == &op_constant && src->shape.rank == 2 ? ((const ConstantAttr *)src->attr)->data : NULL;
+    return src->op == &op_constant && src->shape.rank == 2 ? ((const ConstantAttr *)src->attr)->data
+                                                           : NULL;
 }
 static int sparse_source(const Plan *p, const PlanNode *n) {
     const MatmulAttr *t = n->attr;
@@ -51,7 +52,8 @@ static Sparse *make_lists(Plan *p, const PlanNode *n, int which) {
     int64_t full = 0;
     for (int64_t k = 0; k < s->lists * s->inner; k++) full += v[k] != 0;
     s->start = arena_alloc(p->arena, (size_t)(s->lists + 1) * sizeof *s->start);
-    s->at = arena_alloc(p->arena, (size_t)(full + 1) * sizeof *s->at), s->w = arena_alloc(p->arena, (size_t)(full + 1) * sizeof *s->w);
+    s->at = arena_alloc(p->arena, (size_t)(full + 1) * sizeof *s->at),
+    s->w = arena_alloc(p->arena, (size_t)(full + 1) * sizeof *s->w);
     int32_t count = 0;
     for (int64_t i = 0; i < s->lists; i++) {
         for (int64_t k = 0; k < s->inner; k++) {
@@ -64,7 +66,8 @@ static Sparse *make_lists(Plan *p, const PlanNode *n, int which) {
 }
 static void row_of_rows(const Sparse *s, int64_t m, const float *src, float *dst) {
     memset(dst, 0, (size_t)s->n * sizeof *dst);
-    for (int32_t k = s->start[m]; k < s->start[m + 1]; k++) float_lanes()->axpy(dst, src + s->at[k] * s->n, s->w[k], s->n);
+    for (int32_t k = s->start[m]; k < s->start[m + 1]; k++)
+        float_lanes()->axpy(dst, src + s->at[k] * s->n, s->w[k], s->n);
 }
 static void row_of_columns(const Sparse *s, const float *row, float *dst) {
     for (int64_t n = 0; n < s->n; n++) {
@@ -109,7 +112,8 @@ static void flatten(const MatmulAttr *t, Shape *a, Shape *b, Shape *dst) {
     Shape *const s[] = {a, b};
     for (int i = 0; i < 2; i++) {
         Shape wide = {.rank = rank};
-        for (int k = 0; k < rank; k++) wide.d[k] = k < rank - s[i]->rank ? 1 : s[i]->d[k - rank + s[i]->rank];
+        for (int k = 0; k < rank; k++)
+            wide.d[k] = k < rank - s[i]->rank ? 1 : s[i]->d[k - rank + s[i]->rank];
         *s[i] = wide;
     }
 }
@@ -127,7 +131,8 @@ static Err dense_forward(Plan *p, PlanNode *n, int id) {
     Dense *d = arena_alloc(p->arena, sizeof *d);
     TRY(dnn_matmul(p, &(DnnMatmul){a, b, dst, t->trans_a, t->trans_b}, &d->prim));
     d->value[DNN_SCRATCH] = plan_new_bytes(p, "scratch", dnn_prim_scratch(d->prim));
-    d->value[DNN_SRC] = plan_src(p, n->src[0], LAYOUT_PLAIN), d->value[DNN_WEIGHTS] = plan_src(p, n->src[1], LAYOUT_PLAIN);
+    d->value[DNN_SRC] = plan_src(p, n->src[0], LAYOUT_PLAIN),
+    d->value[DNN_WEIGHTS] = plan_src(p, n->src[1], LAYOUT_PLAIN);
     d->value[DNN_DST] = plan_dst(p, id, LAYOUT_PLAIN);
     Step *s = plan_step(p, id, "forward", run_dense, d);
     s->impl = dnn_prim_impl(d->prim);

@@ -27,9 +27,18 @@ typedef struct Norm {
 /* saved, floats of `lanes` each */
 enum { SAVED_MEAN, SAVED_SCALE, SAVED_SHIFT, SAVED_INVSTD, SAVED_C1, SAVED_C2, SAVED_COUNT };
 
-typedef struct Pass { const Norm *n; BnRows base; float *saved; double *sums; void (*fn)(const BnRows *); bool sums_only; } Pass;
+typedef struct Pass {
+    const Norm *n;
+    BnRows base;
+    float *saved;
+    double *sums;
+    void (*fn)(const BnRows *);
+    bool sums_only;
+} Pass;
 
-static void *offset(const void *p, int64_t bytes) { return p ? (char *)(uintptr_t)p + bytes : NULL; }
+static void *offset(const void *p, int64_t bytes) {
+    return p ? (char *)(uintptr_t)p + bytes : NULL;
+}
 
 /* Run i covers chunk k of plane (image, outer block). */
 static void run_rows(void *arg, int64_t i) {
@@ -41,11 +50,14 @@ static void run_rows(void *arg, int64_t i) {
     BnRows b = pass->base;
     b.rows = r1 - r0, b.inner = (int)n->d.inner, b.act = n->attr->act;
     at *= (int64_t)dtype_bytes(n->t);
-    b.x = offset(b.x, at), b.residual = offset(b.residual, at), b.y = offset(b.y, at), b.dy = offset(b.dy, at);
+    b.x = offset(b.x, at), b.residual = offset(b.residual, at), b.y = offset(b.y, at),
+    b.dy = offset(b.dy, at);
     b.out = offset(b.out, at), b.dresidual = offset(b.dresidual, at);
     b.mean = pass->saved + SAVED_MEAN * n->lanes + lane;
-    b.scale = pass->saved + SAVED_SCALE * n->lanes + lane, b.shift = pass->saved + SAVED_SHIFT * n->lanes + lane;
-    b.c1 = pass->saved + SAVED_C1 * n->lanes + lane, b.c2 = pass->saved + SAVED_C2 * n->lanes + lane;
+    b.scale = pass->saved + SAVED_SCALE * n->lanes + lane,
+    b.shift = pass->saved + SAVED_SHIFT * n->lanes + lane;
+    b.c1 = pass->saved + SAVED_C1 * n->lanes + lane,
+    b.c2 = pass->saved + SAVED_C2 * n->lanes + lane;
     if (pass->sums) b.sum = pass->sums + i * 2 * n->d.inner, b.sum2 = b.sum + n->d.inner;
     pass->fn(&b);
 }
@@ -56,12 +68,15 @@ static void total(const Norm *n, const double *sums, int64_t c, double *sum, dou
     *sum = *sum2 = 0;
     for (int64_t image = 0; image < n->d.n; image++)
         for (int64_t k = 0; k < n->chunks; k++) {
-            const double *s = sums + ((image * n->d.outer + o) * n->chunks + k) * 2 * n->d.inner + lane;
+            const double *s =
+                sums + ((image * n->d.outer + o) * n->chunks + k) * 2 * n->d.inner + lane;
             *sum += s[0], *sum2 += s[n->d.inner];
         }
 }
 
-static bool uses_batch(const Norm *n, const OpRun *run) { return run->training && !n->attr->frozen; }
+static bool uses_batch(const Norm *n, const OpRun *run) {
+    return run->training && !n->attr->frozen;
+}
 
 static void update_running(const Norm *n, int64_t c, double mean, double var, double m) {
     double k = n->attr->momentum > 0 ? (double)n->attr->momentum : 0.1;
@@ -78,11 +93,16 @@ static void first_values(const Norm *n, const void *x, float *mean) {
 }
 
 static void batch_statistics(const Step *s, const Norm *n, float *saved, const void *x) {
-    Pass pass = {.n = n, .saved = saved, .sums = step_ptr(s, n->scratch), .fn = lanes(n->t)->bn_sums, .base.x = x};
+    Pass pass = {.n = n,
+                 .saved = saved,
+                 .sums = step_ptr(s, n->scratch),
+                 .fn = lanes(n->t)->bn_sums,
+                 .base.x = x};
     float *mean = saved + SAVED_MEAN * n->lanes, *invstd = saved + SAVED_INVSTD * n->lanes;
     first_values(n, x, mean);
     parallel_for(n->runs, run_rows, &pass);
-    double m = (double)(n->d.n * n->d.spatial), eps = n->attr->eps > 0 ? (double)n->attr->eps : 1e-5;
+    double m = (double)(n->d.n * n->d.spatial),
+           eps = n->attr->eps > 0 ? (double)n->attr->eps : 1e-5;
     for (int64_t c = 0; c < n->lanes; c++) {
         double sum, sum2;
         total(n, pass.sums, c, &sum, &sum2);
@@ -99,13 +119,18 @@ static void running_statistics(const Norm *n, float *saved) {
     for (int64_t c = 0; c < n->lanes; c++) {
         bool real = c < n->shape.d[1];
         saved[SAVED_MEAN * n->lanes + c] = real ? n->mean->data[c] : 0;
-        saved[SAVED_INVSTD * n->lanes + c] = real ? (float)(1 / sqrt((double)n->var->data[c] + eps)) : 0;
+        saved[SAVED_INVSTD * n->lanes + c] =
+            real ? (float)(1 / sqrt((double)n->var->data[c] + eps)) : 0;
     }
 }
 
 static void apply(const Step *s, const Norm *n) {
-    Pass pass = {.n = n, .saved = step_ptr(s, n->saved), .fn = lanes(n->t)->bn_apply,
-                 .base = {.x = step_ptr(s, n->x), .residual = step_ptr(s, n->residual), .out = step_ptr(s, n->y)}};
+    Pass pass = {.n = n,
+                 .saved = step_ptr(s, n->saved),
+                 .fn = lanes(n->t)->bn_apply,
+                 .base = {.x = step_ptr(s, n->x),
+                          .residual = step_ptr(s, n->residual),
+                          .out = step_ptr(s, n->y)}};
     parallel_for(n->runs, run_rows, &pass);
 }
 
@@ -119,7 +144,8 @@ static void run_forward(const Step *s) {
         bool real = c < n->shape.d[1];
         float scale = real ? n->weight->data[c] * saved[SAVED_INVSTD * n->lanes + c] : 0;
         saved[SAVED_SCALE * n->lanes + c] = scale;
-        saved[SAVED_SHIFT * n->lanes + c] = real ? n->bias->data[c] - saved[SAVED_MEAN * n->lanes + c] * scale : 0;
+        saved[SAVED_SHIFT * n->lanes + c] =
+            real ? n->bias->data[c] - saved[SAVED_MEAN * n->lanes + c] * scale : 0;
     }
     apply(s, n);
 }
@@ -134,8 +160,14 @@ static void store(NetParam *p, int64_t c, double v, bool overwrite) {
 static void run_backward(const Step *s) {
     const Norm *n = s->state;
     float *saved = step_ptr(s, n->saved);
-    Pass pass = {.n = n, .saved = saved, .sums = step_ptr(s, n->scratch), .fn = lanes(n->t)->bn_backward_sums,
-                 .base = {.x = step_ptr(s, n->x), .y = step_ptr(s, n->y), .dy = step_ptr(s, n->dy), .dresidual = step_ptr(s, n->dresidual)}};
+    Pass pass = {.n = n,
+                 .saved = saved,
+                 .sums = step_ptr(s, n->scratch),
+                 .fn = lanes(n->t)->bn_backward_sums,
+                 .base = {.x = step_ptr(s, n->x),
+                          .y = step_ptr(s, n->y),
+                          .dy = step_ptr(s, n->dy),
+                          .dresidual = step_ptr(s, n->dresidual)}};
     parallel_for(n->runs, run_rows, &pass);
     bool batch = uses_batch(n, &s->plan->run), keep = s->plan->accumulate;
     double m = (double)(n->d.n * n->d.spatial);
@@ -166,7 +198,9 @@ static Norm *describe(Plan *p, const PlanNode *node, Layout l) {
     return n;
 }
 
-static size_t sums_bytes(const Norm *n) { return (size_t)(n->runs * 2 * n->d.inner) * sizeof(double); }
+static size_t sums_bytes(const Norm *n) {
+    return (size_t)(n->runs * 2 * n->d.inner) * sizeof(double);
+}
 
 static ValueId norm_remake(Plan *p, PlanNode *node, int id) {
     Layout l = p->values[node->value].layout;
@@ -184,7 +218,8 @@ static Err norm_forward(Plan *p, PlanNode *node, int id) {
     Norm *n = describe(p, node, l);
     n->x = plan_src_as(p, node->src[0], l, n->t);
     if (n->attr->residual) n->residual = plan_src_as(p, node->src[1], l, n->t);
-    node->saved = n->saved = plan_new_bytes(p, "statistics", (size_t)(SAVED_COUNT * n->lanes) * sizeof(float));
+    node->saved = n->saved =
+        plan_new_bytes(p, "statistics", (size_t)(SAVED_COUNT * n->lanes) * sizeof(float));
     n->scratch = plan_new_bytes(p, "partial sums", sums_bytes(n));
     n->y = plan_dst_as(p, id, l, n->t);
     Step *s = plan_step(p, id, "forward", run_forward, n);
@@ -200,9 +235,11 @@ static Err norm_backward(Plan *p, PlanNode *node, int id) {
     Layout l = p->values[node->value].layout;
     Norm *n = describe(p, node, l);
     const char *name = p->net->nodes[id].name;
-    n->x = plan_src_as(p, node->src[0], l, n->t), n->dy = plan_grad_as(p, id, l, n->t), n->saved = node->saved;
+    n->x = plan_src_as(p, node->src[0], l, n->t), n->dy = plan_grad_as(p, id, l, n->t),
+    n->saved = node->saved;
     if (n->attr->residual && n->attr->act) n->y = plan_src_as(p, id, l, n->t);
-    if (n->attr->residual && plan_wants_grad(p, node->src[1])) n->dresidual = plan_new_value(p, name, node->shape, n->t, l);
+    if (n->attr->residual && plan_wants_grad(p, node->src[1]))
+        n->dresidual = plan_new_value(p, name, node->shape, n->t, l);
     if (plan_wants_grad(p, node->src[0])) n->dx = plan_new_value(p, name, node->shape, n->t, l);
     n->scratch = plan_new_bytes(p, "partial sums", sums_bytes(n));
     if (n->weight->trainable) n->first_weight = plan_param_first(p, node->param[0]);

@@ -27,11 +27,13 @@ static void each_plane(const Step *s, void (*fn)(void *, int64_t)) {
     PlaneRun r = {p, step_ptr(s, p->src), step_ptr(s, p->dst), step_ptr(s, p->arg)};
     parallel_for(p->from.n * p->from.outer, fn, &r);
 }
-static void emit_forward_planes(Plan *p, PlanNode *n, int id, void (*fn)(const Step *), Dtype t, bool with_arg) {
+static void emit_forward_planes(Plan *p, PlanNode *n, int id, void (*fn)(const Step *), Dtype t,
+                                bool with_arg) {
     Layout l = plan_layout(p, n->src[0]);
     Planes *st = new_planes(p, n, l, t);
     st->src = plan_src_as(p, n->src[0], l, t), st->dst = plan_dst_as(p, id, l, t);
-    if (with_arg) n->saved = st->arg = plan_new_bytes(p, "argmax", layout_bytes(l, n->shape, DT_U8));
+    if (with_arg)
+        n->saved = st->arg = plan_new_bytes(p, "argmax", layout_bytes(l, n->shape, DT_U8));
     Step *s = plan_step(p, id, "forward", fn, st);
     step_reads(s, st->src), step_writes(s, st->arg), step_writes(s, st->dst);
 }
@@ -52,17 +54,38 @@ static bool four_dims(const Plan *p, const PlanNode *n) { return n->shape.rank =
 static PoolRow pool_row(const PlaneRun *r, int64_t plane, bool backward) {
     const Planes *p = r->p;
     const PoolAttr *a = p->attr;
-    int64_t in = plane * p->from.spatial * p->from.inner, out = plane * p->to.spatial * p->to.inner, bytes = (int64_t)dtype_bytes(p->t);
-    return (PoolRow){.src = (const char *)r->src + (backward ? out : in) * bytes, .dst = (char *)r->dst + (backward ? in : out) * bytes, .arg = r->arg + out,
-                     .in_h = p->in.d[2], .in_w = p->in.d[3], .out_h = p->out.d[2], .out_w = p->out.d[3],
-                     .k = a->k, .stride = a->stride ? a->stride : a->k, .pad = a->pad, .inner = (int)p->from.inner};
+    int64_t in = plane * p->from.spatial * p->from.inner, out = plane * p->to.spatial * p->to.inner,
+            bytes = (int64_t)dtype_bytes(p->t);
+    return (PoolRow){.src = (const char *)r->src + (backward ? out : in) * bytes,
+                     .dst = (char *)r->dst + (backward ? in : out) * bytes,
+                     .arg = r->arg + out,
+                     .in_h = p->in.d[2],
+                     .in_w = p->in.d[3],
+                     .out_h = p->out.d[2],
+                     .out_w = p->out.d[3],
+                     .k = a->k,
+                     .stride = a->stride ? a->stride : a->k,
+                     .pad = a->pad,
+                     .inner = (int)p->from.inner};
 }
-static void pool_plane(void *arg, int64_t i) { const PlaneRun *r = arg; PoolRow row = pool_row(r, i, false); lanes(r->p->t)->max_pool(&row); }
-static void unpool_plane(void *arg, int64_t i) { const PlaneRun *r = arg; PoolRow row = pool_row(r, i, true); lanes(r->p->t)->max_pool_backward(&row); }
+static void pool_plane(void *arg, int64_t i) {
+    const PlaneRun *r = arg;
+    PoolRow row = pool_row(r, i, false);
+    lanes(r->p->t)->max_pool(&row);
+}
+static void unpool_plane(void *arg, int64_t i) {
+    const PlaneRun *r = arg;
+    PoolRow row = pool_row(r, i, true);
+    lanes(r->p->t)->max_pool_backward(&row);
+}
 static void run_pool(const Step *s) { each_plane(s, pool_plane); }
 static void run_unpool(const Step *s) { each_plane(s, unpool_plane); }
-static Err max_pool_forward(Plan *p, PlanNode *n, int id) { return emit_forward_planes(p, n, id, run_pool, plan_type(p), true), OK; }
-static Err max_pool_backward(Plan *p, PlanNode *n, int id) { return emit_backward_planes(p, n, id, run_unpool), OK; }
+static Err max_pool_forward(Plan *p, PlanNode *n, int id) {
+    return emit_forward_planes(p, n, id, run_pool, plan_type(p), true), OK;
+}
+static Err max_pool_backward(Plan *p, PlanNode *n, int id) {
+    return emit_backward_planes(p, n, id, run_unpool), OK;
+}
 static bool pool_accepts(const Plan *p, const PlanNode *n) {
     const PoolAttr *a = n->attr;
     const bool square = (!a->kw || a->kw == a->k) && (!a->stride_w || a->stride_w == a->stride);
@@ -73,7 +96,9 @@ const Kernel cpu_max_pool = {&op_max_pool, true, pool_accepts, max_pool_forward,
 
 /* ---- adaptive average pooling: window of output i is [floor(i n / m), ceil((i + 1) n / m)) -------------- */
 
-static void window(int64_t i, int64_t out, int64_t in, int64_t *a, int64_t *b) { *a = i * in / out, *b = ((i + 1) * in + out - 1) / out; }
+static void window(int64_t i, int64_t out, int64_t in, int64_t *a, int64_t *b) {
+    *a = i * in / out, *b = ((i + 1) * in + out - 1) / out;
+}
 
 /* Everything to one value: the vectorised sums of batch norm, about zero. */
 static void whole_plane(void *arg, int64_t plane) {
@@ -81,9 +106,15 @@ static void whole_plane(void *arg, int64_t plane) {
     const int64_t inner = r->p->from.inner, rows = r->p->from.spatial;
     double *sums = (double *)r->arg + 3 * plane * inner;
     float *zero = memset(sums + 2 * inner, 0, (size_t)inner * sizeof *zero);
-    const BnRows b = {.x = (const float *)r->src + plane * rows * inner, .mean = zero, .sum = sums, .sum2 = sums + inner, .rows = rows, .inner = (int)inner};
+    const BnRows b = {.x = (const float *)r->src + plane * rows * inner,
+                      .mean = zero,
+                      .sum = sums,
+                      .sum2 = sums + inner,
+                      .rows = rows,
+                      .inner = (int)inner};
     lanes(DT_F32)->bn_sums(&b);
-    for (int64_t c = 0; c < inner; c++) ((float *)r->dst)[plane * inner + c] = (float)(sums[c] / (double)rows);
+    for (int64_t c = 0; c < inner; c++)
+        ((float *)r->dst)[plane * inner + c] = (float)(sums[c] / (double)rows);
 }
 enum { LINE = 16 };                          /* channels side by side: one line of memory */
 static void average_plane(void *arg, int64_t plane) {
@@ -94,14 +125,16 @@ static void average_plane(void *arg, int64_t plane) {
     float *dst = (float *)r->dst + plane * p->to.spatial * inner;
     for (int64_t o = 0; o < p->to.spatial; o++) {
         int64_t y0, y1, x0, x1;
-        window(o / p->out.d[3], p->out.d[2], p->in.d[2], &y0, &y1), window(o % p->out.d[3], p->out.d[3], w, &x0, &x1);
+        window(o / p->out.d[3], p->out.d[2], p->in.d[2], &y0, &y1),
+            window(o % p->out.d[3], p->out.d[3], w, &x0, &x1);
         for (int64_t c = 0; c < inner; c += LINE) {
             const int64_t n = inner - c < LINE ? inner - c : LINE;
             double sum[LINE] = {0};
             for (int64_t y = y0; y < y1; y++)
                 for (int64_t x = x0; x < x1; x++)
                     for (int64_t k = 0; k < n; k++) sum[k] += src[(y * w + x) * inner + c + k];
-            for (int64_t k = 0; k < n; k++) dst[o * inner + c + k] = (float)(sum[k] / (double)((y1 - y0) * (x1 - x0)));
+            for (int64_t k = 0; k < n; k++)
+                dst[o * inner + c + k] = (float)(sum[k] / (double)((y1 - y0) * (x1 - x0)));
         }
     }
 }
@@ -114,27 +147,33 @@ static void spread_plane(void *arg, int64_t plane) {
     memset(dx, 0, (size_t)(p->from.spatial * inner) * sizeof(float));
     for (int64_t o = 0; o < p->to.spatial; o++) {
         int64_t y0, y1, x0, x1;
-        window(o / p->out.d[3], p->out.d[2], p->in.d[2], &y0, &y1), window(o % p->out.d[3], p->out.d[3], w, &x0, &x1);
+        window(o / p->out.d[3], p->out.d[2], p->in.d[2], &y0, &y1),
+            window(o % p->out.d[3], p->out.d[3], w, &x0, &x1);
         float share = 1.0f / (float)((y1 - y0) * (x1 - x0));
         for (int64_t y = y0; y < y1; y++)
             for (int64_t x = x0; x < x1; x++)
-                for (int64_t c = 0; c < inner; c++) dx[(y * w + x) * inner + c] += dy[o * inner + c] * share;
+                for (int64_t c = 0; c < inner; c++)
+                    dx[(y * w + x) * inner + c] += dy[o * inner + c] * share;
     }
 }
 static void run_average(const Step *s) { each_plane(s, average_plane); }
 static void run_whole(const Step *s) { each_plane(s, whole_plane); }
 static void run_spread(const Step *s) { each_plane(s, spread_plane); }
 static Err avg_forward(Plan *p, PlanNode *n, int id) {
-    if (n->shape.d[2] * n->shape.d[3] > 1) return emit_forward_planes(p, n, id, run_average, DT_F32, false), OK;
+    if (n->shape.d[2] * n->shape.d[3] > 1)
+        return emit_forward_planes(p, n, id, run_average, DT_F32, false), OK;
     const Layout l = plan_layout(p, n->src[0]);
     Planes *st = new_planes(p, n, l, DT_F32);
     st->src = plan_src(p, n->src[0], l), st->dst = plan_dst(p, id, l);
-    st->arg = plan_new_bytes(p, "scratch", (size_t)(3 * st->from.n * st->from.outer * st->from.inner) * sizeof(double));
+    st->arg = plan_new_bytes(
+        p, "scratch", (size_t)(3 * st->from.n * st->from.outer * st->from.inner) * sizeof(double));
     Step *s = plan_step(p, id, "forward", run_whole, st);
     step_reads(s, st->src), step_writes(s, st->arg), step_writes(s, st->dst);
     return OK;
 }
-static Err avg_backward(Plan *p, PlanNode *n, int id) { return emit_backward_planes(p, n, id, run_spread), OK; }
+static Err avg_backward(Plan *p, PlanNode *n, int id) {
+    return emit_backward_planes(p, n, id, run_spread), OK;
+}
 const Kernel cpu_avg_pool = {&op_adaptive_avg_pool, false, four_dims, avg_forward, avg_backward};
 
 /* ---- means over windows: one output row at a time ------------------------------------------------------------ */
@@ -143,7 +182,8 @@ typedef struct { Planes p; float *scale; } WindowMean;    /* scale: [out_h][out_
 typedef struct { const WindowMean *w; const float *src; float *dst; } WindowRun;
 
 /* Rows or columns lo .. hi - 1 of the window of output i inside the input; returns how many count. */
-static int64_t window_part(int64_t i, int64_t k, int64_t stride, int64_t pad, int64_t extra, int64_t in, bool padded, int64_t *lo, int64_t *hi) {
+static int64_t window_part(int64_t i, int64_t k, int64_t stride, int64_t pad, int64_t extra,
+                           int64_t in, bool padded, int64_t *lo, int64_t *hi) {
     const int64_t a = i * stride - pad, end = a + k < in + pad + extra ? a + k : in + pad + extra;
     *lo = a < 0 ? 0 : a, *hi = end < in ? end : in;
     return padded ? end - a : *hi - *lo;
@@ -152,9 +192,17 @@ static void window_row(void *arg, int64_t i) {
     const WindowRun *r = arg;
     const Planes *p = &r->w->p;
     const AvgPoolAttr *a = p->attr;
-    const int64_t oh = p->out.d[2], ow = p->out.d[3], plane = i / oh, y = i % oh, inner = p->from.inner;
-    WindowRow w = {.src = r->src + plane * p->from.spatial * inner, .dst = r->dst + (plane * oh + y) * ow * inner, .scale = r->w->scale + y * ow,
-                   .in_w = p->in.d[3], .out_w = ow, .kw = a->kw, .stride = a->stride_w, .pad = a->pad_w, .inner = (int)inner};
+    const int64_t oh = p->out.d[2], ow = p->out.d[3], plane = i / oh, y = i % oh,
+                  inner = p->from.inner;
+    WindowRow w = {.src = r->src + plane * p->from.spatial * inner,
+                   .dst = r->dst + (plane * oh + y) * ow * inner,
+                   .scale = r->w->scale + y * ow,
+                   .in_w = p->in.d[3],
+                   .out_w = ow,
+                   .kw = a->kw,
+                   .stride = a->stride_w,
+                   .pad = a->pad_w,
+                   .inner = (int)inner};
     window_part(y, a->kh, a->stride_h, a->pad_h, a->extra_h, p->in.d[2], false, &w.y0, &w.y1);
     float_lanes()->window_sums(&w);
 }
@@ -172,8 +220,10 @@ static Err window_mean_forward(Plan *p, PlanNode *n, int id) {
     w->scale = arena_alloc(p->arena, (size_t)(oh * ow) * sizeof *w->scale);
     for (int64_t i = 0; i < oh * ow; i++) {
         int64_t lo, hi;
-        const int64_t rows = window_part(i / ow, a->kh, a->stride_h, a->pad_h, a->extra_h, w->p.in.d[2], a->count_padding, &lo, &hi);
-        const int64_t columns = window_part(i % ow, a->kw, a->stride_w, a->pad_w, a->extra_w, w->p.in.d[3], a->count_padding, &lo, &hi);
+        const int64_t rows = window_part(i / ow, a->kh, a->stride_h, a->pad_h, a->extra_h,
+                                         w->p.in.d[2], a->count_padding, &lo, &hi);
+        const int64_t columns = window_part(i % ow, a->kw, a->stride_w, a->pad_w, a->extra_w,
+                                            w->p.in.d[3], a->count_padding, &lo, &hi);
         w->scale[i] = 1.0f / (float)(rows * columns);
     }
     w->p.src = plan_src(p, n->src[0], l), w->p.dst = plan_dst(p, id, l);
@@ -181,8 +231,11 @@ static Err window_mean_forward(Plan *p, PlanNode *n, int id) {
     step_reads(s, w->p.src), step_writes(s, w->p.dst);
     return OK;
 }
-static Err window_mean_backward(Plan *p, PlanNode *n, int id) { return kernel_generic.backward(p, n, id); }
-const Kernel cpu_window_mean = {&op_avg_pool, false, four_dims, window_mean_forward, window_mean_backward};
+static Err window_mean_backward(Plan *p, PlanNode *n, int id) {
+    return kernel_generic.backward(p, n, id);
+}
+const Kernel cpu_window_mean = {&op_avg_pool, false, four_dims, window_mean_forward,
+                                window_mean_backward};
 
 /* ---- resize: all modes; rows first, then columns, over a row of scratch per plane -------------------------- */
 
@@ -195,7 +248,8 @@ static FloatTap *tap_table(Plan *p, const ResizeAttr *a, int which, int64_t in, 
     for (int64_t i = 0; i < out; i++) {
         const Tap tap = resize_tap(a, which, i, in, out);
         t[i].n = tap.n;
-        for (int k = 0; k < tap.n; k++) t[i].at[k] = (int32_t)tap.at[k], t[i].w[k] = (float)tap.w[k];
+        for (int k = 0; k < tap.n; k++)
+            t[i].at[k] = (int32_t)tap.at[k], t[i].w[k] = (float)tap.w[k];
     }
     return t;
 }
@@ -243,12 +297,14 @@ static void run_resize_back(const Step *s) { run_resize_planes(s, resize_plane_b
 /* The step of one direction; p.src and p.dst are set by the caller. */
 static Err emit_resize(Plan *p, const PlanNode *n, int id, Planes planes, bool backward) {
     Resize *r = arena_alloc(p->arena, sizeof *r);
-    const int64_t count = planes.from.n * planes.from.outer, parts = backward || count >= PARTS ? 1 : PARTS;
+    const int64_t count = planes.from.n * planes.from.outer,
+                  parts = backward || count >= PARTS ? 1 : PARTS;
     const int64_t line = count * parts * planes.in.d[3] * planes.from.inner;
     *r = (Resize){planes, tap_table(p, n->attr, 0, planes.in.d[2], planes.out.d[2]),
                   tap_table(p, n->attr, 1, planes.in.d[3], planes.out.d[3]), 0, parts};
     r->line = plan_new_bytes(p, "scratch", (size_t)line * sizeof(float));
-    Step *s = plan_step(p, id, backward ? "backward" : "forward", backward ? run_resize_back : run_resize, r);
+    Step *s = plan_step(p, id, backward ? "backward" : "forward",
+                        backward ? run_resize_back : run_resize, r);
     step_reads(s, planes.src), step_writes(s, r->line), step_writes(s, planes.dst);
     return OK;
 }
@@ -287,7 +343,9 @@ static void cat_chunk(void *arg, int64_t chunk) {
         }
     }
 }
-static void run_cat(const Step *s) { parallel_for(((const Cat *)s->state)->chunks, cat_chunk, (void *)(uintptr_t)s); }
+static void run_cat(const Step *s) {
+    parallel_for(((const Cat *)s->state)->chunks, cat_chunk, (void *)(uintptr_t)s);
+}
 /* A blocked layout serves when every part fills whole blocks, channels last when most of the parts lie so. */
 static Layout cat_layout(const Plan *p, const PlanNode *n) {
     Layout l = plan_layout(p, n->src[0]);
@@ -328,7 +386,8 @@ static Err concat_backward(Plan *p, PlanNode *n, int id) {
     Cat *c = new_cat(p, n, l);
     c->split = true, c->whole = plan_grad_as(p, id, l, plan_type(p));
     for (int i = 0; i < n->n_src; i++)
-        if (plan_wants_grad(p, n->src[i])) c->part[i] = plan_new_value(p, "gradient", p->nodes[n->src[i]].shape, plan_type(p), l);
+        if (plan_wants_grad(p, n->src[i]))
+            c->part[i] = plan_new_value(p, "gradient", p->nodes[n->src[i]].shape, plan_type(p), l);
     Step *s = plan_step(p, id, "backward", run_cat, c);
     step_reads(s, c->whole);
     for (int i = 0; i < n->n_src; i++) step_writes(s, c->part[i]);

@@ -25,8 +25,14 @@ static void chunk(void *arg, int64_t i) {
     const int64_t k = i % c->chunks, plane = i / c->chunks, lane = plane % c->d.outer * c->d.inner;
     const int64_t r0 = c->d.spatial * k / c->chunks, r1 = c->d.spatial * (k + 1) / c->chunks;
     const int64_t at = (plane * c->d.spatial + r0) * c->d.inner;
-    const BnRows b = {.x = r->x + at, .residual = r->residual ? r->residual + at : NULL, .out = r->y + at, .rows = r1 - r0, .inner = (int)c->d.inner,
-                      .scale = r->arrays + SCALE * c->lanes + lane, .shift = r->arrays + SHIFT * c->lanes + lane, .slope = r->arrays + SLOPE * c->lanes + lane};
+    const BnRows b = {.x = r->x + at,
+                      .residual = r->residual ? r->residual + at : NULL,
+                      .out = r->y + at,
+                      .rows = r1 - r0,
+                      .inner = (int)c->d.inner,
+                      .scale = r->arrays + SCALE * c->lanes + lane,
+                      .shift = r->arrays + SHIFT * c->lanes + lane,
+                      .slope = r->arrays + SLOPE * c->lanes + lane};
     float_lanes()->prelu(&b);
 }
 static void run(const Step *s) {
@@ -34,7 +40,10 @@ static void run(const Step *s) {
     float *a = step_ptr(s, c->scratch);
     for (int64_t i = 0; i < c->lanes; i++) {
         const bool real = i < c->channels;
-        const double scale = c->bn[0] && real ? c->bn[0][i] / sqrt((double)c->bn[3][i] + (c->attr->eps > 0 ? (double)c->attr->eps : 1e-5)) : 1;
+        const double scale =
+            c->bn[0] && real ? c->bn[0][i] / sqrt((double)c->bn[3][i] +
+                                                  (c->attr->eps > 0 ? (double)c->attr->eps : 1e-5))
+                             : 1;
         a[SCALE * c->lanes + i] = (float)scale;
         a[SHIFT * c->lanes + i] = c->bn[0] && real ? (float)(c->bn[1][i] - c->bn[2][i] * scale) : 0;
         a[SLOPE * c->lanes + i] = !real ? 0 : c->slope[c->attr->slopes == 1 ? 0 : i];
@@ -54,7 +63,8 @@ static Err forward(Plan *p, PlanNode *n, int id) {
     c->scratch = plan_new_bytes(p, "scratch", (size_t)(ARRAYS * c->lanes) * sizeof(float));
     c->y = plan_dst(p, id, l);
     Step *s = plan_step(p, id, "forward", run, c);
-    step_reads(s, c->x), step_reads(s, c->residual), step_writes(s, c->scratch), step_writes(s, c->y);
+    step_reads(s, c->x), step_reads(s, c->residual), step_writes(s, c->scratch),
+        step_writes(s, c->y);
     s->in_place_src = c->x, s->in_place_dst = c->y;
     return OK;
 }

@@ -38,14 +38,18 @@ static void bring_node(Plan *q, const Plan *p, int node) {
     for (int l = LAYOUT_PLAIN; l <= LAYOUT_C16; l++)
         for (int t = 0; t < 4; t++) {
             const ValueId v = from->as[l][t];
-            if (v) to->as[l][t] = v == from->value ? to->value : p->emitting_backward ? 0 : bring(q, p, v, s);
+            if (v)
+                to->as[l][t] = v == from->value       ? to->value
+                               : p->emitting_backward ? 0
+                                                      : bring(q, p, v, s);
         }
 }
 
 static Plan *alone(const Plan *p) {
     Plan *q = xcalloc(1, sizeof *q);
     const size_t bytes = (size_t)p->net->n_nodes * sizeof *q->nodes;
-    q->arena = arena_open(), q->net = p->net, q->spec = p->spec, q->emitting_backward = p->emitting_backward;
+    q->arena = arena_open(), q->net = p->net, q->spec = p->spec,
+    q->emitting_backward = p->emitting_backward;
     q->spec.choices = NULL;
     q->param_written = arena_alloc(q->arena, (size_t)p->net->n_params + 1);
     q->nodes = memcpy(arena_alloc(q->arena, bytes), p->nodes, bytes);
@@ -97,7 +101,8 @@ static bool hopeless(const Plan *q) {
 
 static double run_once(const Plan *q) {
     const double start = sys_now();
-    for (int i = 0; q->spec.training && i < q->n_param_steps; i++) q->param_steps[i].fn(&q->param_steps[i]);
+    for (int i = 0; q->spec.training && i < q->n_param_steps; i++)
+        q->param_steps[i].fn(&q->param_steps[i]);
     for (int i = 0; i < q->n_steps; i++) q->steps[i].fn(&q->steps[i]);
     return sys_now() - start;
 }
@@ -117,7 +122,8 @@ static double best_time(Plan *q, double best) {
 double tune_time(const Plan *p, int id, const ConvPass *pass, Way way, double best) {
     Plan *q = alone(p);
     double s = INFINITY;
-    if (!emit_alone(q, p, id, pass, way) && !hopeless(q) && !plan_place_memory(q)) s = best_time(q, best);
+    if (!emit_alone(q, p, id, pass, way) && !hopeless(q) && !plan_place_memory(q))
+        s = best_time(q, best);
     plan_close(q);
     return s;
 }

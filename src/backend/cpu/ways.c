@@ -18,7 +18,10 @@ static bool always(const Plan *p, const PlanNode *n, const DnnConv *c) { return 
 static bool own_fits(const Plan *p, const PlanNode *n, const DnnConv *c) {
     return dilated_fits(c) || (c->pass != DNN_FORWARD && depthwise_fits(p, n));
 }
-static const struct { const char *name; bool (*fits)(const Plan *, const PlanNode *, const DnnConv *); } ways[WAY_COUNT] = {
+static const struct {
+    const char *name;
+    bool (*fits)(const Plan *, const PlanNode *, const DnnConv *);
+} ways[WAY_COUNT] = {
     [WAY_ANY] = {"any", always}, [WAY_LAST] = {"last", always}, [WAY_OWN] = {"own", own_fits}};
 
 /* Without a measurement: oneDNN's layouts, unless it has no good kernel for a dilation. */
@@ -56,26 +59,34 @@ static void key_value(Key *k, const Plan *p, const char *what, const PlanNode *n
     key_add(k, " %s", what);
     for (int l = LAYOUT_PLAIN; l <= LAYOUT_C16; l++)
         for (int t = 0; t < 4; t++)
-            if (n->as[l][t] && (!p->emitting_backward || n->as[l][t] == n->value)) key_add(k, ":%s.%s", layout[l], dtype_name(p->values[n->as[l][t]].dtype));
+            if (n->as[l][t] && (!p->emitting_backward || n->as[l][t] == n->value))
+                key_add(k, ":%s.%s", layout[l], dtype_name(p->values[n->as[l][t]].dtype));
 }
 
-static Key key_of(const Plan *p, const PlanNode *n, int id, const ConvPass *pass, const DnnConv *c) {
+static Key key_of(const Plan *p, const PlanNode *n, int id, const ConvPass *pass,
+                  const DnnConv *c) {
     Key k = {0};
     const ConvAttr *a = n->attr;
-    key_add(&k, "%s %s %s", pass->name, n->int8 ? "int8" : dtype_name(c->t), dtype_name(n->int8 ? n->stored : c->dst_t));
-    key_add(&k, " %s * %s > %s", shape_text(c->src).s, shape_text(c->weights).s, shape_text(c->dst).s);
-    key_add(&k, " stride %d dilation %d groups %d pad %d %d %d %d", c->stride, c->dilation, c->groups, (int)c->pad[0], (int)c->pad[1],
-            (int)c->pad_end[0], (int)c->pad_end[1]);
-    key_add(&k, "%s%s%s act %d", c->bias ? " bias" : "", c->inference ? " inference" : "", a->residual ? " residual" : "", (int)c->act);
+    key_add(&k, "%s %s %s", pass->name, n->int8 ? "int8" : dtype_name(c->t),
+            dtype_name(n->int8 ? n->stored : c->dst_t));
+    key_add(&k, " %s * %s > %s", shape_text(c->src).s, shape_text(c->weights).s,
+            shape_text(c->dst).s);
+    key_add(&k, " stride %d dilation %d groups %d pad %d %d %d %d", c->stride, c->dilation,
+            c->groups, (int)c->pad[0], (int)c->pad[1], (int)c->pad_end[0], (int)c->pad_end[1]);
+    key_add(&k, "%s%s%s act %d", c->bias ? " bias" : "", c->inference ? " inference" : "",
+            a->residual ? " residual" : "", (int)c->act);
     key_value(&k, p, "src", &p->nodes[plan_resolve(p, n->src[0])]);
     if (a->residual) key_value(&k, p, "residual", &p->nodes[plan_resolve(p, n->src[1])]);
-    if (n->n_grad) key_add(&k, " dst:%d.%s", (int)p->values[n->grad[0]].layout, dtype_name(p->values[n->grad[0]].dtype));
+    if (n->n_grad)
+        key_add(&k, " dst:%d.%s", (int)p->values[n->grad[0]].layout,
+                dtype_name(p->values[n->grad[0]].dtype));
     return k;
 }
 
 /* ---- choosing --------------------------------------------------------------------------------------- */
 
-static Way measure(const Plan *p, const PlanNode *n, int id, const ConvPass *pass, const DnnConv *c, Way usual) {
+static Way measure(const Plan *p, const PlanNode *n, int id, const ConvPass *pass, const DnnConv *c,
+                   Way usual) {
     double best = tune_time(p, id, pass, usual, INFINITY) * CLEARLY;
     Way out = usual;
     for (Way w = 0; w < WAY_COUNT; w++) {

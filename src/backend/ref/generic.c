@@ -61,8 +61,10 @@ static Err generic_forward(Plan *p, PlanNode *n, int id) {
     Call *c = new_call(p, n, id, &site);
     for (int i = 0; i < n->n_src; i++)
         if (reads_source(n, i)) c->src[i] = plan_src(p, n->src[i], LAYOUT_PLAIN);
-    if (n->op->saved_bytes) n->saved = c->saved = plan_new_bytes(p, "saved", n->op->saved_bytes(&site, n->shape));
-    if (n->op->scratch_bytes) c->scratch = plan_new_bytes(p, "scratch", n->op->scratch_bytes(&site, n->shape));
+    if (n->op->saved_bytes)
+        n->saved = c->saved = plan_new_bytes(p, "saved", n->op->saved_bytes(&site, n->shape));
+    if (n->op->scratch_bytes)
+        c->scratch = plan_new_bytes(p, "scratch", n->op->scratch_bytes(&site, n->shape));
     bool loss = n->shape.rank == 0;
     if (n->saved && loss) p->values[n->saved].place = VALUE_KEPT;    /* its statistics are read afterwards */
     c->dst = plan_dst(p, id, LAYOUT_PLAIN);
@@ -91,10 +93,12 @@ static Err generic_backward(Plan *p, PlanNode *n, int id) {
     for (int i = 0; i < n->n_src; i++) {
         if (n->op->keep & (KEEP_SRC0 << i)) c->src[i] = plan_src(p, n->src[i], LAYOUT_PLAIN);
         if (reads_source(n, i) && plan_wants_grad(p, n->src[i]))
-            c->dsrc[i] = plan_new_value(p, "gradient", p->nodes[n->src[i]].shape, DT_F32, LAYOUT_PLAIN);
+            c->dsrc[i] =
+                plan_new_value(p, "gradient", p->nodes[n->src[i]].shape, DT_F32, LAYOUT_PLAIN);
     }
     if (n->op->keep & KEEP_DST) c->dst = plan_src(p, id, LAYOUT_PLAIN);
-    if (n->op->scratch_bytes) c->scratch = plan_new_bytes(p, "scratch", n->op->scratch_bytes(&site, n->shape));
+    if (n->op->scratch_bytes)
+        c->scratch = plan_new_bytes(p, "scratch", n->op->scratch_bytes(&site, n->shape));
     want_param_gradients(p, n, c);
     c->saved = n->saved;
     c->fn = !by_reference(p) && n->op->fast_backward ? n->op->fast_backward : n->op->backward;

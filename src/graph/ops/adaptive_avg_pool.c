@@ -5,16 +5,20 @@
 static Err adaptive_infer(const OpSite *s, Shape *dst) {
     const AdaptiveAttr *a = s->attr;
     TRY(want_rank4(s, "adaptive_avg_pool"));
-    if (a->out_h < 1 || a->out_w < 1) return err_set(E(EXIT_MODEL, 0), "adaptive_avg_pool: output %dx%d", a->out_h, a->out_w);
+    if (a->out_h < 1 || a->out_w < 1)
+        return err_set(E(EXIT_MODEL, 0), "adaptive_avg_pool: output %dx%d", a->out_h, a->out_w);
     *dst = SHAPE(s->src[0].d[0], s->src[0].d[1], a->out_h, a->out_w);
     return OK;
 }
 static int64_t window_start(int64_t i, int64_t in, int64_t out) { return i * in / out; }
-static int64_t window_end(int64_t i, int64_t in, int64_t out) { return ((i + 1) * in + out - 1) / out; }
+static int64_t window_end(int64_t i, int64_t in, int64_t out) {
+    return ((i + 1) * in + out - 1) / out;
+}
 
 typedef struct { int64_t y0, y1, x0, x1; } Window;
 static Window window_of(const OpCall *c, int64_t i) {
-    const int64_t H = c->src_shape[0].d[2], W = c->src_shape[0].d[3], OH = c->shape.d[2], OW = c->shape.d[3];
+    const int64_t H = c->src_shape[0].d[2], W = c->src_shape[0].d[3], OH = c->shape.d[2],
+                  OW = c->shape.d[3];
     return (Window){window_start(i / OW, H, OH), window_end(i / OW, H, OH),
                     window_start(i % OW, W, OW), window_end(i % OW, W, OW)};
 }

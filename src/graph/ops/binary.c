@@ -8,7 +8,8 @@
 static Err binary_infer(const OpSite *s, Shape *dst) {
     CHECK(s->n_src == 2);
     if (shape_broadcast(s->src[0], s->src[1], dst)) return OK;
-    return err_set(E(EXIT_MODEL, 0), "binary: shapes %s and %s do not broadcast", shape_text(s->src[0]).s, shape_text(s->src[1]).s);
+    return err_set(E(EXIT_MODEL, 0), "binary: shapes %s and %s do not broadcast",
+                   shape_text(s->src[0]).s, shape_text(s->src[1]).s);
 }
 
 static double apply(BinaryKind k, double a, double b) {
@@ -39,14 +40,20 @@ static double slope(BinaryKind k, int which, double a, double b) {
 typedef struct { const OpCall *c; BinaryKind kind; Strides s[2]; int which; } Job;
 
 static Job job_of(const OpCall *c) {
-    return (Job){c, ((const BinaryAttr *)c->attr)->kind, {strides_broadcast(c->src_shape[0], c->shape), strides_broadcast(c->src_shape[1], c->shape)}, 0};
+    return (Job){c,
+                 ((const BinaryAttr *)c->attr)->kind,
+                 {strides_broadcast(c->src_shape[0], c->shape),
+                  strides_broadcast(c->src_shape[1], c->shape)},
+                 0};
 }
 static void forward_row(void *arg, int64_t i) {
     const Job *j = arg;
     const Shape s = j->c->shape;
     const int64_t n = row_length(s), sa = row_step(s, &j->s[0]), sb = row_step(s, &j->s[1]);
-    const float *a = (const float *)j->c->src[0] + strides_row(s, &j->s[0], i), *b = (const float *)j->c->src[1] + strides_row(s, &j->s[1], i);
-    for (int64_t k = 0; k < n; k++) j->c->dst[i * n + k] = (float)apply(j->kind, a[k * sa], b[k * sb]);
+    const float *a = (const float *)j->c->src[0] + strides_row(s, &j->s[0], i),
+                *b = (const float *)j->c->src[1] + strides_row(s, &j->s[1], i);
+    for (int64_t k = 0; k < n; k++)
+        j->c->dst[i * n + k] = (float)apply(j->kind, a[k * sa], b[k * sb]);
 }
 static void binary_forward(const OpCall *c) {
     Job j = job_of(c);
@@ -57,7 +64,8 @@ static void fast_row(void *arg, int64_t i) {
     const Job *j = arg;
     const Shape s = j->c->shape;
     const int64_t n = row_length(s), sa = row_step(s, &j->s[0]), sb = row_step(s, &j->s[1]);
-    const float *a = (const float *)j->c->src[0] + strides_row(s, &j->s[0], i), *b = (const float *)j->c->src[1] + strides_row(s, &j->s[1], i);
+    const float *a = (const float *)j->c->src[0] + strides_row(s, &j->s[0], i),
+                *b = (const float *)j->c->src[1] + strides_row(s, &j->s[1], i);
     float *restrict dst = j->c->dst + i * n;
 #define EACH(op) \
     if (sa && sb) for (int64_t k = 0; k < n; k++) dst[k] = a[k] op b[k]; \
@@ -98,8 +106,10 @@ static void backward_element(void *arg, int64_t e) {
     const int64_t n = row_length(spread), rows = row_count(spread);
     for (int64_t r = 0; r < rows; r++) {
         const float *d = c->ddst + base[0] + strides_row(spread, &dst, r);
-        const float *a = (const float *)c->src[0] + base[1] + strides_row(spread, &j->s[0], r), *b = (const float *)c->src[1] + base[2] + strides_row(spread, &j->s[1], r);
-        const int64_t sd = row_step(spread, &dst), sa = row_step(spread, &j->s[0]), sb = row_step(spread, &j->s[1]);
+        const float *a = (const float *)c->src[0] + base[1] + strides_row(spread, &j->s[0], r),
+                    *b = (const float *)c->src[1] + base[2] + strides_row(spread, &j->s[1], r);
+        const int64_t sd = row_step(spread, &dst), sa = row_step(spread, &j->s[0]),
+                      sb = row_step(spread, &j->s[1]);
         for (int64_t k = 0; k < n; k++) sum += d[k * sd] * slope(j->kind, w, a[k * sa], b[k * sb]);
     }
     c->dsrc[w][e] += (float)sum;
@@ -107,8 +117,13 @@ static void backward_element(void *arg, int64_t e) {
 static void binary_backward(const OpCall *c) {
     Job j = job_of(c);
     for (j.which = 0; j.which < 2; j.which++)
-        if (c->dsrc[j.which]) parallel_for(shape_count(c->src_shape[j.which]), backward_element, &j);
+        if (c->dsrc[j.which])
+            parallel_for(shape_count(c->src_shape[j.which]), backward_element, &j);
 }
 
-const OpDef op_binary = {.name = "binary", .keep = KEEP_SRC0 | KEEP_SRC1, .infer = binary_infer, .forward = binary_forward,
-                         .backward = binary_backward, .fast_forward = binary_fast};
+const OpDef op_binary = {.name = "binary",
+                         .keep = KEEP_SRC0 | KEEP_SRC1,
+                         .infer = binary_infer,
+                         .forward = binary_forward,
+                         .backward = binary_backward,
+                         .fast_forward = binary_fast};

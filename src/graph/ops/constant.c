@@ -4,7 +4,8 @@
 
 static Err constant_infer(const OpSite *s, Shape *dst) {
     const ConstantAttr *a = s->attr;
-    CHECK(s->n_src == 0 && s->n_param == !a->data && (a->data || shape_equal(a->shape, s->param[0])));
+    CHECK(s->n_src == 0 && s->n_param == !a->data &&
+          (a->data || shape_equal(a->shape, s->param[0])));
     *dst = a->shape;
     return OK;
 }
@@ -17,4 +18,7 @@ static void constant_backward(const OpCall *c) {
     for (int64_t i = 0, n = shape_count(c->shape); i < n; i++) c->dparam[0][i] += c->ddst[i];
 }
 
-const OpDef op_constant = {.name = "constant", .infer = constant_infer, .forward = constant_forward, .backward = constant_backward};
+const OpDef op_constant = {.name = "constant",
+                           .infer = constant_infer,
+                           .forward = constant_forward,
+                           .backward = constant_backward};

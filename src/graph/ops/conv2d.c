@@ -19,12 +19,16 @@ static Err conv_check(const OpSite *s, const ConvAttr *a) {
     const Shape x = s->src[0], w = s->param[0];
     const int64_t groups = or_one(a->groups);
     if (x.d[1] % groups || a->out % groups)
-        return err_set(E(EXIT_MODEL, 0), "conv2d: %" PRId64 " groups do not divide %" PRId64 " inputs and %d outputs", groups, x.d[1], a->out);
+        return err_set(E(EXIT_MODEL, 0),
+                       "conv2d: %" PRId64 " groups do not divide %" PRId64 " inputs and %d outputs",
+                       groups, x.d[1], a->out);
     if (!shape_equal(w, SHAPE(a->out, x.d[1] / groups, a->kh, a->kw)))
-        return err_set(E(EXIT_MODEL, 0), "conv2d: weight of shape %s on input %s", shape_text(w).s, shape_text(x).s);
+        return err_set(E(EXIT_MODEL, 0), "conv2d: weight of shape %s on input %s", shape_text(w).s,
+                       shape_text(x).s);
     for (int i = 1; i < s->n_param; i++)
         if (!shape_equal(s->param[i], SHAPE(a->out)))
-            return err_set(E(EXIT_MODEL, 0), "conv2d: parameter of shape %s for %d outputs", shape_text(s->param[i]).s, a->out);
+            return err_set(E(EXIT_MODEL, 0), "conv2d: parameter of shape %s for %d outputs",
+                           shape_text(s->param[i]).s, a->out);
     return OK;
 }
 void conv_padding(const ConvAttr *a, Shape src, int64_t begin[2], int64_t end[2]) {
@@ -32,7 +36,8 @@ void conv_padding(const ConvAttr *a, Shape src, int64_t begin[2], int64_t end[2]
     for (int i = 0; i < 2; i++) {
         const int64_t side = src.d[2 + i], reach = or_one(a->dilation) * (k[i] - 1) + 1;
         const int64_t all = a->same ? (side - 1) / stride * stride + reach - side : 2 * a->pad;
-        begin[i] = (all > 0 ? all / 2 : 0) + a->extra[i], end[i] = (all > 0 ? all - all / 2 : 0) + a->extra[2 + i];
+        begin[i] = (all > 0 ? all / 2 : 0) + a->extra[i],
+        end[i] = (all > 0 ? all - all / 2 : 0) + a->extra[2 + i];
     }
 }
 static Err conv_infer(const OpSite *s, Shape *dst) {
@@ -45,12 +50,16 @@ static Err conv_infer(const OpSite *s, Shape *dst) {
     conv_padding(a, s->src[0], begin, end);
     *dst = SHAPE(s->src[0].d[0], a->out, 0, 0);
     for (int i = 0; i < 2; i++) {
-        int64_t room = s->src[0].d[2 + i] + begin[i] + end[i] - or_one(a->dilation) * (k[i] - 1) - 1;
-        if (room < 0) return err_set(E(EXIT_MODEL, 0), "conv2d: kernel larger than its input %s", shape_text(s->src[0]).s);
+        int64_t room =
+            s->src[0].d[2 + i] + begin[i] + end[i] - or_one(a->dilation) * (k[i] - 1) - 1;
+        if (room < 0)
+            return err_set(E(EXIT_MODEL, 0), "conv2d: kernel larger than its input %s",
+                           shape_text(s->src[0]).s);
         dst->d[2 + i] = room / or_one(a->stride) + 1;
     }
     if (a->residual && !shape_equal(*dst, s->src[1]))
-        return err_set(E(EXIT_MODEL, 0), "conv2d: residual of shape %s on %s", shape_text(s->src[1]).s, shape_text(*dst).s);
+        return err_set(E(EXIT_MODEL, 0), "conv2d: residual of shape %s on %s",
+                       shape_text(s->src[1]).s, shape_text(*dst).s);
     return OK;
 }
 static ConvJob conv_job(const OpCall *c) {
@@ -71,7 +80,8 @@ static void clip_range(int64_t shift, int64_t stride, int64_t side, int64_t *lo,
 }
 
 /* acc[x - x0] += the bare convolution's value at row y, columns x0 .. x1 - 1. */
-static void conv_row(const ConvJob *j, int64_t n, int64_t o, int64_t y, int64_t x0, int64_t x1, double *acc) {
+static void conv_row(const ConvJob *j, int64_t n, int64_t o, int64_t y, int64_t x0, int64_t x1,
+                     double *acc) {
     const float *src = j->call->src[0], *w = j->call->param[0] + o * j->Ig * j->a->kh * j->a->kw;
     const int64_t i0 = o / j->Og * j->Ig;
     for (int64_t i = 0; i < j->Ig; i++)
@@ -84,7 +94,8 @@ static void conv_row(const ConvJob *j, int64_t n, int64_t o, int64_t y, int64_t 
                 const double weight = w[(i * j->a->kh + ky) * j->a->kw + kx];
                 int64_t lo = x0, hi = x1;
                 clip_range(shift, j->stride, j->W, &lo, &hi);
-                for (int64_t x = lo; x < hi; x++) acc[x - x0] += weight * row[x * j->stride + shift];
+                for (int64_t x = lo; x < hi; x++)
+                    acc[x - x0] += weight * row[x * j->stride + shift];
             }
         }
 }
@@ -120,7 +131,8 @@ static void conv_forward(const OpCall *c) {
 }
 
 /* acc[x - x0] += gradient of input row yi, columns x0 .. x1 - 1: each output that read it. */
-static void conv_drow(const ConvJob *j, int64_t n, int64_t i, int64_t yi, int64_t x0, int64_t x1, double *acc) {
+static void conv_drow(const ConvJob *j, int64_t n, int64_t i, int64_t yi, int64_t x0, int64_t x1,
+                      double *acc) {
     const int64_t g = i / j->Ig, kk = (int64_t)j->a->kh * j->a->kw;
     for (int64_t o = g * j->Og; o < (g + 1) * j->Og; o++)
         for (int64_t ky = 0; ky < j->a->kh; ky++) {
@@ -128,7 +140,8 @@ static void conv_drow(const ConvJob *j, int64_t n, int64_t i, int64_t yi, int64_
             if (up < 0 || up % j->stride || up / j->stride >= j->OH) continue;
             const float *row = j->call->ddst + ((n * j->O + o) * j->OH + up / j->stride) * j->OW;
             for (int64_t kx = 0; kx < j->a->kw; kx++) {
-                const double w = j->call->param[0][(o * j->Ig + i % j->Ig) * kk + ky * j->a->kw + kx];
+                const double w =
+                    j->call->param[0][(o * j->Ig + i % j->Ig) * kk + ky * j->a->kw + kx];
                 const int64_t shift = kx * j->dil - j->left - x0;          /* of the block, not of the row */
                 int64_t lo = 0, hi = j->OW;
                 clip_range(shift, j->stride, x1 - x0, &lo, &hi);
@@ -143,13 +156,15 @@ static void conv_dsrc_plane(void *arg, int64_t ni) {
             const int64_t x1 = x0 + COLUMNS < j->W ? x0 + COLUMNS : j->W;
             double acc[COLUMNS] = {0};
             conv_drow(j, ni / j->I, ni % j->I, y, x0, x1, acc);
-            for (int64_t x = x0; x < x1; x++) j->call->dsrc[0][(ni * j->H + y) * j->W + x] += (float)acc[x - x0];
+            for (int64_t x = x0; x < x1; x++)
+                j->call->dsrc[0][(ni * j->H + y) * j->W + x] += (float)acc[x - x0];
         }
 }
 /* Sum over samples and outputs of ddst times the input that tap (i, ky, kx) of output o reads. */
 static double conv_dtap(const ConvJob *j, int64_t o, int64_t i, int64_t ky, int64_t kx) {
     const float *src = j->call->src[0];
-    const int64_t N = j->call->shape.d[0], ic = o / j->Og * j->Ig + i, shift = kx * j->dil - j->left;
+    const int64_t N = j->call->shape.d[0], ic = o / j->Og * j->Ig + i,
+                  shift = kx * j->dil - j->left;
     int64_t lo = 0, hi = j->OW;
     double sum = 0;
     clip_range(shift, j->stride, j->W, &lo, &hi);

@@ -7,7 +7,9 @@
 
 static Err dropout_infer(const OpSite *s, Shape *dst) {
     const float p = ((const DropoutAttr *)s->attr)->p;
-    if (!(p >= 0 && p < 1)) return err_set(E(EXIT_MODEL, 0), "dropout: probability %g; it must be in [0, 1)", (double)p);
+    if (!(p >= 0 && p < 1))
+        return err_set(E(EXIT_MODEL, 0), "dropout: probability %g; it must be in [0, 1)",
+                       (double)p);
     if (s->src[0].rank < 1) return err_set(E(EXIT_MODEL, 0), "dropout: a scalar has no batch");
     return infer_same(s, dst);
 }
@@ -19,7 +21,8 @@ static void dropout_plane(void *arg, int64_t i) {
     const OpCall *c = j->call;
     const float p = ((const DropoutAttr *)c->attr)->p, scale = 1 / (1 - p);
     const int64_t C = c->shape.rank > 1 ? c->shape.d[1] : 1, P = plane_count(c->shape);
-    const Rng r = rng_stream(c->run->seed, RNG_DROPOUT, (uint64_t)c->node, c->run->first_sample + (uint64_t)(i / C));
+    const Rng r = rng_stream(c->run->seed, RNG_DROPOUT, (uint64_t)c->node,
+                             c->run->first_sample + (uint64_t)(i / C));
     const int64_t first = i % C * P;
     for (int64_t k = 0; k < P; k++) {
         float v = rng_uniform(&r, (uint64_t)(first + k)) >= p ? j->from[i * P + k] * scale : 0;

@@ -5,7 +5,8 @@
 static Err gate_infer(const OpSite *s, Shape *dst) {
     const Shape x = s->src[0], g = s->src[1];
     if (x.rank < 2 || g.rank < 2 || g.d[0] != x.d[0] || g.d[1] != x.d[1] || plane_count(g) != 1)
-        return err_set(E(EXIT_MODEL, 0), "gate: %s on %s; it must be one value per sample and channel",
+        return err_set(E(EXIT_MODEL, 0),
+                       "gate: %s on %s; it must be one value per sample and channel",
                        shape_text(g).s, shape_text(x).s);
     return infer_same(s, dst);
 }

@@ -7,7 +7,8 @@
 static Err layer_norm_infer(const OpSite *s, Shape *dst) {
     const LayerNormAttr *a = s->attr;
     if (a->dims < 1 || a->dims > s->src[0].rank || shape_count(s->src[0]) < 1)
-        return err_set(E(EXIT_MODEL, 0), "layer_norm: %d dimensions of %s", a->dims, shape_text(s->src[0]).s);
+        return err_set(E(EXIT_MODEL, 0), "layer_norm: %d dimensions of %s", a->dims,
+                       shape_text(s->src[0]).s);
     return infer_same(s, dst);
 }
 static int64_t line_length(const void *attr, Shape s) {
@@ -38,9 +39,12 @@ static void backward_line(void *arg, int64_t i) {
     double sum = 0, sum2 = 0;
     for (int64_t k = 0; k < n; k++) sum += d[k], sum2 += (double)d[k] * y[k];
     const double r = ((const float *)c->saved)[i], mean = sum / (double)n, mean2 = sum2 / (double)n;
-    for (int64_t k = 0; k < n; k++) c->dsrc[0][i * n + k] += (float)(r * (d[k] - mean - y[k] * mean2));
+    for (int64_t k = 0; k < n; k++)
+        c->dsrc[0][i * n + k] += (float)(r * (d[k] - mean - y[k] * mean2));
 }
-static int64_t lines(const OpCall *c) { return shape_count(c->shape) / line_length(c->attr, c->shape); }
+static int64_t lines(const OpCall *c) {
+    return shape_count(c->shape) / line_length(c->attr, c->shape);
+}
 static void layer_norm_forward(const OpCall *c) { parallel_for(lines(c), forward_line, (void *)c); }
 static void layer_norm_backward(const OpCall *c) {
     if (c->dsrc[0]) parallel_for(lines(c), backward_line, (void *)c);

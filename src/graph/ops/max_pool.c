@@ -23,19 +23,27 @@ static Err max_pool_infer(const OpSite *s, Shape *dst) {
     for (int i = 0; i < 2; i++) {
         const int64_t in = dst->d[2 + i], most = w.begin[i] > w.end[i] ? w.begin[i] : w.end[i];
         if (w.k[i] < 1 || w.begin[i] < 0 || w.end[i] < 0 || most >= w.k[i] || 2 * a->pad > a->k)
-            return err_set(E(EXIT_MODEL, 0), "max_pool: padding %" PRId64 " with kernel %" PRId64 "; at most half of it",
+            return err_set(E(EXIT_MODEL, 0),
+                           "max_pool: padding %" PRId64 " with kernel %" PRId64
+                           "; at most half of it",
                            most, w.k[i]);
         const int64_t room = in + w.begin[i] + w.end[i] - w.k[i];
-        if (room < 0) return err_set(E(EXIT_MODEL, 0), "max_pool: kernel larger than its input %s", shape_text(s->src[0]).s);
+        if (room < 0)
+            return err_set(E(EXIT_MODEL, 0), "max_pool: kernel larger than its input %s",
+                           shape_text(s->src[0]).s);
         dst->d[2 + i] = (room + (a->ceil ? w.stride[i] - 1 : 0)) / w.stride[i] + 1;
-        while (dst->d[2 + i] > 1 && (dst->d[2 + i] - 1) * w.stride[i] >= in + w.begin[i]) dst->d[2 + i]--;
+        while (dst->d[2 + i] > 1 && (dst->d[2 + i] - 1) * w.stride[i] >= in + w.begin[i])
+            dst->d[2 + i]--;
     }
     return OK;
 }
-static size_t max_pool_saved(const OpSite *s, Shape dst) { return (size_t)shape_count(dst) * sizeof(int32_t); }
+static size_t max_pool_saved(const OpSite *s, Shape dst) {
+    return (size_t)shape_count(dst) * sizeof(int32_t);
+}
 
 static int64_t window_argmax(const float *src, Shape in, const Window *w, int64_t y, int64_t x) {
-    const int64_t H = in.d[2], W = in.d[3], y0 = y * w->stride[0] - w->begin[0], x0 = x * w->stride[1] - w->begin[1];
+    const int64_t H = in.d[2], W = in.d[3], y0 = y * w->stride[0] - w->begin[0],
+                  x0 = x * w->stride[1] - w->begin[1];
     int64_t best = -1;
     for (int64_t i = y0 < 0 ? 0 : y0; i < y0 + w->k[0] && i < H; i++)
         for (int64_t j = x0 < 0 ? 0 : x0; j < x0 + w->k[1] && j < W; j++) {
@@ -71,5 +79,8 @@ static void max_pool_backward(const OpCall *c) {
     if (c->dsrc[0]) parallel_for(c->shape.d[0] * c->shape.d[1], max_pool_dplane, (void *)c);
 }
 
-const OpDef op_max_pool = {.name = "max_pool", .infer = max_pool_infer, .saved_bytes = max_pool_saved,
-                           .forward = max_pool_forward, .backward = max_pool_backward};
+const OpDef op_max_pool = {.name = "max_pool",
+                           .infer = max_pool_infer,
+                           .saved_bytes = max_pool_saved,
+                           .forward = max_pool_forward,
+                           .backward = max_pool_backward};

@@ -5,9 +5,13 @@
 static Err normalize_infer(const OpSite *s, Shape *dst) {
     const Shape image = s->src[0], rects = s->src[1];
     if (image.rank != 4 || image.d[3] != 3 || s->src_dtype[0] != DT_U8)
-        return err_set(E(EXIT_MODEL, 0), "normalize: image of shape %s; it must be u8 N x H x W x 3", shape_text(image).s);
+        return err_set(E(EXIT_MODEL, 0),
+                       "normalize: image of shape %s; it must be u8 N x H x W x 3",
+                       shape_text(image).s);
     if (rects.rank != 2 || rects.d[0] != image.d[0] || rects.d[1] != 4 || s->src_dtype[1] != DT_I32)
-        return err_set(E(EXIT_MODEL, 0), "normalize: rectangles of shape %s; they must be i32 N x 4", shape_text(rects).s);
+        return err_set(E(EXIT_MODEL, 0),
+                       "normalize: rectangles of shape %s; they must be i32 N x 4",
+                       shape_text(rects).s);
     *dst = SHAPE(image.d[0], 3, image.d[1], image.d[2]);
     return OK;
 }
@@ -33,4 +37,5 @@ static void normalize_forward(const OpCall *c) {
     parallel_for(c->shape.d[0] * c->shape.d[2], normalize_row, (void *)c);
 }
 
-const OpDef op_normalize = {.name = "normalize", .infer = normalize_infer, .forward = normalize_forward};
+const OpDef op_normalize = {
+    .name = "normalize", .infer = normalize_infer, .forward = normalize_forward};

@@ -10,8 +10,9 @@ static Err pad_infer(const OpSite *s, Shape *dst) {
         const int64_t n = dst->d[i], most = a->before[i] > a->after[i] ? a->before[i] : a->after[i];
         dst->d[i] = n + a->before[i] + a->after[i];
         if (dst->d[i] < 1 || n < 1 || (a->mode == PAD_REFLECT && most >= n))
-            return err_set(E(EXIT_MODEL, 0), "pad: %" PRId64 " and %" PRId64 " on dimension %d of %s",
-                           a->before[i], a->after[i], i, shape_text(s->src[0]).s);
+            return err_set(E(EXIT_MODEL, 0),
+                           "pad: %" PRId64 " and %" PRId64 " on dimension %d of %s", a->before[i],
+                           a->after[i], i, shape_text(s->src[0]).s);
     }
     return OK;
 }
@@ -47,10 +48,13 @@ static void forward_row(void *arg, int64_t i) {
     float *dst = c->dst + i * n;
     for (int64_t k = 0; k < n; k++) {
         const int64_t from = at < 0 ? -1 : origin_column(c, k);
-        dst[k] = from < 0 ? ((const PadAttr *)c->attr)->value : ((const float *)c->src[0])[at + from];
+        dst[k] =
+            from < 0 ? ((const PadAttr *)c->attr)->value : ((const float *)c->src[0])[at + from];
     }
 }
-static void pad_forward(const OpCall *c) { parallel_for(row_count(c->shape), forward_row, (void *)c); }
+static void pad_forward(const OpCall *c) {
+    parallel_for(row_count(c->shape), forward_row, (void *)c);
+}
 
 /* Several rows may come from one: all in one thread, in the order of dst. */
 static void pad_backward(const OpCall *c) {
@@ -64,4 +68,5 @@ static void pad_backward(const OpCall *c) {
     }
 }
 
-const OpDef op_pad = {.name = "pad", .infer = pad_infer, .forward = pad_forward, .backward = pad_backward};
+const OpDef op_pad = {
+    .name = "pad", .infer = pad_infer, .forward = pad_forward, .backward = pad_backward};

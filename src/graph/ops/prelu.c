@@ -8,9 +8,11 @@ static Err prelu_infer(const OpSite *s, Shape *dst) {
     const PreluAttr *a = s->attr;
     CHECK(s->n_param == 1 + 4 * a->bn && s->n_src == 1 + a->residual);
     if (a->residual && !shape_equal(x, s->src[1]))
-        return err_set(E(EXIT_MODEL, 0), "prelu: residual of shape %s on %s", shape_text(s->src[1]).s, shape_text(x).s);
+        return err_set(E(EXIT_MODEL, 0), "prelu: residual of shape %s on %s",
+                       shape_text(s->src[1]).s, shape_text(x).s);
     if (x.rank < 2 || (n != 1 && n != x.d[1]) || shape_count(s->param[0]) != n)
-        return err_set(E(EXIT_MODEL, 0), "prelu: slopes of shape %s on input %s", shape_text(s->param[0]).s, shape_text(x).s);
+        return err_set(E(EXIT_MODEL, 0), "prelu: slopes of shape %s on input %s",
+                       shape_text(s->param[0]).s, shape_text(x).s);
     return infer_same(s, dst);
 }
 static int slope_index(const OpCall *c, int64_t nc) {
@@ -23,7 +25,8 @@ static void prelu_plane(void *arg, int64_t nc) {
     const PreluAttr *a = c->attr;
     float *const *bn = c->param + 1;                     /* weight, bias, mean, var */
     const int64_t k = nc % c->shape.d[1];
-    const double scale = a->bn ? bn[0][k] / sqrt(bn[3][k] + (a->eps > 0 ? (double)a->eps : 1e-5)) : 1;
+    const double scale =
+        a->bn ? bn[0][k] / sqrt(bn[3][k] + (a->eps > 0 ? (double)a->eps : 1e-5)) : 1;
     const double shift = a->bn ? bn[1][k] - bn[2][k] * scale : 0;
     const float *residual = a->residual ? (const float *)c->src[1] + nc * P : NULL;
     float *dst = c->dst + nc * P;
@@ -32,12 +35,15 @@ static void prelu_plane(void *arg, int64_t nc) {
         dst[i] = (float)(v < 0 ? slope * v : v);
     }
 }
-static void prelu_forward(const OpCall *c) { parallel_for(c->shape.d[0] * c->shape.d[1], prelu_plane, (void *)c); }
+static void prelu_forward(const OpCall *c) {
+    parallel_for(c->shape.d[0] * c->shape.d[1], prelu_plane, (void *)c);
+}
 
 static void prelu_dplane(void *arg, int64_t nc) {
     const OpCall *c = arg;
     const int64_t P = plane_count(c->shape);
-    const float *x = (const float *)c->src[0] + nc * P, *d = c->ddst + nc * P, slope = c->param[0][slope_index(c, nc)];
+    const float *x = (const float *)c->src[0] + nc * P, *d = c->ddst + nc * P,
+                slope = c->param[0][slope_index(c, nc)];
     float *dx = c->dsrc[0] + nc * P;
     for (int64_t i = 0; i < P; i++) dx[i] += x[i] < 0 ? slope * d[i] : d[i];
 }
@@ -58,4 +64,8 @@ static void prelu_backward(const OpCall *c) {
     if (c->dparam[0]) parallel_for(((const PreluAttr *)c->attr)->slopes, prelu_dslope, (void *)c);
 }
 
-const OpDef op_prelu = {.name = "prelu", .keep = KEEP_SRC0, .infer = prelu_infer, .forward = prelu_forward, .backward = prelu_backward};
+const OpDef op_prelu = {.name = "prelu",
+                        .keep = KEEP_SRC0,
+                        .infer = prelu_infer,
+                        .forward = prelu_forward,
+                        .backward = prelu_backward};

@@ -52,13 +52,16 @@ static void forward_one(void *arg, int64_t i) {
 }
 static void backward_one(void *arg, int64_t i) {
     const Job *j = arg;
-    const int64_t first = first_of(j, i), n = row_length(j->part), step = row_step(j->part, &j->own);
+    const int64_t first = first_of(j, i), n = row_length(j->part),
+                  step = row_step(j->part, &j->own);
     const double y = j->c->dst[i], dy = j->c->ddst[i];
     const bool extreme = j->kind == REDUCE_MAX || j->kind == REDUCE_MIN;
     int64_t equals = 0;
     for (int64_t r = 0; extreme && r < row_count(j->part); r++)
         for (int64_t k = 0; k < n; k++)
-            equals += ((const float *)j->c->src[0])[first + strides_row(j->part, &j->own, r) + k * step] == (float)y;
+            equals +=
+                ((const float *)
+                     j->c->src[0])[first + strides_row(j->part, &j->own, r) + k * step] == (float)y;
     for (int64_t r = 0; r < row_count(j->part); r++) {
         const int64_t at = first + strides_row(j->part, &j->own, r);
         for (int64_t k = 0; k < n; k++) {

@@ -14,7 +14,9 @@ static Err resize_infer(const OpSite *s, Shape *dst) {
     const ResizeAttr *a = s->attr;
     TRY(want_rank4(s, "resize"));
     const bool like = s->n_src > 1;
-    if (like && s->src[1].rank < 2) return err_set(E(EXIT_MODEL, 0), "resize: target of shape %s has no sides", shape_text(s->src[1]).s);
+    if (like && s->src[1].rank < 2)
+        return err_set(E(EXIT_MODEL, 0), "resize: target of shape %s has no sides",
+                       shape_text(s->src[1]).s);
     const int64_t *side = like ? &s->src[1].d[s->src[1].rank - 2] : (int64_t[]){a->out_h, a->out_w};
     if (side[0] < 1 || side[1] < 1)
         return err_set(E(EXIT_MODEL, 0), "resize: output %" PRId64 "x%" PRId64, side[0], side[1]);
@@ -68,7 +70,8 @@ Tap resize_tap(const ResizeAttr *a, int which, int64_t i, int64_t in, int64_t ou
 
 typedef struct { int64_t H, W, OH, OW; const ResizeAttr *a; } Sides;
 static Sides sides(const OpCall *c) {
-    return (Sides){c->src_shape[0].d[2], c->src_shape[0].d[3], c->shape.d[2], c->shape.d[3], c->attr};
+    return (Sides){c->src_shape[0].d[2], c->src_shape[0].d[3], c->shape.d[2], c->shape.d[3],
+                   c->attr};
 }
 static void resize_plane(void *arg, int64_t nc) {
     const OpCall *c = arg;
@@ -96,7 +99,8 @@ static void resize_dplane(void *arg, int64_t nc) {
         for (int64_t x = 0; x < s.OW; x++) {
             const Tap h = resize_tap(s.a, 1, x, s.W, s.OW);
             for (int i = 0; i < v.n; i++)
-                for (int k = 0; k < h.n; k++) dsrc[v.at[i] * s.W + h.at[k]] += (float)(d[x] * v.w[i] * h.w[k]);
+                for (int k = 0; k < h.n; k++)
+                    dsrc[v.at[i] * s.W + h.at[k]] += (float)(d[x] * v.w[i] * h.w[k]);
         }
     }
 }

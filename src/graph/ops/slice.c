@@ -20,7 +20,8 @@ typedef struct { const OpCall *c; Strides s; int64_t base; } Job;
 static Job job_of(const OpCall *c) {
     const SliceAttr *a = c->attr;
     Job j = {c, strides_of(c->src_shape[0]), 0};
-    for (int i = 0; i < c->shape.rank; i++) j.base += a->start[i] * j.s.v[i], j.s.v[i] *= a->step[i];
+    for (int i = 0; i < c->shape.rank; i++)
+        j.base += a->start[i] * j.s.v[i], j.s.v[i] *= a->step[i];
     return j;
 }
 static void forward_row(void *arg, int64_t i) {

@@ -8,7 +8,8 @@
 static Err softmax_infer(const OpSite *s, Shape *dst) {
     const SoftmaxAttr *a = s->attr;
     if (a->axis < 0 || a->axis >= s->src[0].rank || s->src[0].d[a->axis] < 1)
-        return err_set(E(EXIT_MODEL, 0), "softmax: dimension %d of %s", a->axis, shape_text(s->src[0]).s);
+        return err_set(E(EXIT_MODEL, 0), "softmax: dimension %d of %s", a->axis,
+                       shape_text(s->src[0]).s);
     return infer_same(s, dst);
 }
 
@@ -73,5 +74,9 @@ static void softmax_backward(const OpCall *c) {
     if (c->dsrc[0]) parallel_for(line_count(&j), backward_line, &j);
 }
 
-const OpDef op_softmax = {.name = "softmax", .keep = KEEP_DST, .infer = softmax_infer,
-                          .forward = softmax_forward, .backward = softmax_backward, .fast_forward = softmax_fast};
+const OpDef op_softmax = {.name = "softmax",
+                          .keep = KEEP_DST,
+                          .infer = softmax_infer,
+                          .forward = softmax_forward,
+                          .backward = softmax_backward,
+                          .fast_forward = softmax_fast};

@@ -9,7 +9,8 @@ static Err transpose_infer(const OpSite *s, Shape *dst) {
     dst->rank = x.rank;
     for (int i = 0; i < x.rank; i++) {
         if (a->perm[i] < 0 || a->perm[i] >= x.rank || seen >> a->perm[i] & 1)
-            return err_set(E(EXIT_MODEL, 0), "transpose: no permutation of the dimensions of %s", shape_text(x).s);
+            return err_set(E(EXIT_MODEL, 0), "transpose: no permutation of the dimensions of %s",
+                           shape_text(x).s);
         seen |= 1u << a->perm[i];
         dst->d[i] = x.d[a->perm[i]];
     }
@@ -18,7 +19,8 @@ static Err transpose_infer(const OpSite *s, Shape *dst) {
 static Strides permuted(const OpCall *c) {
     const Strides own = strides_of(c->src_shape[0]);
     Strides s = {{0}};
-    for (int i = 0; i < c->shape.rank; i++) s.v[i] = own.v[((const TransposeAttr *)c->attr)->perm[i]];
+    for (int i = 0; i < c->shape.rank; i++)
+        s.v[i] = own.v[((const TransposeAttr *)c->attr)->perm[i]];
     return s;
 }
 static void forward_row(void *arg, int64_t i) {
@@ -37,9 +39,14 @@ static void backward_row(void *arg, int64_t i) {
     float *dsrc = c->dsrc[0] + strides_row(c->shape, &s, i);
     for (int64_t k = 0; k < n; k++) dsrc[k * step] += c->ddst[i * n + k];
 }
-static void transpose_forward(const OpCall *c) { parallel_for(row_count(c->shape), forward_row, (void *)c); }
+static void transpose_forward(const OpCall *c) {
+    parallel_for(row_count(c->shape), forward_row, (void *)c);
+}
 static void transpose_backward(const OpCall *c) {
     if (c->dsrc[0]) parallel_for(row_count(c->shape), backward_row, (void *)c);
 }
 
-const OpDef op_transpose = {.name = "transpose", .infer = transpose_infer, .forward = transpose_forward, .backward = transpose_backward};
+const OpDef op_transpose = {.name = "transpose",
+                            .infer = transpose_infer,
+                            .forward = transpose_forward,
+                            .backward = transpose_backward};

@@ -38,9 +38,11 @@ F(tanh, tanh(x), 1 - tanh(x) * tanh(x))
 F(erf, erf(x), 1.1283791670955126 * exp(-x * x))
 F(gelu, x * normal_cdf(x), normal_cdf(x) + x * normal_pdf(x))
 F(gelu_tanh, 0.5 * x * (1 + tanh(tanh_inner(x))),
-  0.5 * (1 + tanh(tanh_inner(x))) + 0.5 * x * (1 - tanh(tanh_inner(x)) * tanh(tanh_inner(x))) * 0.7978845608028654 * (1 + 0.134145 * x * x))
+  0.5 * (1 + tanh(tanh_inner(x))) + 0.5 * x * (1 - tanh(tanh_inner(x)) * tanh(tanh_inner(x))) *
+                                        0.7978845608028654 * (1 + 0.134145 * x * x))
 F(softplus, softplus(x), sigmoid(x))
-F(mish, x * tanh(softplus(x)), tanh(softplus(x)) + x * (1 - tanh(softplus(x)) * tanh(softplus(x))) * sigmoid(x))
+F(mish, x *tanh(softplus(x)),
+  tanh(softplus(x)) + x * (1 - tanh(softplus(x)) * tanh(softplus(x))) * sigmoid(x))
 F(exp, exp(x), exp(x))
 F(log, log(x), 1 / x)
 F(sqrt, sqrt(x), 0.5 / sqrt(x))
@@ -52,10 +54,27 @@ F(abs, fabs(x), x < 0 ? -1 : x > 0 ? 1 : 0)
 typedef struct { double (*f)(double, Par), (*d)(double, Par); } Function;
 static const Function FUNCTIONS[] = {
 #define ROW(kind, name) [UNARY_##kind] = {f_##name, d_##name}
-    ROW(AFFINE, affine), ROW(CLIP, clip), ROW(LEAKY_RELU, leaky_relu), ROW(ELU, elu), ROW(SELU, selu), ROW(SIGMOID, sigmoid),
-    ROW(HARD_SIGMOID, hard_sigmoid), ROW(HARD_SWISH, hard_swish), ROW(SILU, silu), ROW(TANH, tanh), ROW(ERF, erf), ROW(GELU, gelu),
-    ROW(GELU_TANH, gelu_tanh), ROW(SOFTPLUS, softplus), ROW(MISH, mish), ROW(EXP, exp), ROW(LOG, log), ROW(SQRT, sqrt),
-    ROW(POW, pow), ROW(RECIPROCAL, reciprocal), ROW(ABS, abs),
+    ROW(AFFINE, affine),
+    ROW(CLIP, clip),
+    ROW(LEAKY_RELU, leaky_relu),
+    ROW(ELU, elu),
+    ROW(SELU, selu),
+    ROW(SIGMOID, sigmoid),
+    ROW(HARD_SIGMOID, hard_sigmoid),
+    ROW(HARD_SWISH, hard_swish),
+    ROW(SILU, silu),
+    ROW(TANH, tanh),
+    ROW(ERF, erf),
+    ROW(GELU, gelu),
+    ROW(GELU_TANH, gelu_tanh),
+    ROW(SOFTPLUS, softplus),
+    ROW(MISH, mish),
+    ROW(EXP, exp),
+    ROW(LOG, log),
+    ROW(SQRT, sqrt),
+    ROW(POW, pow),
+    ROW(RECIPROCAL, reciprocal),
+    ROW(ABS, abs),
 #undef ROW
 };
 _Static_assert(sizeof FUNCTIONS / sizeof *FUNCTIONS == UNARY_KINDS, "one row per kind");
@@ -82,7 +101,8 @@ static void backward_piece(void *arg, int64_t i) {
     const UnaryAttr *a = c->attr;
     const float *x = c->src[0];
     int64_t at, end = piece(c, i, &at);
-    for (; at < end; at++) c->dsrc[0][at] += (float)(c->ddst[at] * FUNCTIONS[a->kind].d(x[at], (Par){a->a, a->b}));
+    for (; at < end; at++)
+        c->dsrc[0][at] += (float)(c->ddst[at] * FUNCTIONS[a->kind].d(x[at], (Par){a->a, a->b}));
 }
 static void unary_forward(const OpCall *c) { each_piece(c, forward_piece); }
 static void unary_backward(const OpCall *c) {
@@ -117,5 +137,9 @@ static void fast_piece(void *arg, int64_t i) {
 }
 static void unary_fast(const OpCall *c) { each_piece(c, fast_piece); }
 
-const OpDef op_unary = {.name = "unary", .keep = KEEP_SRC0, .infer = infer_same, .forward = unary_forward,
-                        .backward = unary_backward, .fast_forward = unary_fast};
+const OpDef op_unary = {.name = "unary",
+                        .keep = KEEP_SRC0,
+                        .infer = infer_same,
+                        .forward = unary_forward,
+                        .backward = unary_backward,
+                        .fast_forward = unary_fast};

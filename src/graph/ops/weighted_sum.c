@@ -6,7 +6,9 @@ static Err weighted_sum_infer(const OpSite *s, Shape *dst) {
     CHECK(((const WeightedSumAttr *)s->attr)->n == s->n_src);
     for (int k = 0; k < s->n_src; k++)
         if (shape_count(s->src[k]) != 1)
-            return err_set(E(EXIT_MODEL, 0), "weighted_sum: term %d has shape %s; it must be a scalar", k, shape_text(s->src[k]).s);
+            return err_set(E(EXIT_MODEL, 0),
+                           "weighted_sum: term %d has shape %s; it must be a scalar", k,
+                           shape_text(s->src[k]).s);
     *dst = (Shape){0};
     return OK;
 }
