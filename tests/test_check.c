@@ -89,7 +89,7 @@ TEST(weights_are_told_tensor_by_tensor) {
     EXPECT_HAS(ran.out, "student: run/last.safetensors: 350 of 350 tensors match");
     EXPECT_HAS(ran.out, "problem 1: E4061 run/last.safetensors: ");
     EXPECT_HAS(ran.out, " missing: head.psp.conv1.0.weight");
-    EXPECT_HAS(ran.out, "no step was tried: there is no teacher that fits");
+    EXPECT_HAS(ran.out, "no step was tried: a network is missing or does not fit");
 }
 
 TEST(memory_that_is_not_there_is_refused) {

@@ -221,8 +221,9 @@ Err check_steps(Check *k) {
     Job *j = NULL;
     const bool no_teacher = c->teacher.model && !k->teacher.net;
     if (!k->split[TRAIN] || !k->student_fits || no_teacher)
-        return check_say(k, "no step was tried: there is no %s", !k->split[TRAIN] ? "training split"
-                            : !k->student_fits ? "student that fits" : "teacher that fits"), OK;
+        return check_say(k, "no step was tried: %s",
+                         !k->split[TRAIN] ? "there is no training split"
+                                          : "a network is missing or does not fit"), OK;
     Err rc = training_size(k, &o);
     if (!rc) rc = job_open(c, (int)c->batch, o.crop_h, o.crop_w, k->split[TRAIN], NULL, &j);
     if (!rc) {
