@@ -75,7 +75,7 @@ TEST(a_training_is_checked_when_it_begins) {
 
 /* What time did not allow is named, and nobody is judged by it. */
 TEST(what_was_not_reached_is_named) {
-    EXPECT_RUNS("check", TINY, "check.seconds=0.01", "check.floor=1", "teacher.model=deeplabv3_resnet18",
+    EXPECT_RUNS("check", TINY, "check.seconds=0.01", "check.floor=0", "teacher.model=deeplabv3_resnet18",
                 "teacher.weights=formula:1");
     EXPECT_HAS(ran.out, "not reached within check.seconds=0.01: ");
     EXPECT_HAS(ran.out, " of 40 images of val by the teacher; check=full looks at everything");
