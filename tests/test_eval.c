@@ -333,8 +333,7 @@ static void expect_views(Net *net, const ModelNodes *at, const InferOptions *o, 
     int n;
     Window *v = windows_of(o, im->h, im->w, &n);
     Predictor *p;
-    EXPECT_OK(predictor_open(net, at, &p));
-    predictor_options(p, o);
+    EXPECT_OK(predictor_open(net, at, o, &p));
     EXPECT_OK(predictor_fill(p, im->rgb, im->h, im->w, &(Prediction){pred, sure, probs}));
     for (int i = 0; i < n; i++) {
         Plan *plan = network_on(net, at, im, &v[i], px);
@@ -411,11 +410,11 @@ TEST(a_fixed_size_is_shown_and_judged_in_full_size) {
     Predictor *p;
     EXPECT_OK(model_open(&o, 33, 33, &net, &at));
     net_init_formula(net, 4);
-    EXPECT_OK(predictor_open(net, &at, &p));
     for (int i = 0; i < 4; i++) {
-        predictor_options(p, &ways[i]);
+        EXPECT_OK(predictor_open(net, &at, &ways[i], &p));
         EXPECT_OK(predictor_fill(p, rgb, H, W,
                                  &(Prediction){.pred = pred[i], .confidence = confidence[i]}));
+        predictor_close(p);
     }
     double worst = 0;
     for (int i = 0; i < H * W; i++) worst = fmax(worst, fabs(confidence[0][i] - confidence[1][i]));
@@ -423,7 +422,6 @@ TEST(a_fixed_size_is_shown_and_judged_in_full_size) {
     EXPECT(!memcmp(pred[2], pred[3], sizeof *pred) &&
            !memcmp(confidence[2], confidence[3], sizeof *confidence));
     EXPECT(memcmp(confidence[1], confidence[3], sizeof *confidence) != 0);
-    predictor_close(p);
     net_close(net);
 }
 TEST(the_text_says_how_images_were_seen) {

@@ -114,6 +114,40 @@ TEST(a_study_stops_when_asked_and_goes_on) {
     EXPECT(run_says(dir, "/study/study.json", "Nothing can be said yet: 1 of 3 runs are done"));
 }
 
+/* ---- how images are seen --------------------------------------------------------------------- */
+static double miou_in(const char *dir, const char *file, bool study) {
+    char *text = run_text(dir, file);
+    json_t *o = json_loads(text, 0, NULL), *arm = NULL;
+    for (size_t i = 0; study && i < json_array_size(json_object_get(o, "arms")); i++) {
+        json_t *a = json_array_get(json_object_get(o, "arms"), i);
+        if (!strcmp(json_string_value(json_object_get(a, "name")), "base")) arm = a;
+    }
+    json_t *x = study ? json_array_get(json_object_get(arm, "miou"), 0) : json_object_get(o, "miou");
+    const double miou = json_number_value(x);
+    json_decref(o);
+    free(text);
+    return miou;
+}
+TEST(a_study_scores_as_eval_does) {
+    static const char *const ways[] = {"eval.mode=slide eval.window=16x16", "data.resize=64x40"};
+    const char *dir = study_dir("study");
+    for (int i = 0; i < 2; i++) {
+        char *run = xprintf("study s.yaml out=%d seeds=1 arms=base train.steps=30 %s", i, ways[i]),
+             *score = xprintf("eval %d/base/seed-1/last.safetensors split=test json=e%d %s", i, i, ways[i]),
+             *whole = xprintf("eval %d/base/seed-1/last.safetensors split=test json=w%d eval.mode=whole data.resize=none", i, i);
+        char of_study[32], of_eval[8], of_whole[8];
+        snprintf(of_study, sizeof of_study, "/%d/study.json", i);
+        snprintf(of_eval, sizeof of_eval, "/e%d", i), snprintf(of_whole, sizeof of_whole, "/w%d", i);
+        EXPECT_INT(whole_in(dir, run), 0);
+        EXPECT_INT(whole_in(dir, score), 0);
+        EXPECT_INT(whole_in(dir, whole), 0);
+        const double got = miou_in(dir, of_study, true);
+        if (got != miou_in(dir, of_eval, false)) FAIL("%s: %.9g, eval says %.9g", ways[i], got, miou_in(dir, of_eval, false));
+        EXPECT(got != miou_in(dir, of_whole, false));     /* otherwise nothing was shown */
+        free(run), free(score), free(whole);
+    }
+}
+
 /* ---- what may change ------------------------------------------------------------------------- */
 TEST(seeds_may_be_raised_and_arms_may_not_change) {
     const char *dir = study_dir("study");
@@ -246,6 +280,6 @@ TEST(images_of_a_sequence_are_drawn_together) {
 }
 
 TEST_MAIN(T(a_study_killed_twice_ends_with_the_same_report),
-          T(a_study_stops_when_asked_and_goes_on), T(seeds_may_be_raised_and_arms_may_not_change),
+          T(a_study_stops_when_asked_and_goes_on), T(a_study_scores_as_eval_does), T(seeds_may_be_raised_and_arms_may_not_change),
           T(time_chooses_equal_steps_and_a_resume_keeps_them), T(wrong_arms_are_told),
           T(shipped_studies_compare_shipped_recipes), T(images_of_a_sequence_are_drawn_together))

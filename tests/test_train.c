@@ -468,7 +468,7 @@ TEST(predictions_are_the_best_class_of_upsampled_logits) {
     Predictor *p;
     EXPECT_OK(model_open(&o, 33, 33, &n, &at));
     net_init_formula(n, 4);
-    EXPECT_OK(predictor_open(n, &at, &p));
+    EXPECT_OK(predictor_open(n, &at, &(InferOptions){0}, &p));
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         check_prediction(n, &at, p, sizes[i][0], sizes[i][1]);
     predictor_close(p);
@@ -482,7 +482,10 @@ TEST(a_distilling_net_is_evaluated_on_whole_images) {
         &w, config(SCENES STUDENT TEACHER "distill.losses=[kd] distill.task=rdd train.batch=1")));
     EXPECT_OK(dataset_open(&w.c->data, "val", &val));
     Confusion *m = confusion_open(11);
-    EXPECT_OK(evaluate(job_student(w.job), job_nodes(w.job), val, 2, m));
+    Predictor *p;
+    EXPECT_OK(predictor_open(job_student(w.job), job_nodes(w.job), &w.c->infer, &p));
+    EXPECT_OK(evaluate_with(p, val, 2, &(Evaluation){.confusion = m}));
+    predictor_close(p);
     int64_t sum = 0, labelled = 0;
     for (int i = 0; i < 121; i++) sum += m->count[i];
     for (int i = 0; i < 2; i++) {

@@ -8,6 +8,7 @@
 
 #include "base/progress.h"
 #include "data/preview.h"
+#include "eval/windows.h"
 
 enum { BATCHES_TRIED = 8 };          /* a sample that cannot be used may be in the first ones */
 
@@ -34,17 +35,17 @@ static double training_bytes(const Check *k, Job *j, const DataOptions *o) {
            (job_teacher_plan(j) ? plan_bytes(job_teacher_plan(j)) : 0);
 }
 
-/* The student on one image, or one window of it, beside the training. */
+/* The student on one image, or the largest part or scale of it that is seen at once, beside the training. */
 static Err validation_bytes(const InferOptions *o, Job *j, int h, int w, double *out) {
-    const int wh = o->window_h ? o->window_h : WINDOW_PX,
-              ww = o->window_w ? o->window_w : WINDOW_PX;
-    if (o->resize.h) h = o->resize.h, w = o->resize.w;
     const double pixels = (double)h * w;
-    if (o->mode == INFER_SLIDE || (o->mode == INFER_AUTO && pixels > WHOLE_MAX_PX))
-        h = h < wh ? h : wh, w = w < ww ? w : ww;
+    int n, seen_h = 0, seen_w = 0;
+    Window *v = windows_of(o, h, w, &n);
+    for (int i = 0; i < n; i++)
+        if ((int64_t)v[i].h * v[i].w > (int64_t)seen_h * seen_w) seen_h = v[i].h, seen_w = v[i].w;
+    free(v);
     const ModelNodes *m = job_nodes(j);
     const Node inputs[] = {m->image, m->rects};
-    const Shape shapes[] = {SHAPE(1, h, w, 3), SHAPE(1, 4)};
+    const Shape shapes[] = {SHAPE(1, seen_h, seen_w, 3), SHAPE(1, 4)};
     Plan *p;
     TRY(plan_make(job_student(j),
                   &(PlanSpec){.outputs = &m->logits,
@@ -142,8 +143,7 @@ static Err time_validation(const Check *k, Job *j, Timing *t) {
     Sample s = {0};
     if (!k->split[VAL] || k->split[VAL]->def->read(k->split[VAL], 0, &s)) return OK;
     uint8_t *pred = xcalloc((size_t)s.h, (size_t)s.w);
-    Err rc = predictor_open(job_student(j), job_nodes(j), &p);
-    if (!rc) predictor_options(p, &k->c->infer);
+    Err rc = predictor_open(job_student(j), job_nodes(j), &k->c->infer, &p);
     for (int i = 0; i < 2 && !rc; i++) { /* the first one makes the plan */
         const double start = sys_now();
         rc = predictor_run(p, s.rgb, s.h, s.w, pred, NULL);

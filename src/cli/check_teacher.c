@@ -84,9 +84,8 @@ Err check_teacher(Check *k) {
     OpenModel *m = &k->teacher;
     Predictor *p;
     if (!m->net || !k->split[VAL]) return OK;
-    Err rc = predictor_open(m->net, &m->nodes, &p);
+    Err rc = predictor_open(m->net, &m->nodes, &k->c->infer, &p);
     if (rc) return check_problem(k, rc);
-    predictor_options(p, &k->c->infer);
     Confusion *all = confusion_open(k->split[VAL]->n_classes);
     int64_t *counts = xcalloc((size_t)k->split[VAL]->n * 3 * (size_t)all->n, sizeof *counts);
     rc = measure(k, p, all, counts);

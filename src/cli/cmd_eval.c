@@ -84,8 +84,7 @@ static Err eval_on(OpenModel *m, Dataset *d, const char *what) {
     TRY(protocol_of(c, d, &r.protocol));
     TRY(check_files(c));
     compare_names(m, d, what);
-    TRY(predictor_open(m->net, &m->nodes, &p));
-    predictor_options(p, &c->infer);
+    TRY(predictor_open(m->net, &m->nodes, &c->infer, &p));
     d->cache_left = 0; /* each image is read once */
     evaluation_open(&e, d->n_classes, c->images > 0 && c->images < d->n ? c->images : d->n,
                     c->eval_out.metric, c->eval_out.n_metrics);

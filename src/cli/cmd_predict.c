@@ -185,9 +185,8 @@ static Err predict_all(const OpenModel *m, const CliArgs *args) {
     if (!rc) rc = inputs_check(&jobs);
     if (!rc) rc = sys_mkdirs(c.config->out);
     if (!rc) rc = sys_probe_writable(c.config->out);
-    if (!rc) rc = predictor_open(m->net, &m->nodes, &c.predictor);
+    if (!rc) rc = predictor_open(m->net, &m->nodes, &m->config->infer, &c.predictor);
     if (!rc) {
-        predictor_options(c.predictor, &m->config->infer);
         open_palette(&m->config->data, c.palette);
         label_ids(d, c.ids);
         rc = predict_jobs(&c, &jobs);

@@ -43,6 +43,7 @@ int retort_evaluate(Retort *r, const char *split, RetortScores *out) {
     OpenModel m = {0};
     Dataset *d = NULL;
     Confusion *matrix = NULL;
+    Predictor *p = NULL;
     Scores s;
     memset(out, 0, sizeof *out);
     Err rc = r->config->out ? OK : err_set(E(EXIT_USAGE, 76), "out is not set; give out=DIR");
@@ -52,11 +53,13 @@ int retort_evaluate(Retort *r, const char *split, RetortScores *out) {
     if (d->n_classes != m.options.classes)
         rc = err_set(E(EXIT_USAGE, 37), "%s has %d classes, split %s has %d", r->config->out,
                      m.options.classes, split, d->n_classes);
-    if (rc || (rc = evaluate(m.net, &m.nodes, d, 0, matrix))) goto done;
+    if (!rc) rc = predictor_open(m.net, &m.nodes, &r->config->infer, &p);
+    if (rc || (rc = evaluate_with(p, d, 0, &(Evaluation){.confusion = matrix}))) goto done;
     confusion_scores(matrix, &s);
     *out = (RetortScores){matrix->images, s.miou, s.miou_present, s.pixel_accuracy, s.mean_accuracy};
     scores_free(&s);
 done:
+    predictor_close(p);
     confusion_close(matrix);
     open_model_close(&m);
     dataset_close(d);

@@ -68,7 +68,9 @@ static Err counts_write(const StudyJob *j, const char *dir, const Dataset *d,
     return rc;
 }
 
-static Err count_run(const StudyJob *j, const char *dir, Dataset *d, const char *fingerprint) {
+/* Images are seen as its trainer and `retort eval` see them. */
+static Err count_run(const StudyJob *j, int arm, int seed, Dataset *d, const char *fingerprint) {
+    const char *dir = j->arm[arm].dir[seed];
     CliArgs none = {0};
     OpenModel m = {0};
     Predictor *p = NULL;
@@ -77,7 +79,7 @@ static Err count_run(const StudyJob *j, const char *dir, Dataset *d, const char 
     log_info("%s: reading %s with the last weights, %d images", dir, d->split, d->n);
     evaluation_open(&e, d->n_classes, d->n, NULL, 0);
     Err rc = open_model("eval", last, &none, 0, 65, 65, &m);
-    if (!rc) rc = predictor_open(m.net, &m.nodes, &p);
+    if (!rc) rc = predictor_open(m.net, &m.nodes, &j->arm[arm].config->infer, &p);
     if (!rc) rc = evaluate_with(p, d, 0, &e);
     if (!rc) rc = counts_write(j, dir, d, fingerprint, e.counts);
     predictor_close(p);
@@ -111,7 +113,7 @@ Err study_read_split(StudyJob *j) {
     for (int i = 0; i < j->n; i++)
         for (int k = 0; k < j->arm[i].seeds && !rc; k++)
             if (!counts_read(j, j->arm[i].dir[k], d, mark.hex))
-                rc = count_run(j, j->arm[i].dir[k], d, mark.hex);
+                rc = count_run(j, i, k, d, mark.hex);
     dataset_close(d);
     return rc;
 }

@@ -54,10 +54,10 @@ static Err time_steps(const Config *c, Job *j, Optimizer *o, Loader *l, double *
 }
 
 /* The student on whole images, with whatever weights it has by now. The first one pays for the plan. */
-static Err time_images(Job *j, Dataset *val, double *out) {
+static Err time_images(const Config *c, Job *j, Dataset *val, double *out) {
     Predictor *p;
     double best = INFINITY;
-    TRY(predictor_open(job_student(j), job_nodes(j), &p));
+    TRY(predictor_open(job_student(j), job_nodes(j), &c->infer, &p));
     Err rc = OK;
     for (int i = 0; i < IMAGES && !rc; i++) {
         Sample s = {0};
@@ -93,7 +93,7 @@ static Err probe_with(const Config *c, Dataset *train, Dataset *val, Speed *out)
     out->open_s = sys_now() - start;
     if (!rc) rc = time_steps(c, j, opt, l, &out->step_s);
     loader_close(l);
-    if (!rc) rc = time_images(j, val, &out->image_s);
+    if (!rc) rc = time_images(c, j, val, &out->image_s);
     optimizer_close(opt);
     job_close(j);
     choices_close(choices);
@@ -103,7 +103,7 @@ static Err probe_with(const Config *c, Dataset *train, Dataset *val, Speed *out)
 static Err probe(const Config *c, const char *split, Speed *out) {
     Dataset *train = NULL, *val = NULL, *other = NULL;
     parallel_set_threads((int)c->threads);
-    Err rc = dataset_open(&c->data, "train", &train);
+    Err rc = dataset_open_training(&c->data, &train);
     if (!rc) rc = dataset_open(&c->data, c->eval_split, &val);
     if (!rc) rc = dataset_open(&c->data, split, &other);
     if (!rc) rc = job_check_classes(c, train);
@@ -146,11 +146,14 @@ static void tell(const StudyJob *j, const Speed *speed, int64_t steps) {
     str_free(&s);
 }
 
-/* The study's own teacher is not trained yet: the same network with weights that need no file is as fast. */
+/* Where the teacher is the study's own, it is not trained yet: the same network with weights that need no file is as fast. */
 static void stand_in(const StudyJob *j, Config *c) {
     const Config *t = j->arm[0].config;
     const char *norm = c->teacher.norm;
-    if (!c->teacher.model) return;
+    char *own = xprintf("%s/last.safetensors", j->arm[0].dir[0]);   /* as study_plan.c writes it */
+    const bool is_own = c->teacher.model && !strcmp(c->teacher.model, own);
+    free(own);
+    if (!is_own) return;
     c->teacher = t->student;
     if (norm && strcmp(norm, "auto")) c->teacher.norm = norm;
     c->teacher_weights = "formula:1";

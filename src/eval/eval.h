@@ -32,8 +32,7 @@ enum { WHOLE_MAX_PX = 1 << 22, WINDOW_PX = 769 };
  * probability of the predicted class. */
 typedef struct Prediction { uint8_t *pred; float *confidence, *probs; } Prediction;
 typedef struct Predictor Predictor;          /* keeps plans per size */
-Err  predictor_open(Net *n, const ModelNodes *nodes, Predictor **out);
-void predictor_options(Predictor *p, const InferOptions *o);     /* NULL: all zero */
+Err  predictor_open(Net *n, const ModelNodes *nodes, const InferOptions *o, Predictor **out);
 char *predictor_text(const Predictor *p);    /* "whole", or how else images were seen; caller frees */
 void predictor_close(Predictor *p);
 Err  predictor_fill(Predictor *p, const uint8_t *rgb, int h, int w, const Prediction *out);
@@ -122,7 +121,6 @@ void evaluation_open(Evaluation *e, int classes, int64_t images, const MetricDef
 void evaluation_close(Evaluation *e);
 /* The first max_images (0: all) of d; progress on stderr when it takes longer than 2 s. */
 Err evaluate_with(Predictor *p, Dataset *d, int64_t max_images, Evaluation *e);
-Err evaluate(Net *n, const ModelNodes *nodes, Dataset *d, int64_t max_images, Confusion *out);
 /* Numbers of the images, the lowest mIoU first; at most max. Needs counts. Returns how many. */
 int evaluation_worst(const Evaluation *e, int max, int *index);
 

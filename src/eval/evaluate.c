@@ -38,15 +38,17 @@ static void add_image(Evaluation *e, int64_t index, const EvalImage *im) {
     e->confusion->images++;
 }
 
+enum { INSTANCE_CLASSES = 19 };              /* the train ids that instances.c knows by number */
+
 /* Cityscapes keeps instances beside labels: ..._gtFine_instanceIds.png. */
 static Err read_instances(const Dataset *d, int64_t index, const Sample *s, uint16_t **out) {
     static const char labels[] = "_labelIds.png";
     const char *path = d->label_paths ? d->label_paths[index] : "";
     Image im;
-    if (!str_ends(path, labels))
+    if (!str_ends(path, labels) || d->n_classes != INSTANCE_CLASSES)
         return err_set(
             E(EXIT_USAGE, 76),
-            "metrics: instances are known of Cityscapes' own label files alone; leave them out");
+            "metrics: instances are known of Cityscapes' own label files and 19 classes alone; leave them out");
     char *file = xprintf("%.*s_instanceIds.png", (int)(strlen(path) - strlen(labels)), path);
     Err rc = image_read_numbers(file, &im);
     if (!rc && (im.h != s->h || im.w != s->w))
@@ -105,16 +107,6 @@ Err evaluate_with(Predictor *p, Dataset *d, int64_t max_images, Evaluation *e) {
     }
     progress_end(&progress);
     return rc ? rc : sum_ranks(&comm, e, images);
-}
-
-Err evaluate(Net *n, const ModelNodes *nodes, Dataset *d, int64_t max_images, Confusion *out) {
-    Predictor *p;
-    Evaluation e = {.confusion = out};
-    TRY(predictor_open(n, nodes, &p));
-    predictor_options(p, &(InferOptions){.resize = d->resize});
-    Err rc = evaluate_with(p, d, max_images, &e);
-    predictor_close(p);
-    return rc;
 }
 
 /* ---- the worst images ------------------------------------------------------------------------ */

@@ -26,7 +26,7 @@ struct Predictor {
     bool slid;                       /* some image was too big to be seen whole */
 };
 
-Err predictor_open(Net *n, const ModelNodes *nodes, Predictor **out) {
+Err predictor_open(Net *n, const ModelNodes *nodes, const InferOptions *o, Predictor **out) {
     if (net_node(n, nodes->image)->dtype != DT_U8)
         return err_set(
             E(2, 76),
@@ -35,12 +35,9 @@ Err predictor_open(Net *n, const ModelNodes *nodes, Predictor **out) {
     Predictor *p = xcalloc(1, sizeof *p);
     p->net = n;
     p->nodes = *nodes;
+    p->options = *o;
     *out = p;
     return OK;
-}
-
-void predictor_options(Predictor *p, const InferOptions *o) {
-    p->options = o ? *o : (InferOptions){0};
 }
 
 void predictor_close(Predictor *p) {

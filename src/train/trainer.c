@@ -315,8 +315,7 @@ static Err check_weights(const Run *r) {
 static Err evaluate_student(Run *r, Confusion *out) {
     Predictor *p;
     Evaluation e = {.confusion = out};
-    TRY(predictor_open(job_student(r->job), job_nodes(r->job), &p));
-    predictor_options(p, &r->c->infer);
+    TRY(predictor_open(job_student(r->job), job_nodes(r->job), &r->c->infer, &p));
     Err rc = evaluate_with(p, r->val, r->c->eval_images, &e);
     predictor_close(p);
     return rc;
