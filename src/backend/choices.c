@@ -24,7 +24,7 @@ static const double LOCK_WAIT_S = 300;
 typedef struct Choice { uint64_t hash; char *key, *way; bool used; } Choice;
 struct Choices {
     Choice  *v; int n, cap;
-    bool     measure, locked_out;            /* locked_out: another process held the lock too long */
+    bool     locked_out;                     /* locked_out: another process held the lock too long */
     DirLock *lock;                           /* held from the first miss until choices_save */
     char    *machine, *path;                 /* of the cache; NULL when replayed */
     int      measured;
@@ -88,11 +88,9 @@ static char *machine_text(void) {
 static void read_cache(Choices *c) {
     Bytes b;
     if (!sys_exists(c->path) || sys_read_file(c->path, CACHE_BYTES_MAX, EXIT_OUTPUT, &b)) return;
-    char *text = xcalloc(b.bytes + 1, 1);
-    memcpy(text, b.data, b.bytes);
-    const size_t head = strlen(c->machine);
-    if (strlen(text) >= head && !memcmp(text, c->machine, head)) read_lines(c, text + head);
-    free(text), free(b.data);
+    const char *text = (const char *)b.data;
+    if (str_starts(text, c->machine)) read_lines(c, text + strlen(c->machine));
+    free(b.data);
 }
 
 /* Whoever held the lock may have measured what is missing here. */
@@ -108,7 +106,7 @@ static void lock_cache(Choices *c) {
         if (!told && !c->locked_out)
             log_info("another process is measuring layers on this machine; waiting for it");
         told = true;
-        if (!c->locked_out) sys_pause(0.02);
+        if (!c->locked_out) sys_sleep(0.02);
     }
     read_cache(c);
 }
@@ -122,7 +120,7 @@ Choices *choices_replay(const char *text) {
 Choices *choices_of_machine(void) {
     Choices *c = xcalloc(1, sizeof *c);
     char name[64];
-    c->measure = true, c->machine = machine_text();
+    c->machine = machine_text();
     snprintf(name, sizeof name, "choices-%016llx.txt", (unsigned long long)hash_fnv1a(c->machine));
     c->path = path_join(sys_cache_dir(), name);
     read_cache(c);
@@ -138,13 +136,13 @@ void choices_close(Choices *c) {
 
 const char *choices_find(Choices *c, const char *key) {
     Choice *x = lookup(c, key);
-    if (!x && c->measure && !c->lock && !c->locked_out) lock_cache(c), x = lookup(c, key);
+    if (!x && c->path && !c->lock && !c->locked_out) lock_cache(c), x = lookup(c, key);
     if (!x) x = lookup(c, "*");
     if (x) x->used = true;
     return x ? x->way : NULL;
 }
 
-bool choices_measure(const Choices *c) { return c->measure; }
+bool choices_measure(const Choices *c) { return c->path != NULL; }
 
 void choices_add(Choices *c, const char *key, const char *way, double seconds) {
     Choice *x = add(c, key, way);            /* what was there meant nothing */
@@ -162,7 +160,7 @@ char *choices_text(const Choices *c) {
 
 void choices_save(Choices *c, char **why) {
     *why = NULL;
-    if (c->measured && c->path) {
+    if (c->measured) {
         Str s = {0};
         str_add(&s, c->machine);
         write_lines(&s, c, true);

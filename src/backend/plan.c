@@ -342,7 +342,6 @@ int plan_step_times(const Plan *p, StepTime *out, int max) {
                               s->kind,
                               s->backward,
                               s->weights,
-                              s->again,
                               s->ms,
                               s->flops,
                               step_bytes(s)};

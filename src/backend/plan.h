@@ -54,7 +54,7 @@ typedef struct {
 } PlanStats;
 PlanStats plan_stats(const Plan *p);
 void plan_profile(Plan *p, bool on);                        /* collect times per step */
-typedef struct { const char *node, *what, *impl; StepKind kind; bool backward, weights, again; double ms, flops, bytes; } StepTime;
+typedef struct { const char *node, *what, *impl; StepKind kind; bool backward, weights; double ms, flops, bytes; } StepTime;
 int  plan_step_times(const Plan *p, StepTime *out, int max);   /* of the last profiled run */
 void plan_run_convs(Plan *p);                               /* the convolution primitives alone (bench) */
 void plan_print(const Plan *p, int max_rows);               /* `retort info --plan`: arena, peak, what makes it */

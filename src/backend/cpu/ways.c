@@ -4,14 +4,12 @@
  * layer, and remembered under a key that says all a measurement depends on. Ways differ in the last bits only.
  * Another way than the usual one must be clearly faster: what it does to the layers behind it is not seen here. */
 #include <math.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "backend/cpu/conv_priv.h"
+#include "base/str.h"
 #include "base/sys.h"
 
-enum { KEY_MAX = 384 };
 static const double CLEARLY = 0.95;
 
 static bool always(const Plan *p, const PlanNode *n, const DnnConv *c) { return true; }
@@ -43,44 +41,36 @@ static Err usual_way(Plan *p, const PlanNode *n, const DnnConv *c, Way *out) {
 
 /* ---- keys ------------------------------------------------------------------------------------------ */
 
-typedef struct { char s[KEY_MAX]; size_t n; } Key;
-__attribute__((format(printf, 2, 3))) static void key_add(Key *k, const char *fmt, ...) {
-    va_list ap;
-    va_start(ap, fmt);
-    const int n = vsnprintf(k->s + k->n, KEY_MAX - k->n, fmt, ap);
-    va_end(ap);
-    CHECK(n >= 0 && k->n + (size_t)n < KEY_MAX);
-    k->n += (size_t)n;
-}
-
 /* The layouts and types in which a value lies already; in backward its own alone, so that a lean plan has the same keys. */
-static void key_value(Key *k, const Plan *p, const char *what, const PlanNode *n) {
+static void key_value(Str *k, const Plan *p, const char *what, const PlanNode *n) {
     static const char *const layout[] = {"plain", "last", "c8", "c16"};
-    key_add(k, " %s", what);
+    str_addf(k, " %s", what);
     for (int l = LAYOUT_PLAIN; l <= LAYOUT_C16; l++)
         for (int t = 0; t < 4; t++)
             if (n->as[l][t] && (!p->emitting_backward || n->as[l][t] == n->value))
-                key_add(k, ":%s.%s", layout[l], dtype_name(p->values[n->as[l][t]].dtype));
+                str_addf(k, ":%s.%s", layout[l], dtype_name(p->values[n->as[l][t]].dtype));
 }
 
-static Key key_of(const Plan *p, const PlanNode *n, int id, const ConvPass *pass,
-                  const DnnConv *c) {
-    Key k = {0};
+/* Lives in the plan's arena. */
+static const char *key_of(const Plan *p, const PlanNode *n, const ConvPass *pass, const DnnConv *c) {
+    Str k = {0};
     const ConvAttr *a = n->attr;
-    key_add(&k, "%s %s %s", pass->name, n->int8 ? "int8" : dtype_name(c->t),
+    str_addf(&k, "%s %s %s", pass->name, n->int8 ? "int8" : dtype_name(c->t),
             dtype_name(n->int8 ? n->stored : c->dst_t));
-    key_add(&k, " %s * %s > %s", shape_text(c->src).s, shape_text(c->weights).s,
+    str_addf(&k, " %s * %s > %s", shape_text(c->src).s, shape_text(c->weights).s,
             shape_text(c->dst).s);
-    key_add(&k, " stride %d dilation %d groups %d pad %d %d %d %d", c->stride, c->dilation,
+    str_addf(&k, " stride %d dilation %d groups %d pad %d %d %d %d", c->stride, c->dilation,
             c->groups, (int)c->pad[0], (int)c->pad[1], (int)c->pad_end[0], (int)c->pad_end[1]);
-    key_add(&k, "%s%s%s act %d", c->bias ? " bias" : "", c->inference ? " inference" : "",
+    str_addf(&k, "%s%s%s act %d", c->bias ? " bias" : "", c->inference ? " inference" : "",
             a->residual ? " residual" : "", (int)c->act);
     key_value(&k, p, "src", &p->nodes[plan_resolve(p, n->src[0])]);
     if (a->residual) key_value(&k, p, "residual", &p->nodes[plan_resolve(p, n->src[1])]);
     if (n->n_grad)
-        key_add(&k, " dst:%d.%s", (int)p->values[n->grad[0]].layout,
+        str_addf(&k, " dst:%d.%s", (int)p->values[n->grad[0]].layout,
                 dtype_name(p->values[n->grad[0]].dtype));
-    return k;
+    const char *key = arena_strdup(p->arena, k.s);
+    str_free(&k);
+    return key;
 }
 
 /* ---- choosing --------------------------------------------------------------------------------------- */
@@ -100,17 +90,18 @@ static Way measure(const Plan *p, const PlanNode *n, int id, const ConvPass *pas
 static Err choose(Plan *p, const PlanNode *n, int id, const ConvPass *pass, Way *out) {
     const DnnConv c = conv_describe(p, n, pass->pass);
     Choices *choices = p->spec.choices;
-    Key key;
     if (!choices) return usual_way(p, n, &c, out);
-    key = key_of(p, n, id, pass, &c);
-    const char *known = choices_find(choices, key.s);
+    const char *key = key_of(p, n, pass, &c);
+    const char *known = choices_find(choices, key);
     for (Way w = 0; known && w < WAY_COUNT; w++)
         if (!strcmp(known, ways[w].name) && ways[w].fits(p, n, &c)) return *out = w, OK;
     TRY(usual_way(p, n, &c, out));
     if (!choices_measure(choices) || sys_signal_pending()) return OK;
     const double start = sys_now();
-    *out = measure(p, n, id, pass, &c, *out);
-    choices_add(choices, key.s, ways[*out].name, sys_now() - start);
+    const Way fastest = measure(p, n, id, pass, &c, *out);
+    if (sys_signal_pending()) return OK;     /* not all ways were timed: nothing to remember */
+    *out = fastest;
+    choices_add(choices, key, ways[*out].name, sys_now() - start);
     return OK;
 }
 
