@@ -161,6 +161,19 @@ static double rank_correlation(const Heads *a, const Heads *b, int n) {
 
 /* ---- remembered ---------------------------------------------------------------------------------------- */
 
+/* Ops, shapes and sources, and how pixels are normalised, which no parameter's value shows. */
+static void add_graph(Str *s, const Net *n) {
+    for (int i = 1; i < n->n_nodes; i++) {
+        const NetNode *x = &n->nodes[i];
+        str_addf(s, " %s %s", x->op->name, shape_text(x->shape).s);
+        for (int k = 0; k < x->n_src; k++) str_addf(s, ",%d", x->src[k]);
+        if (x->op != &op_normalize) continue;
+        const NormalizeAttr *a = x->attr;
+        for (int c = 0; c < 3; c++) str_addf(s, " %a %a", (double)a->mean[c], (double)a->inv_std[c]);
+        str_addf(s, " %d", a->bgr);
+    }
+}
+
 /* RETORT_CACHE/ranges-DIGEST: ranges and agreement, which follow from what the digest is of (so a resumed run gets the same
  * plan with and without the file), then a digest of both. Anything else counts as not there. */
 static char *memory_path(const Net *n, const PlanSpec *spec, const Batch *b) {
@@ -171,6 +184,7 @@ static char *memory_path(const Net *n, const PlanSpec *spec, const Batch *b) {
     str_addf(&s, "%s %s, %d threads, %d nodes, %s, %d x %d x %d", RETORT_VERSION, library,
              parallel_threads(), n->n_nodes, dtype_name(spec->precision), b->n, b->h, b->w);
     for (int i = 0; i < spec->n_outputs; i++) str_addf(&s, " %d", spec->outputs[i].id);
+    add_graph(&s, n);
     str_addf(&s, " %s", hash_digest(n->values, (size_t)n->n_values * sizeof(float)).hex);
     str_addf(&s, " %s", hash_digest(b->images, 3 * pixels).hex);
     str_addf(&s, " %s", hash_digest(b->rects, (size_t)b->n * 4 * sizeof *b->rects).hex);
