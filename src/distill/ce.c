@@ -11,14 +11,7 @@ static const Option options[] = {{"class_weights", OPT_STR, offsetof(CeOptions, 
                                   "none", "", CLASS_WEIGHTS_HELP, .flags = 0},
                                  {0}};
 
-static const OpDef op_ce = {.name = "ce",
-                            .infer = fullres_infer,
-                            .saved_bytes = fullres_saved_bytes,
-                            .scratch_bytes = fullres_scratch_bytes,
-                            .forward = fullres_forward,
-                            .backward = fullres_backward,
-                            .fast_forward = fullres_fast_forward,
-                            .fast_backward = fullres_backward};
+static const OpDef op_ce = FULLRES_OP("ce");
 
 static Node build(Net *n, const KdSite *s, const void *opt) {
     const CeOptions *o = opt;

@@ -229,6 +229,8 @@ static void enqueue(const Run *r) {
 static void forward(const OpCall *c) {           /* projected student, teacher, labels */
     Run r;
     const Shape x = c->src_shape[0];
+    c->dst[0] = 0;
+    if (parts_gathering(c)) return;          /* nothing is entered twice */
     lay_out(c->attr, c->src_shape, c->scratch, &r);
     r.c = c;
     pair_labels_nearest(c->src[2], c->src_shape[2], x.d[2], x.d[3], r.y);
@@ -244,7 +246,7 @@ static void forward(const OpCall *c) {           /* projected student, teacher, 
                  share = valid > 0 ? 1 / valid : 0;
     c->dst[0] = (float)(share * sum);
     panels_gradient(&r.p[0], r.dx, NULL, share / r.a->tau, c->saved);
-    if (c->run->training && !(parts_of(c) && parts_of(c)->gather)) enqueue(&r);
+    if (c->run->training) enqueue(&r);
 }
 static const OpDef op_memory = {.name = "cirkd memory",
                                 .infer = pair_infer_same,

@@ -78,6 +78,7 @@ static double head(const OpCall *c, Planes *p, void *memory, double a, float *dl
         w->hit += part[i].hit, w->all += part[i].all, w->count += part[i].count;
     }
     share_sums(c, p, whole);
+    if (attr->store && parts_gathering(c)) return 0;
     for (int k = 0; k < p->k; k++)
         weights += whole[k].count > 0 ? attr->class_weight ? (double)attr->class_weight[k] : 1 : 0;
     for (int k = 0; k < p->k && weights > 0; k++) {

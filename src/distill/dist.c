@@ -181,6 +181,10 @@ static void forward(const OpCall *c) {
     parallel_for(items, softmax_item, &r);
     parallel_for(r.K, column_item, &r);
     share_moments(&r);
+    if (r.a->store && parts_gathering(c)) {
+        c->dst[0] = 0;
+        return;
+    }
     for (int k = 0; k < r.K; k++)
         r.column[k] = correlate(r.moments[k].ab, r.moments[k].aa, r.moments[k].bb);
     double inter = 0, intra = 0;
@@ -188,8 +192,8 @@ static void forward(const OpCall *c) {
     else for (int64_t i = 0; i < shape_count(x); i++) ((float *)c->saved)[i] = 0;
     for (int64_t i = 0; i < items && r.count > 0; i++) inter += r.row_sum[i];
     for (int k = 0; k < r.K; k++) intra += r.column[k].r;
-    const double loss =
-        r.a->beta * ((double)r.own - inter) / r.count + r.a->gamma * (1 - intra / r.K);
+    const double within = r.moments[0].n > 0 ? 1 - intra / r.K : 0;      /* no position: no loss */
+    const double loss = r.a->beta * ((double)r.own - inter) / r.count + r.a->gamma * within;
     c->dst[0] = r.count > 0 ? (float)(r.a->tau * r.a->tau * loss) : 0;
 }
 static const OpDef op_dist = {.name = "dist",

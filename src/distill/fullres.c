@@ -184,7 +184,8 @@ static size_t lay_out_update(const Run *r, int parts, char *base, Update *u) {
     u->labels = take(base, &used, sizeof(int32_t) * rows * (size_t)r->W);
     u->valid = take(base, &used, sizeof(int64_t) * images);
     for (int i = 0; i < MAPS; i++) {
-        if (r->s.q[i]) u->q[i] = take(base, &used, sizeof(float) * rows * (size_t)r->Wp);
+        if (r->s.q[i] && !(i % 2 && r->a->main_mask))        /* the main head's mask serves both */
+            u->q[i] = take(base, &used, sizeof(float) * rows * (size_t)r->Wp);
         u->theta[i] = take(base, &used, sizeof(float) * images);
         u->below[i] = take(base, &used, sizeof(int32_t) * rows);
     }
@@ -520,8 +521,7 @@ static void run_loss(const OpCall *c, const FrKernels *kern) {
     memset(saved_classes(c->saved), 0, 2 * sizeof(int64_t) * (size_t)r.k);
     FrWeights w = {.n = r.n, .k = r.k, .H = r.H, .W = r.W, .Wp = r.Wp, .labels = r.labels};
     const Stages g = begin(&r, &w);
-    const bool gathering = parts_of(c) && parts_of(c)->gather;
-    if (!gathering) emit(&r, &w, &g);
+    if (!parts_gathering(c)) emit(&r, &w, &g);
     else if (g.whole && g.tse != 0) gather(&r, parts_of(c));
     c->dst[0] = (float)r.stats->loss;
 }

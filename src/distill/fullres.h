@@ -56,6 +56,12 @@ size_t fullres_scratch_bytes(const OpSite *s, Shape dst);
 void   fullres_forward(const OpCall *c);             /* plain C, double */
 void   fullres_fast_forward(const OpCall *c);        /* fused, by cpu_level() */
 void   fullres_backward(const OpCall *c);            /* dlogits += ddst[0] * saved gradient */
+/* The op of a loss that is computed this way: an OpDef's initialiser. */
+#define FULLRES_OP(text)                                                                           \
+    {.name = text, .infer = fullres_infer, .saved_bytes = fullres_saved_bytes,                     \
+     .scratch_bytes = fullres_scratch_bytes, .forward = fullres_forward,                           \
+     .backward = fullres_backward, .fast_forward = fullres_fast_forward,                           \
+     .fast_backward = fullres_backward}
 int    fullres_stats(const void *saved, const char **names, double *values, int max);
 int    fullres_kept(const void *saved, double *share, int max);
 Err    fullres_check(const void *saved);

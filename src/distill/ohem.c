@@ -27,14 +27,7 @@ static const Option options[] = {
      .flags = 0},
     {0}};
 
-static const OpDef op_ohem = {.name = "ohem",
-                              .infer = fullres_infer,
-                              .saved_bytes = fullres_saved_bytes,
-                              .scratch_bytes = fullres_scratch_bytes,
-                              .forward = fullres_forward,
-                              .backward = fullres_backward,
-                              .fast_forward = fullres_fast_forward,
-                              .fast_backward = fullres_backward};
+static const OpDef op_ohem = FULLRES_OP("ohem");
 
 static bool gathers(const void *opt, const float stage[2]) {
     return ((const OhemOptions *)opt)->scope != SCOPE_MICRO_BATCH;

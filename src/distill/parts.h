@@ -14,6 +14,8 @@ typedef struct Parts {                   /* what OpRun.parts points to */
     const int32_t *const *labels;        /* [parts] N x H x W */
 } Parts;
 static inline const Parts *parts_of(const OpCall *c) { return c->run ? c->run->parts : NULL; }
+/* This pass leaves statistics alone. */
+static inline bool parts_gathering(const OpCall *c) { return parts_of(c) && parts_of(c)->gather; }
 static inline double parts_n(const OpCall *c) { return parts_of(c) ? parts_of(c)->parts : 1; }
 
 typedef struct PartStore {               /* lives in the net's arena, as does what it holds */

@@ -63,14 +63,7 @@ static const char cityscapes_weights[] =
     "1.1116 0.9037 1.0865 1.0955 1.0865 1.1529 1.0507";
 enum { COMPAT_KEPT = 100000, COMPAT_CLASSES = 19 };
 
-static const OpDef op_rdd = {.name = "rdd",
-                             .infer = fullres_infer,
-                             .saved_bytes = fullres_saved_bytes,
-                             .scratch_bytes = fullres_scratch_bytes,
-                             .forward = fullres_forward,
-                             .backward = fullres_backward,
-                             .fast_forward = fullres_fast_forward,
-                             .fast_backward = fullres_backward};
+static const OpDef op_rdd = FULLRES_OP("rdd");
 
 static void check_site(Net *n, const KdSite *s, const RddOptions *o) {
     if (!s->t_logits.id)

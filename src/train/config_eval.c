@@ -65,6 +65,13 @@ static Err unknown(const Config *c, const char *option, const char *word, const 
     return rc;
 }
 
+static void metric_add(Config *c, const MetricDef *m) {
+    for (int k = 0; k < c->eval_out.n_metrics; k++)
+        if (c->eval_out.metric[k] == m) return;
+    c->eval_out.metric[c->eval_out.n_metrics++] = m;
+}
+
+/* all: those that need no further files. */
 static Err resolve_metrics(Config *c) {
     YNode *list;
     const char *text = c->origin->raw.eval_out.metrics, *names[METRICS_MAX];
@@ -78,17 +85,13 @@ static Err resolve_metrics(Config *c) {
         return err_set(E(2, 76), "%s: metrics=%s is no list, as in [boundary, calibration]",
                        where_of(c, "metrics"), text);
     for (int i = 0; i < count; i++) {
-        if (item[i]->text && !strcmp(item[i]->text, "all")) {
-            for (int k = c->eval_out.n_metrics = 0; k < n; k++)
-                if (!metric_at(k)->instances)
-                    c->eval_out.metric[c->eval_out.n_metrics++] = metric_at(k);
-            return OK;
-        }
-        const MetricDef *m = metric_find(item[i]->text ? item[i]->text : "");
-        if (!m) return unknown(c, "metrics", item[i]->text ? item[i]->text : "list", names, n);
-        bool twice = false;
-        for (int k = 0; k < c->eval_out.n_metrics; k++) twice |= c->eval_out.metric[k] == m;
-        if (!twice) c->eval_out.metric[c->eval_out.n_metrics++] = m;
+        const char *word = item[i]->text ? item[i]->text : "list";
+        const MetricDef *m = metric_find(word);
+        const bool all = !strcmp(word, "all");
+        if (!m && !all) return unknown(c, "metrics", word, names, n);
+        if (m) metric_add(c, m);
+        for (int k = 0; k < n && all; k++)
+            if (!metric_at(k)->instances) metric_add(c, metric_at(k));
     }
     return OK;
 }

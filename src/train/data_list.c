@@ -117,7 +117,7 @@ static void compare(const Lines *was, const Lines *is, Change change[3]) {
     }
 }
 
-static void compare_unlabelled(const char *dir, const Dataset *d, Change change[3]) {
+static void compare_list(const char *dir, const Dataset *d, Change change[3]) {
     char *path = list_path(dir, d);
     Lines before = lines_read(path), now = lines_now(d);
     if (before.n) compare(&before, &now, change);
@@ -127,12 +127,10 @@ static void compare_unlabelled(const char *dir, const Dataset *d, Change change[
 
 Err data_list_check(const char *dir, const Dataset *d, const char *was, const char *is) {
     if (!strcmp(was, is)) return OK;
-    char *path = list_path(dir, d);
-    Lines before = lines_read(path), now = lines_now(d);
     Change change[3] = {{.what = "added"}, {.what = "removed"}, {.what = "changed"}};
     Str s = {0};
-    if (before.n) compare(&before, &now, change);
-    if (d->unlabelled) compare_unlabelled(dir, d->unlabelled, change);
+    compare_list(dir, d, change);
+    if (d->unlabelled) compare_list(dir, d->unlabelled, change);
     for (int i = 0; i < 3; i++) {
         if (change[i].n)
             str_addf(&s, "%s%d %s (%s%s)", s.n ? ", " : "", change[i].n, change[i].what,
@@ -144,7 +142,5 @@ Err data_list_check(const char *dir, const Dataset *d, const char *was, const ch
         "%s: the %s data changed since this run began: %s; restore them, or give another out=", dir,
         d->split, s.n ? s.s : "names or sizes differ");
     str_free(&s);
-    lines_free(&before), lines_free(&now);
-    free(path);
     return rc;
 }
