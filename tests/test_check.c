@@ -73,7 +73,7 @@ TEST(a_training_is_checked_when_it_begins) {
     EXPECT(!strstr(ran.err, "samples looked at"));
 }
 
-/* What time did not allow is named, and nobody is judged by it. */
+/* What time did not allow is named. */
 TEST(what_was_not_reached_is_named) {
     EXPECT_RUNS("check", TINY, "check.seconds=0.01", "check.floor=0", "teacher.model=deeplabv3_resnet18",
                 "teacher.weights=formula:1");

@@ -209,6 +209,13 @@ TEST(unlabelled_images_are_counted_checked_and_watched) {
     EXPECT_OK(dataset_open(&o, "val", &d[0]));
     EXPECT(!d[0]->unlabelled);
     dataset_close(d[0]);
+    EXPECT_OK(sys_mkdirs(temp_path("set[2]*")));         /* a root is no pattern */
+    EXPECT_OK(put_image("set[2]*/x.png", 40, 40));
+    DataOptions odd = o;
+    odd.root = temp_path("set[2]*"), odd.unlabelled = "x*.png";
+    EXPECT_OK(dataset_open(&odd, "train", &d[0]));
+    EXPECT_INT(d[0]->unlabelled->n, 1);
+    dataset_close(d[0]);
     none.unlabelled = "/nowhere/*.png";
     EXPECT_ERR(dataset_open(&none, "train", &d[0]), E(3, 30));
     EXPECT_HAS(err_text(), "/nowhere/*.png: no image fits; correct data.unlabelled");

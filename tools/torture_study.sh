@@ -4,7 +4,7 @@
 set -u -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 retort=$PWD/build/retort kills=${1:-2}
-root=$(mktemp -d /tmp/retort-study-XXXXXX) || exit 1
+root=$(mktemp -d) || exit 1
 mkdir "$root/alone" "$root/killed"
 export OMP_NUM_THREADS=1 RETORT_CACHE=$root/cache
 cat >"$root/s.yaml" <<'YAML'

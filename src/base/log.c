@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "base/sys.h"
@@ -24,7 +25,7 @@ static struct {
     bool             drawn;             /* a progress line stands unfinished on the terminal */
     bool             pending;           /* progress holds a text that was not shown yet */
     double           shown_at;          /* 0: never */
-    char             last[512];         /* the last line: a warning that would repeat it is left out */
+    uint64_t         last;              /* hash of the last line: a warning that would repeat it is left out */
 } state = {.mutex = PTHREAD_MUTEX_INITIALIZER, .level = LOG_INFO};
 
 /* stderr may be closed or full: nothing to be done about it, training goes on. */
@@ -46,14 +47,15 @@ void log_set_level(LogLevel level) { state.level = level; }
 void log_attach(struct Appender *file) {
     pthread_mutex_lock(&state.mutex);
     state.file = file;
-    state.last[0] = 0;
+    state.last = 0;
     pthread_mutex_unlock(&state.mutex);
 }
 
 /* Whether text is the line that stands there last; from now on it is. Called with the mutex held. */
 static bool repeats(const char *text) {
-    const bool same = !strncmp(state.last, text, sizeof state.last - 1);
-    snprintf(state.last, sizeof state.last, "%s", text);
+    const uint64_t hash = hash_fnv1a(text);
+    const bool same = hash == state.last;
+    state.last = hash;
     return same;
 }
 

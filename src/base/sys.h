@@ -60,7 +60,6 @@ Err  lock_ask_stop(const char *dir);                          /* writes DIR/.sto
 
 double   sys_now(void);                 /* seconds, monotonic */
 uint64_t sys_now_ns(void);              /* nanoseconds, monotonic */
-void     sys_pause(double seconds);      /* or until a signal comes */
 void     sys_wall_time(char out[32]);   /* 2026-01-31T12:00:00Z */
 double   sys_wall_age(const char *time);        /* seconds since such a text; NaN when it is none */
 void     sys_sleep(double seconds);     /* a signal may end it early */

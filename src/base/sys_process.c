@@ -32,10 +32,6 @@ uint64_t sys_now_ns(void) {
 
 double sys_now(void) { return (double)sys_now_ns() * 1e-9; }
 
-void sys_pause(double seconds) {
-    nanosleep(&(struct timespec){(time_t)seconds, (long)(fmod(seconds, 1) * 1e9)}, NULL);
-}
-
 void sys_wall_time(char out[32]) {
     time_t now = time(NULL);
     struct tm tm;

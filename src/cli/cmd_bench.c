@@ -14,21 +14,12 @@
 #include "base/cpu.h"
 #include "base/parallel.h"
 #include "base/rng.h"
+#include "base/stats.h"
 #include "base/str.h"
 #include "base/sys.h"
 #include "cli/open_model.h"
 #include "io/safetensors.h"
 #include "train/trainer.h"
-
-static int compare_doubles(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *v, int n) {
-    qsort(v, (size_t)n, sizeof *v, compare_doubles);
-    return n ? n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2 : NAN;
-}
 
 /* ---- JSON ----------------------------------------------------------------------------------------- */
 static void json_key(Str *s, const char *key) {
@@ -205,7 +196,7 @@ static void json_job(Str *s, const Bench *b, int steps) {
 /* measured_layers: 0 unless this start was the first of its kind on the machine (train.tune). */
 static Err report_start(Bench *b, int steps) {
     Str s = {0};
-    const double step = median(b->ms[PART_STEP], steps);
+    const double step = stats_median(b->ms[PART_STEP], steps);
     json_job(&s, b, steps);
     json_number(&s, "open_s", b->open_s);
     json_number(&s, "first_step_s", b->first_s);
@@ -222,7 +213,7 @@ static Err report_step(Bench *b, int steps) {
     size_t arena = plan_stats(job_student_plan(b->job)).arena_bytes;
     if (job_teacher_plan(b->job)) arena += plan_stats(job_teacher_plan(b->job)).arena_bytes;
     json_job(&s, b, steps);
-    for (int p = 0; p < PARTS; p++) json_number(&s, part_names[p], m[p] = median(b->ms[p], steps));
+    for (int p = 0; p < PARTS; p++) json_number(&s, part_names[p], m[p] = stats_median(b->ms[p], steps));
     json_number(&s, "ratio", m[PART_STEP] / m[PART_BARE]);
     json_number(&s, "peak_rss_mb", (double)sys_peak_rss() / 1e6);
     json_number(&s, "loaded_rss_mb", b->loaded_mb);
@@ -367,7 +358,7 @@ static Err bench_infer(Config *c, int h, int w) {
     if (!rc) {
         json_text(&s, "model", o.model);
         json_number(&s, "batch", batch), json_number(&s, "height", h), json_number(&s, "width", w);
-        json_number(&s, "infer_ms", median(ms, runs));
+        json_number(&s, "infer_ms", stats_median(ms, runs));
         json_number(&s, "gmac", plan_macs(p) * 1e-9);
         json_number(&s, "arena_mb", (double)plan_stats(p).arena_bytes / 1e6);
         json_machine(&s);
@@ -434,7 +425,7 @@ static Err time_loss(const LossRow *row, const Batch *b, int classes, int runs, 
             plan_run(p, &(OpRun){.training = true}, false);
             if (i >= 0) t[i] = 1e3 * (sys_now() - start);
         }
-        *ms = median(t, runs);
+        *ms = stats_median(t, runs);
     }
     free(t);
     free(values);

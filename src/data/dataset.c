@@ -136,23 +136,23 @@ void dataset_move(Dataset *d, int from, int to) {
 static Err drop_bad(Dataset *d, int64_t max_bad) {
     int kept = 0, bad = 0;
     Progress progress = progress_start("samples", d->n, "reading all samples");
-    for (int i = 0; i < d->n; i++) {
+    Err rc = OK;
+    for (int i = 0; i < d->n && !rc; i++) {
         Sample s = {0};
-        Err rc = d->def->read(d, i, &s);
+        const int signal = sys_signal_pending();
+        const Err one = signal ? OK : d->def->read(d, i, &s);
         sample_free(&s);
         progress_to(&progress, i + 1);
-        if (!rc) {
-            dataset_move(d, i, kept++);
-            continue;
-        }
-        if (err_exit_code(rc) != EXIT_DATA) return rc;
-        if (++bad > max_bad)
-            return err_wrap(rc, "more than data.max_bad=%lld bad samples", (long long)max_bad);
-        log_warn("left out, %d of at most %lld: %s", bad, (long long)max_bad, err_text());
+        if (signal) rc = err_set(128 + signal, "stopped by signal %d", signal);
+        else if (!one) dataset_move(d, i, kept++);
+        else if (err_exit_code(one) != EXIT_DATA) rc = one;
+        else if (++bad > max_bad)
+            rc = err_wrap(one, "more than data.max_bad=%lld bad samples", (long long)max_bad);
+        else log_warn("left out, %d of at most %lld: %s", bad, (long long)max_bad, err_text());
     }
     progress_end(&progress);
-    d->n = kept;
-    return OK;
+    if (!rc) d->n = kept;
+    return rc;
 }
 
 static Err open_samples(Dataset *d, const DataOptions *o) {

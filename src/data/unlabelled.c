@@ -10,10 +10,20 @@
 #include "data/data_priv.h"
 #include "io/image.h"
 
+/* data.root is no pattern, whatever characters it holds. */
+static const char *pattern_below(Arena *a, const char *root, const char *pattern) {
+    Str s = {0};
+    for (; *root; root++) str_addf(&s, strchr("*?[\\", *root) ? "\\%c" : "%c", *root);
+    str_addf(&s, "/%s", pattern);
+    const char *out = arena_strdup(a, s.s);
+    str_free(&s);
+    return out;
+}
+
 static Err unlabelled_open(Dataset *d, const DataOptions *o, const char *split) {
     const bool below = *o->unlabelled != '/' && o->root;
     const char *pattern =
-        below ? arena_printf(d->arena, "%s/%s", o->root, o->unlabelled) : o->unlabelled;
+        below ? pattern_below(d->arena, o->root, o->unlabelled) : o->unlabelled;
     char **paths;
     int n;
     TRY(sys_glob(pattern, EXIT_DATA, &paths, &n));

@@ -9,15 +9,16 @@
 #include "base/parallel.h"
 #include "eval/windows.h"
 
+/* Place of an image's pixel on one side of a view's grid. */
+typedef struct Place { int lo, hi; float weight; } Place;
+
 typedef struct Rows {                /* argument of all rows */
     const View *v;
     int n, k, h, w, from;
     bool probabilities;              /* views are turned into probabilities before they are summed */
     const Prediction *out;
+    Place *const *column;            /* [n]: where each view has the image's columns */
 } Rows;
-
-/* Place of an image's pixel on one side of a view's grid. */
-typedef struct Place { int lo, hi; float weight; } Place;
 
 /* at: pixel of the image (n of them, `scaled` in the scaled image); window: its start and length
  * there; grid: cells. */
@@ -81,11 +82,11 @@ static Place *columns_of(const Rows *r, const View *v) {
 }
 
 /* sum[k * w + x] and total[x] += the view's values and weights of row y. one: scratch like sum. */
-static void add_view(const Rows *r, const View *v, int y, float *one, float *sum, float *total) {
-    Place *column = columns_of(r, v);
+static void add_view(const Rows *r, int j, int y, float *one, float *sum, float *total) {
+    const View *v = &r->v[j];
     const Window *at = &v->at;
     const float wy = edge_weight(y, at->top, at->bottom, at->ramp_y, r->h);
-    logits_row(r, v, y, column, one);
+    logits_row(r, v, y, r->column[j], one);
     if (r->probabilities) softmax(one, r->k, r->w, at->left, at->right);
     for (int x = at->left; x < at->right; x++) {
         const float weight = wy * edge_weight(x, at->left, at->right, at->ramp_x, r->w);
@@ -93,7 +94,6 @@ static void add_view(const Rows *r, const View *v, int y, float *one, float *sum
         for (int k = 0; k < r->k; k++)
             sum[(int64_t)k * r->w + x] += weight * one[(int64_t)k * r->w + x];
     }
-    free(column);
 }
 
 /* v: K x W of row y, probabilities or logits. */
@@ -122,16 +122,14 @@ static void one_row(void *arg, int64_t i) {
     const size_t values = (size_t)r->k * (size_t)r->w;
     float *one = xcalloc(values, sizeof *one);
     if (r->n == 1) {
-        Place *column = columns_of(r, r->v);
-        logits_row(r, r->v, y, column, one);
-        free(column);
+        logits_row(r, r->v, y, r->column[0], one);
         finish_row(r, one, y);
         free(one);
         return;
     }
     float *sum = xcalloc(values, sizeof *sum), *total = xcalloc((size_t)r->w, sizeof *total);
     for (int j = 0; j < r->n; j++)
-        if (y >= r->v[j].at.top && y < r->v[j].at.bottom) add_view(r, &r->v[j], y, one, sum, total);
+        if (y >= r->v[j].at.top && y < r->v[j].at.bottom) add_view(r, j, y, one, sum, total);
     for (int k = 0; k < r->k; k++)
         for (int x = 0; x < r->w; x++) sum[(int64_t)k * r->w + x] /= total[x];
     finish_row(r, sum, y);
@@ -142,5 +140,10 @@ void views_rows(const View *v, int n, int classes, InferAverage average, int h, 
                 int to, const Prediction *out) {
     Rows r = {.v = v, .n = n, .k = classes, .h = h, .w = w, .from = from, .out = out};
     r.probabilities = n > 1 && average == AVERAGE_PROBABILITIES;
+    Place **column = xcalloc((size_t)n, sizeof *column);     /* the same for all rows */
+    for (int j = 0; j < n; j++) column[j] = columns_of(&r, &v[j]);
+    r.column = column;
     parallel_for(to - from, one_row, &r);
+    for (int j = 0; j < n; j++) free(column[j]);
+    free(column);
 }

@@ -17,10 +17,7 @@ static const struct {
      "load it in PyTorch and torch.save(model.state_dict(), FILE)"},
     {0, "\x1f\x8b", 2, "compressed by gzip", "unpack it first"},
     {0, "BZh", 3, "compressed by bzip2", "unpack it first"},
-    {0,
-     "\xfd"
-     "7zXZ",
-     5, "compressed by xz", "unpack it first"},
+    {0, "\xfd" "7zXZ", 5, "compressed by xz", "unpack it first"},
     {0, "\x89HDF", 4, "an HDF5 file (Keras)", "export the network as ONNX"},
     {0, "\x93NUMPY", 6, "a NumPy array", "save the tensors as safetensors"},
     {0, "<", 1, "an HTML page", "the download went wrong: get the file itself"},

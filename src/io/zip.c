@@ -199,8 +199,11 @@ Err io_zip_read(IoZip *z, int entry, void *dst) {
     if (!f)
         return z->read_error ? z->read_error
                              : refuse(z, 55, io_zip_name(z, entry), zip_strerror(z->zip));
-    for (zip_int64_t n = 1; n > 0 && done<bytes; done += n> 0 ? (uint64_t)n : 0)
-        n = zip_fread(f, (uint8_t *)dst + done, bytes - done);
+    while (done < bytes) {
+        const zip_int64_t n = zip_fread(f, (uint8_t *)dst + done, bytes - done);
+        if (n <= 0) break;
+        done += (uint64_t)n;
+    }
     if (done != bytes || zip_fread(f, &extra, 1) != 0)
         rc = z->read_error ? z->read_error
                            : refuse(z, 55, io_zip_name(z, entry), zip_file_strerror(f));

@@ -92,8 +92,9 @@ static Err build_graph(OnnxBuild *b, const ModelOptions *o, int h, int w, ModelN
     if (!m->n_output) return err_set(E(EXIT_MODEL, 60), "%s: has no output", m->name);
     for (int i = 0; i < 3; i++) TRY(find_tap(m, o->tap[i], &tap[i]));
     TRY(choose_output(m, o->output, tap[0], m->output[0], &logits));
-    if (m->n_output > 1 || tap[1])
-        TRY(choose_output(m, o->output, tap[1], tap[1] ? 0 : m->output[1], &aux));
+    if (tap[1]) TRY(choose_output(m, o->output, tap[1], 0, &aux));
+    else if (m->n_output > 1 && choose_output(m, o->output, 0, m->output[1], &aux))
+        aux = (OnnxOutput){0};       /* a second output of another kind is not an auxiliary head */
     TRY(onnx_add_image(b, o, h, w, out));
     TRY(build_nodes(b, (int[]){logits.value, aux.value, tap[2]}, 3));
     return onnx_add_outputs(b, &logits, &aux, out);
