@@ -48,7 +48,7 @@ static Err read_instances(const Dataset *d, int64_t index, const Sample *s, uint
     if (!str_ends(path, labels) || d->n_classes != INSTANCE_CLASSES)
         return err_set(
             E(EXIT_USAGE, 76),
-            "metrics: instances are known of Cityscapes' own label files and 19 classes alone; leave them out");
+            "metrics: instances are known of Cityscapes' own label files alone, with its 19 classes; leave them out");
     char *file = xprintf("%.*s_instanceIds.png", (int)(strlen(path) - strlen(labels)), path);
     Err rc = image_read_numbers(file, &im);
     if (!rc && (im.h != s->h || im.w != s->w))
