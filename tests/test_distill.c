@@ -220,6 +220,21 @@ TEST(tfe_gradient) {
     check_gradient(with(c, "rdd", "tfe=flip"));
     check_gradient(with(c, "rdd", "compat=rdd2023 min_kept_count=10"));
 }
+/* Whoever reads it pays for a second run of the teacher. */
+TEST(only_tfe_flip_reads_the_mirrored_teacher) {
+    static const struct { const char *options; bool read; } cases[] = {
+        {"", false}, {"tfe=entropy", false}, {"tfe=flip", true}, {"compat=rdd2023", false}};
+    for (int i = 0; i < 4; i++) {
+        Case c = small;
+        c.flip = true;
+        Run r = make(with(c, "rdd", cases[i].options));
+        bool read = false;
+        for (int k = 0; k < r.node->n_src; k++)
+            read |= r.input[r.node->src[k]] == r.field[T_FLIP];
+        EXPECT(read == cases[i].read);
+        drop(&r);
+    }
+}
 TEST(tse_gradient) {
     static const char *const rules[] = {"xor", "or", "and", "student", "student-not-teacher"};
     Case c = small;
@@ -633,7 +648,7 @@ TEST(methods_are_listed) {
 }
 
 TEST_MAIN(T(a_random_mask_is_as_large_as_the_rules), T(ce_gradient), T(kd_gradient),
-          T(ohem_gradient), T(kd_gradient_through_a_resize_is_the_resizes), T(tfe_gradient),
+          T(ohem_gradient), T(kd_gradient_through_a_resize_is_the_resizes), T(tfe_gradient), T(only_tfe_flip_reads_the_mirrored_teacher),
           T(tse_gradient), T(ce_fused_equals_reference), T(kd_fused_equals_reference),
           T(ohem_fused_equals_reference), T(tfe_fused_equals_reference),
           T(tse_fused_equals_reference), T(heads_may_be_missing), T(large_logits_stay_finite),

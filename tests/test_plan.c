@@ -221,7 +221,8 @@ TEST(a_lean_plan_of_bottlenecks_gives_the_same_bits) {
 }
 TEST(a_lean_plan_in_bfloat16_gives_the_same_bits) {
     if (!backend_has(DT_BF16)) SKIP("this processor (%s) has no bfloat16", backend_isa());
-    compare_lean("deeplabv3_resnet18", 97, DT_BF16);
+    /* At 97 x 105 half of the memory is one weight gradient in float32, which no plan saves. */
+    compare_lean("deeplabv3_resnet18", 161, DT_BF16);
     compare_lean("deeplabv3_mobilenetv2", 97, DT_BF16);
 }
 /* Its stats are those of the plan that runs; it takes no memory. */

@@ -112,7 +112,9 @@ static Node build(Net *n, const KdSite *s, const void *opt) {
     const char *weights =
         compat && !listed && K == COMPAT_CLASSES ? cityscapes_weights : o->class_weights;
     a.class_weight = class_weights(n, s, "rdd", weights, K);
-    KdSite site = *s;                    /* TFE compares the teacher's two heads position by position */
+    KdSite site = *s;
+    if (o->tfe != TFE_FLIP) site.t_flip = NO_NODE;      /* what nobody reads costs no second run of the teacher */
+    /* TFE compares the teacher's two heads position by position */
     if (s->t_aux.id && !n->err) {
         const Shape main = net_shape(n, s->t_logits), aux = net_shape(n, s->t_aux);
         if (main.d[2] != aux.d[2] || main.d[3] != aux.d[3])
