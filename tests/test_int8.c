@@ -3,6 +3,7 @@
 #include "base/rng.h"
 #include "models/model.h"
 #include "test.h"
+#include "train/calibrate.h"
 
 enum { C = 16, H = 9, W = 11, PIXELS = H * W };
 typedef struct Chain { Net *net; Node in, first, middle, last, out; float x[C * PIXELS]; } Chain;
@@ -142,5 +143,28 @@ TEST(networks_in_bytes_are_near_float32) {
     }
 }
 
-TEST_MAIN(T(bytes_equal_integer_arithmetic), T(a_dead_relu_has_a_scale),
+/* Two images of 1 x 4 pixels, two classes, logits per pixel: nothing is interpolated. */
+TEST(agreement_counts_pixels) {
+    enum { N = 2, PX = 4 };
+    /* the label's probability is 1 / (1 + exp(-d)): 0.73 at d = 1 is easy, 0.62 at 0.5 and 0.27 at -1 are hard */
+    static const float exact[N][PX] = {{1, 0.5f, -1, 1}, {1, 1, 0.5f, -1}},
+                       bytes[N][PX] = {{1, 1, -1, 0.5f}, {1, 1, 0.5f, 1}};
+    float logits[2][N][2][PX] = {0};
+    int32_t labels[N * PX] = {0};
+    Agreement a = {0};
+    for (int i = 0; i < N * PX; i++)
+        logits[0][i / PX][0][i % PX] = exact[i / PX][i % PX],
+        logits[1][i / PX][0][i % PX] = bytes[i / PX][i % PX];
+    labels[7] = -1;                      /* void: its class counts, its hardness does not */
+    const Batch b = {.n = N, .h = 1, .w = PX, .labels = labels};
+    agreement_pixels(&logits[0][0][0][0], &logits[1][0][0][0], SHAPE(1, 2, 1, PX), &b, &a);
+    EXPECT(fabs(a.equal - 7.0 / 8) < 1e-12);
+    EXPECT(fabs(a.moved - 2.0 / 7) < 1e-12);             /* pixels 1 and 3 of the first image */
+    EXPECT(fabs(a.hard - 2.0 / 4) < 1e-12);              /* pixel 2 of the first, pixel 2 of the second */
+    for (int i = 0; i < N * PX; i++) labels[i] = -1;
+    agreement_pixels(&logits[0][0][0][0], &logits[1][0][0][0], SHAPE(1, 2, 1, PX), &b, &a);
+    EXPECT(isnan(a.moved) && isnan(a.hard));
+}
+
+TEST_MAIN(T(agreement_counts_pixels), T(bytes_equal_integer_arithmetic), T(a_dead_relu_has_a_scale),
           T(networks_in_bytes_are_near_float32))

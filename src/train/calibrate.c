@@ -31,6 +31,7 @@ static void draw_noise(Batch *b) {
     const Rng r = rng_stream(1, RNG_SCENES, 0, 0);
     for (int64_t i = 0; i < 3 * pixels; i++)
         b->images[i] = (uint8_t)rng_below(&r, (uint64_t)i, 256);
+    for (int64_t i = 0; i < pixels; i++) b->labels[i] = -1;
     for (int i = 0; i < b->n; i++) b->rects[4 * i + 2] = b->w, b->rects[4 * i + 3] = b->h;
 }
 Err calibration_images(Dataset *d, const DataOptions *o, uint64_t seed, int n, Batch *out) {
@@ -94,6 +95,8 @@ static Heads run_images(Plan *p, const ModelNodes *m, bool with_aux, const Batch
 
 /* ---- agreement ---------------------------------------------------------------------------------------- */
 
+static const float THETA = 0.7f;         /* RDD's: a pixel is hard where its label is no likelier */
+
 /* KL(softmax(a) || softmax(b)) over the channels at one place; they lie `step` apart. */
 static double divergence(const float *a, const float *b, int64_t channels, int64_t step) {
     double top[2] = {a[0], b[0]}, sum[2] = {0}, cross = 0;
@@ -115,17 +118,32 @@ static double mean_divergence(const Heads *a, const Heads *b, int n) {
     }
     return sum / (double)(n * grid);
 }
-static double equal_classes(const Heads *a, const Heads *b, const Batch *images) {
-    const int64_t each = shape_count(a->main), pixels = (int64_t)images->h * images->w;
-    uint8_t *class[2] = {xcalloc((size_t)pixels, 1), xcalloc((size_t)pixels, 1)};
-    int64_t equal = 0;
+void agreement_pixels(const float *exact, const float *rounded, Shape one, const Batch *images,
+                      Agreement *out) {
+    const float *logits[2] = {exact, rounded};
+    const int64_t each = shape_count(one), pixels = (int64_t)images->h * images->w, K = one.d[1];
+    uint8_t *class[2];
+    float *probs[2];
+    int64_t equal = 0, labelled = 0, both = 0, either = 0;
+    for (int k = 0; k < 2; k++)
+        class[k] = xcalloc((size_t)pixels, 1),
+        probs[k] = xcalloc((size_t)(K * pixels), sizeof(float));
     for (int i = 0; i < images->n; i++) {
-        predictor_classes(a->v[0] + i * each, a->main, images->h, images->w, class[0], NULL);
-        predictor_classes(b->v[0] + i * each, b->main, images->h, images->w, class[1], NULL);
-        for (int64_t k = 0; k < pixels; k++) equal += class[0][k] == class[1][k];
+        const int32_t *label = images->labels + i * pixels;
+        for (int k = 0; k < 2; k++)
+            predictor_classes(logits[k] + i * each, one, images->h, images->w, class[k], probs[k]);
+        for (int64_t x = 0; x < pixels; x++) {
+            equal += class[0][x] == class[1][x];
+            if (label[x] < 0) continue;
+            const bool hard[2] = {!(probs[0][label[x] * pixels + x] > THETA),
+                                  !(probs[1][label[x] * pixels + x] > THETA)};
+            labelled++, both += hard[0] && hard[1], either += hard[0] || hard[1];
+        }
     }
-    free(class[0]), free(class[1]);
-    return (double)equal / (double)(images->n * pixels);
+    for (int k = 0; k < 2; k++) free(class[k]), free(probs[k]);
+    out->equal = (double)equal / (double)(images->n * pixels);
+    out->moved = labelled ? (double)(either - both) / (double)labelled : NAN;
+    out->hard = either ? (double)both / (double)either : NAN;
 }
 
 typedef struct { double value; int64_t at; } Ranked;
@@ -247,7 +265,8 @@ Err calibrate(Net *n, const ModelNodes *m, const PlanSpec *spec, const Batch *im
     if (!rc && !known) {
         rounded = run_images(*out, m, is_output(spec, m->aux), images);
         memset(agreement, 0, sizeof *agreement);         /* its gaps too: they are remembered */
-        agreement->images = images->n, agreement->equal = equal_classes(&exact, &rounded, images);
+        agreement->images = images->n;
+        agreement_pixels(exact.v[0], rounded.v[0], exact.main, images, agreement);
         agreement->kl = mean_divergence(&exact, &rounded, images->n),
         agreement->easiness = rank_correlation(&exact, &rounded, images->n);
         remember(path, ranges, nodes, agreement);

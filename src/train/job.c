@@ -283,12 +283,15 @@ static Err make_int8_plan(Job *j, const PlanSpec *spec, int h, int w, Dataset *d
     Err rc = calibrate(j->teacher, &j->tn, spec, &images, &j->tplan, &a);
     calibration_free(&images);
     if (rc) return rc;
-    char easiness[64] = "";
+    char easiness[64] = "", hard[96] = "";
     if (!isnan(a.easiness))
         snprintf(easiness, sizeof easiness, ", rank correlation of TFE's weights %.4f", a.easiness);
+    if (!isnan(a.hard))
+        snprintf(hard, sizeof hard, ", IoU of TSE's hard pixels %.4f, %.2f %% of the labelled change sides",
+                 a.hard, 100 * a.moved);
     log_info(
-        "the teacher in 8-bit integers agrees with itself in float32 on %.2f %% of the pixels of %d %s (mean KL %.2g%s)",
-        100 * a.equal, a.images, d ? "training images" : "images of noise", a.kl, easiness);
+        "the teacher in 8-bit integers agrees with itself in float32 on %.2f %% of the pixels of %d %s (mean KL %.2g%s%s)",
+        100 * a.equal, a.images, d ? "training images" : "images of noise", a.kl, easiness, hard);
     return OK;
 }
 
