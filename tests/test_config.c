@@ -195,6 +195,17 @@ TEST(short_names_belong_to_commands_with_one_model) {
     config_close(c);
     expect_refused(read_args("model=deeplabv3_resnet18", &c), c, "model in train",
                    "unknown option model");
+    for (int i = 0; i < 2; i++) { /* what training takes, its check takes, and means the same */
+        const char *command = i ? "check" : "train";
+        EXPECT_OK(read_as(command, NULL, "threads=3 batch=5 steps=7 memory=lean crop=64x96", &c));
+        EXPECT_INT(c->threads, 3);
+        EXPECT_INT(c->batch, 5);
+        EXPECT_INT(c->steps, 7);
+        EXPECT(c->lean && c->data.crop_h == 64);
+        config_close(c);
+        expect_refused(read_as(command, NULL, "mirror=true", &c), c, "mirror: data's or eval's?",
+                       "unknown option mirror");
+    }
     expect_refused(read_as("eval", NULL, "train.lr=1", &c), c, "lr in eval",
                    "train.lr is no option of `retort eval`");
     expect_refused(read_args("steps", &c), c, "no value",

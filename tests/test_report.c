@@ -691,7 +691,11 @@ TEST(verdict_is_one_sentence_that_claims_only_what_is_shown) {
     expect_study_verdict(
         &a.s,
         "In points of mIoU on test against <alone>, with 95 % intervals over 3 seeds: not shown to differ: kd (one seed has no "
-        "spread), rdd (one seed has no spread).");
+        "spread, by the 1 of 3 seeds that both have), rdd (one seed has no spread, by the 1 of 3 seeds that both have).");
+    make_study(&a, (const double[4][SEEDS]){{0.8, NAN, NAN}, {0.40, 0.41, 0.42}, {0.45, NAN, 0.46}, {NAN, NAN, NAN}}, above);
+    expect_study_verdict(
+        &a.s, "In points of mIoU on test against <alone>, with 95 % intervals over 3 seeds: not shown to differ: kd (+4.50, -1.85 to "
+              "+10.85, by the 2 of 3 seeds that both have), rdd (no seed has a run of both).");
 }
 
 TEST(study_page_has_means_intervals_and_its_limits) {
@@ -714,7 +718,27 @@ TEST(study_page_has_means_intervals_and_its_limits) {
     for (size_t i = 0; i < sizeof has / sizeof *has; i++) EXPECT_HAS(page, has[i]);
     EXPECT_HAS(json, "\"shown\": \"ahead\"");
     EXPECT_HAS(json, "\"miou\": [0.45, 0.47, 0.46]");
+    EXPECT_HAS(json, "\"failed\": [null, null, null]");
+    EXPECT(!strstr(page, "Runs that failed"));
     expect_self_contained(page);
+    free(page), free(json);
+}
+
+TEST(runs_that_failed_are_named_with_what_stopped_them) {
+    static const char *const dirs[SEEDS] = {"kd/seed-1", "kd/seed-2", "kd/seed-3"};
+    static const char *const why[SEEDS] = {NULL, "E8062 <loss> is NaN", NULL};
+    Arms a;
+    Str table = {0};
+    make_study(&a, (const double[4][SEEDS]){{0.8, NAN, NAN}, {0.40, 0.41, 0.42}, {0.45, NAN, 0.46}, {0.4, 0.4, 0.4}}, above);
+    a.arm[2].dirs = dirs, a.arm[2].failed = why;
+    EXPECT_OK(study_write(fresh_dir(), &a.s));
+    study_table(&table, &a.s);
+    char *page = text_of(fresh_dir(), "study.html"), *json = text_of(fresh_dir(), "study.json");
+    EXPECT_HAS(page, "<tr><td>kd/seed-2<td class=note>E8062 &lt;loss&gt; is NaN</tr>");
+    EXPECT_HAS(page, "<td>2 of 3<td class=note>");
+    EXPECT_HAS(json, "\"failed\": [null, \"E8062 \\u003closs> is NaN\", null]");
+    EXPECT_HAS(table.s, "failed: kd/seed-2: E8062 <loss> is NaN\n");
+    str_free(&table);
     free(page), free(json);
 }
 
@@ -770,4 +794,4 @@ TEST_MAIN(T(base64_matches_rfc4648), T(thinned_series_keeps_mean_and_bound),
           T(dots_show_every_run_and_the_mean), T(runs_of_one_arm_share_a_colour),
           T(arms_are_compared_seed_by_seed), T(shown_needs_both_intervals),
           T(verdict_is_one_sentence_that_claims_only_what_is_shown),
-          T(study_page_has_means_intervals_and_its_limits), T(demo_runs_end_to_end_and_once))
+          T(study_page_has_means_intervals_and_its_limits), T(runs_that_failed_are_named_with_what_stopped_them), T(demo_runs_end_to_end_and_once))

@@ -97,6 +97,22 @@ TEST(intervals_of_a_mean_are_as_wide_as_theory_says) {
     EXPECT_NEAR(mean[0].lo, sum - half, 0.1 * half);
     EXPECT_NEAR(mean[0].hi, sum + half, 0.1 * half);
 }
+TEST(a_missing_run_leaves_the_seeds_that_both_have) {
+    Bootstrap b = boot();
+    Interval mean[3], gain[3], whole[3];
+    for (int u = 0; u < UNITS; u++) found[0][1][u][0] = found[0][1][u][2] = 10;     /* the base arm's second seed is bad */
+    runs[2 * SEEDS + 1] = NULL;
+    bootstrap_arms(&b, 1, mean, gain);
+    const double half = 1.96 * 0.005 / sqrt(UNITS);
+    EXPECT_NEAR(gain[2].lo, 0.055 - half, 0.1 * half);       /* by the first seed alone */
+    EXPECT_NEAR(gain[2].hi, 0.055 + half, 0.1 * half);
+    b.n_seeds = 1, b.counts = (const int64_t *[]){runs[0], runs[SEEDS], runs[2 * SEEDS]};
+    bootstrap_arms(&b, 1, whole, gain);
+    EXPECT(mean[2].lo == whole[2].lo && mean[2].hi == whole[2].hi);
+    b.counts = (const int64_t *[]){runs[0], runs[SEEDS], NULL};
+    bootstrap_arms(&b, 1, mean, gain);
+    EXPECT(isnan(mean[2].lo) && isnan(gain[2].hi) && !isnan(gain[1].lo));
+}
 TEST(one_unit_has_no_width) {
     Bootstrap b = boot();
     Interval mean[3], gain[3];
@@ -108,4 +124,4 @@ TEST(one_unit_has_no_width) {
 TEST_MAIN(T(t_quantiles_are_those_of_the_tables), T(the_noncentral_distribution_is_scipys),
           T(the_smallest_difference_that_seeds_can_show), T(moments_leave_out_what_is_not_there),
           T(quantiles_are_linear_between_neighbours), T(what_an_image_does_to_all_arms_cancels),
-          T(intervals_of_a_mean_are_as_wide_as_theory_says), T(one_unit_has_no_width))
+          T(intervals_of_a_mean_are_as_wide_as_theory_says), T(a_missing_run_leaves_the_seeds_that_both_have), T(one_unit_has_no_width))

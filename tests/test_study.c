@@ -148,6 +148,45 @@ TEST(a_study_scores_as_eval_does) {
     }
 }
 
+/* ---- runs that fail -------------------------------------------------------------------------- */
+/* A file where a run's folder would be stops one run, a learning rate that diverges a whole arm. */
+TEST(a_failed_run_does_not_stop_the_others) {
+    const char *reference = study_dir("reference"), *dir = study_dir("study");
+    EXPECT_INT(whole_in(reference, "study s.yaml out=study"), 0);
+    EXPECT_OK(sys_mkdirs(temp_path("study/study/kd")));
+    put("study/study/kd/seed-1", "in the way");
+    EXPECT_INT(whole_in(dir, "study s.yaml out=study"), 6);
+    EXPECT(run_says(dir, ".said", "study: 1 of 5 runs failed, study/study.html names them; the first: study/kd/seed-1: "));
+    EXPECT(run_says(dir, ".said", "not shown to differ: kd (one seed has no spread, by the 1 of 2 seeds that both have)"));
+    EXPECT(run_says(dir, "/study/study.json", "\"complete\": true"));
+    EXPECT(run_says(dir, "/study/study.json", "\"failed\": [\"E6"));
+    EXPECT(run_says(dir, "/study/study.html", "<td>study/kd/seed-1<td class=note>E6"));
+    EXPECT(run_says(dir, "/study/study.html", "study/kd/seed-2"));       /* its pictures and details */
+    EXPECT_INT(whole_in(dir, "info study"), 0);
+    EXPECT(run_says(dir, ".said", "failed          study/kd/seed-1: E6"));
+    char *file = xprintf("%s/study/kd/seed-1", dir);
+    EXPECT_INT(remove(file), 0);
+    free(file);
+    EXPECT_INT(whole_in(dir, "study s.yaml out=study"), 0);              /* tries it again */
+    for (int i = 0; i < 2; i++) {
+        char a[RUN_PATH], b[RUN_PATH];
+        snprintf(a, sizeof a, "%s/study/kd/seed-%d", reference, i + 1);
+        snprintf(b, sizeof b, "%s/study/kd/seed-%d", dir, i + 1);
+        expect_same(a, b);
+    }
+    EXPECT(run_says(dir, "/study/study.html", "The test split was read 2 times, with 4, 5 runs"));
+}
+#define WILD "{lr: 1e6, optimizer: {weight_decay: 1e6}}"
+TEST(an_arm_that_diverges_is_named) {
+    const char *dir = study_dir("study");
+    EXPECT_INT(whole_in(dir, "study s.yaml out=study seeds=1 arms='{base: {}, wild: {train: " WILD "}, late: {}}'"), 8);
+    EXPECT(run_says(dir, ".said", "study: wild, seed 1 failed: E8062 "));
+    EXPECT(run_says(dir, ".said", "wild (no seed has a run of both), late (one seed has no spread)"));
+    EXPECT(run_says(dir, "/study/late/seed-1/run.status.json", "\"done\""));
+    EXPECT_INT(whole_in(dir, "study s.yaml out=none seeds=1 arms=kd study.teacher='{train: " WILD "}'"), 8);
+    EXPECT(!run_says(dir, "/none/kd/seed-1/run.status.json", "state"));  /* nothing without its teacher */
+}
+
 /* ---- what may change ------------------------------------------------------------------------- */
 TEST(seeds_may_be_raised_and_arms_may_not_change) {
     const char *dir = study_dir("study");
@@ -205,14 +244,29 @@ TEST(wrong_arms_are_told) {
         {"arms='{a: {}, b: {train: {stepss: 7}}}'", "did you mean train.steps?"},
         {"against=x", "against=x: is no arm"},
         {"split=nowhere", "nowhere"},
+        {"study.seed=3", "study.seed is not an option; did you mean study.seeds?"},
         {"arms='{a: {teacher: {model: study}}}' seeds=0", "seeds"}};
     const char *dir = study_dir("study");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char *command = xprintf("study s.yaml out=study%zu %s", i, rows[i].args);
-        EXPECT_INT(whole_in(dir, command), i == 7 ? 3 : 2);
+        EXPECT_INT(whole_in(dir, command), strstr(rows[i].args, "nowhere") ? 3 : 2);
         if (!run_says(dir, ".said", rows[i].want)) FAIL("%s: not said: %s", command, rows[i].want);
         free(command);
     }
+}
+
+TEST(printing_the_configuration_starts_nothing) {
+    const char *dir = study_dir("study");
+    EXPECT_INT(whole_in(dir, "study s.yaml out=study --print-config study.seeds=3 threads=2"), 0);
+    static const char *const said[] = {"# study: 3 seeds, compared with base on test, group auto\n",
+                                       "# ---- teacher: the first of 1 run ----\n", "# ---- base: the first of 3 runs ----\n",
+                                       "# ---- kd: the first of 3 runs ----\n", "  width: 0.15", "  steps: 3 ", "  threads: 2 ",
+                                       "out: study/kd/seed-1 ", "  model: study/teacher/last.safetensors "};
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++)
+        if (!run_says(dir, ".said", said[i])) FAIL("not said: %s", said[i]);
+    char *out = xprintf("%s/study", dir);
+    EXPECT(!sys_exists(out));
+    free(out);
 }
 
 /* An arm of the shipped studies is the recipe of its name, but for how often it is evaluated. */
@@ -280,6 +334,7 @@ TEST(images_of_a_sequence_are_drawn_together) {
 }
 
 TEST_MAIN(T(a_study_killed_twice_ends_with_the_same_report),
-          T(a_study_stops_when_asked_and_goes_on), T(a_study_scores_as_eval_does), T(seeds_may_be_raised_and_arms_may_not_change),
+          T(a_study_stops_when_asked_and_goes_on), T(a_study_scores_as_eval_does), T(a_failed_run_does_not_stop_the_others),
+          T(an_arm_that_diverges_is_named), T(printing_the_configuration_starts_nothing), T(seeds_may_be_raised_and_arms_may_not_change),
           T(time_chooses_equal_steps_and_a_resume_keeps_them), T(wrong_arms_are_told),
           T(shipped_studies_compare_shipped_recipes), T(images_of_a_sequence_are_drawn_together))

@@ -63,7 +63,10 @@ def detectable(n):
 def at_time(arm, told):
     """Scores of every run at told step, linear between evaluations."""
     values = []
-    for run in arm["runs"]:
+    for run, why in zip(arm["runs"], arm["failed"]):
+        if why:
+            values.append(np.nan)
+            continue
         lines = [json.loads(line) for line in open(os.path.join(run, "metrics.jsonl"))]
         evals = [(line["step"], line["eval"]["miou"]) for line in lines if "eval" in line]
         x, y = zip(*evals)
@@ -82,8 +85,9 @@ def main():
         arm["runs"] = [os.path.join(out, "teacher" if arm["name"] == "teacher" else f"{arm['name']}/{os.path.basename(run)}") for run in arm["runs"]]
     counts = {}
     for name, arm in arms.items():
-        files = [os.path.join(run, f"counts.{told['split']}.safetensors") for run in arm["runs"]]
-        counts[name] = np.stack([load_file(f)["counts"] for f in files])        # seeds x images x K x 3
+        files = [None if why else os.path.join(run, f"counts.{told['split']}.safetensors") for run, why in zip(arm["runs"], arm["failed"])]
+        none = np.full((told["images"], len(arm["class_iou"]), 3), np.nan)       # of a run that failed
+        counts[name] = np.stack([load_file(f)["counts"] if f else none for f in files])        # seeds x images x K x 3
         score = miou(counts[name].sum(1))
         same(f"{name} miou", score, arm["miou"])
         moments(name, score, arm)
@@ -95,16 +99,17 @@ def main():
         d = miou(counts[diff["arm"]].sum(1)) - miou(counts[base].sum(1))
         same(f"{diff['arm']} by seed", d, diff["by_seed"])
         mean, sd = moments(f"{diff['arm']} - {base}", d, diff)
-        if len(d) > 1:
-            half = stats.t.ppf(1 - (1 - LEVEL) / m / 2, len(d) - 1) * sd / np.sqrt(len(d))
+        n_pairs = np.isfinite(d).sum()
+        if n_pairs > 1:
+            half = stats.t.ppf(1 - (1 - LEVEL) / m / 2, n_pairs - 1) * sd / np.sqrt(n_pairs)
             same("together", [mean - half, mean + half], diff["interval_together"])
-        same("detectable", detectable(len(d)) * sd, diff["detectable"])
-        if per_image:
+        same("detectable", detectable(n_pairs) * sd, diff["detectable"])
+        if per_image and n_pairs:
             n = told["images"]
             draws = np.empty(DRAWS)
             for t in range(DRAWS):
                 weight = np.bincount(rng.integers(n, size=n), minlength=n)
-                draws[t] = np.mean(miou(np.einsum("sikc,i->skc", counts[diff["arm"]], weight)) - miou(np.einsum("sikc,i->skc", counts[base], weight)))
+                draws[t] = np.nanmean(miou(np.einsum("sikc,i->skc", counts[diff["arm"]], weight)) - miou(np.einsum("sikc,i->skc", counts[base], weight)))
             lo, hi = np.quantile(draws, [0.025, 0.975])
             same("over images", [lo, hi], diff["interval_images"], 0.25 * (hi - lo) + 1e-6)
         by_seed, by_image = (np.array([np.nan if v is None else v for v in diff[k]], float) for k in ("interval", "interval_images"))

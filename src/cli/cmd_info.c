@@ -137,6 +137,19 @@ static void print_run_now(const char *dir, const json_t *study) {
         }
 }
 
+static void print_failed(const json_t *study) {
+    size_t i, k;
+    const json_t *arm, *why;
+    json_array_foreach(json_object_get(study, "arms"), i, arm)
+        json_array_foreach(json_object_get(arm, "failed"), k, why) {
+        const char *run = json_string_value(json_array_get(json_object_get(arm, "runs"), k));
+        if (!json_is_string(why)) continue;
+        char *text = xprintf("%s: %s", run ? run : "?", json_string_value(why));
+        print_fact("failed", text, PATH_SHOWN);
+        free(text);
+    }
+}
+
 static Err info_study(const char *dir, const char *path) {
     LockHolder h;
     Bytes b;
@@ -153,6 +166,7 @@ static Err info_study(const char *dir, const char *path) {
     printf("%lld of %lld\n", (long long)json_integer_value(json_object_get(o, "runs_done")),
            (long long)json_integer_value(json_object_get(o, "runs")));
     print_fact("verdict", verdict ? verdict : "none", PATH_SHOWN);
+    print_failed(o);
     if (h.held) print_run_now(dir, o);
     json_decref(o);
     free(text), free(b.data);

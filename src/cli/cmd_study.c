@@ -22,7 +22,9 @@ static const char usage[] =
     "study CONFIG.yaml [arms=...] [seeds=N] [time=9h] [key=value ...]\n\n"
     "Trains every arm with every seed under one schedule, OUT/ARM/seed-N each an ordinary run, and\n"
     "compares them: OUT/study.html and OUT/study.json. The same command goes on where it was stopped\n"
-    "or killed. Takes what `retort train` takes, for all arms, and:";
+    "or killed. A run that fails is named and left out, the others go on; the exit code is its, and\n"
+    "the same command tries it again. --print-config shows each arm's whole configuration and stops.\n"
+    "Takes what `retort train` takes, for all arms, and, with or without study. before them:";
 
 typedef struct Own {
     const char *arms, *split, *against, *group, *teacher;
@@ -46,7 +48,7 @@ static const Option options[] = {
      "images that belong together are drawn together: a regular expression over their names, none, or auto: sequences of camvid and cityscapes",
      0, NULL, 0, 0},
     {"teacher", OPT_FLOW, offsetof(Own, teacher), "{}", "",
-     "study.teacher in the file alone: options of a run OUT/teacher before all arms; in arms teacher.model=study means its last weights",
+     "only as study.teacher: options of a run OUT/teacher before all arms; in arms teacher.model=study means its last weights",
      0, NULL, 0, 0},
     {0}};
 
@@ -180,9 +182,11 @@ static Err own_from_args(const CliArgs *args, Own *o, StudySpec *s, Arena *a) {
             (i + 1 < args->n_opt && !str_starts(args->opt[i + 1], "--") &&
              !strchr(args->opt[i + 1], '='))) {
             TRY(cli_option(args, &i, a, &key, &value));
+            const bool spelt_out = str_starts(key, "study.");        /* as in a file */
             if (!strcmp(key, "out")) { s->out = value; continue; }
-            if (option_find(options, key) && strcmp(key, "teacher")) {
-                TRY(option_set(options, o, a, "", key, value, "command line"));
+            if (spelt_out) key += strlen("study.");
+            if (spelt_out || (option_find(options, key) && strcmp(key, "teacher"))) {
+                TRY(option_set(options, o, a, spelt_out ? "study." : "", key, value, "command line"));
                 continue;
             }
         } else i++;

@@ -12,8 +12,12 @@
 
 static Err renew_page(const char *run_dir, void *arg) { return report_write(run_dir); }
 
+/* Each arm once. */
 static Err look_first(const Config *c, void *arg) {
-    return c->check.kind == CHECK_OFF ? OK : check_training(c, true);
+    StudyArmJob *a = arg;
+    if (c->check.kind != CHECK_OFF && !a->checked) TRY(check_training(c, true));
+    a->checked = true;
+    return OK;
 }
 
 static Err pending(void) {
@@ -22,30 +26,44 @@ static Err pending(void) {
                : OK;
 }
 
-/* Train one run, or go on with it, or find it finished. */
-static Err train_one(StudyJob *j, int arm, int seed) {
-    const StudyArmJob *a = &j->arm[arm];
-    const char *dir = a->dir[seed - 1];
-    Config *c;
-    TRY(pending());
-    TRY(study_config(j, arm, seed, &c));
-    Err rc = OK;
-    if (!study_run_done(dir, c)) {
-        const double start = sys_now();
-        log_info("%s: %s, seed %d of %d", j->spec->command, a->name, seed, a->seeds);
-        rc = train_run_with(
-            c, &(TrainHooks){.report = renew_page, .check = seed == 1 ? look_first : NULL});
-        log_attach(j->log);
-        if (!rc)
-            log_info("%s: %s, seed %d took %.1f s", j->spec->command, a->name, seed,
-                     sys_now() - start);
-        if (!rc) rc = study_report(j, false);
-    }
-    config_close(c);
+static Err train_now(StudyJob *j, StudyArmJob *a, int seed, const Config *c) {
+    const double start = sys_now();
+    log_info("%s: %s, seed %d of %d", j->spec->command, a->name, seed, a->seeds);
+    Err rc =
+        train_run_with(c, &(TrainHooks){.report = renew_page, .check = look_first, .arg = a});
+    log_attach(j->log);
+    if (!rc)
+        log_info("%s: %s, seed %d took %.1f s", j->spec->command, a->name, seed, sys_now() - start);
     if (err_exit_code(rc) == EXIT_CHECKPOINT)
         rc = err_set(rc, "%s; to start the %s anew, remove %s or give another out=DIR", err_text(),
                      j->spec->command, j->spec->out);
     return rc;
+}
+
+/* A run that fails does not stop those beside it; the report names it, and the study's exit code is its. */
+static void note_failure(StudyJob *j, StudyArmJob *a, int seed, Err rc) {
+    const char *text = arena_strdup(j->arena, err_text());
+    a->failed[seed - 1] = arena_printf(j->arena, "E%04d %s", rc, text);
+    log_warn("%s: %s, seed %d failed: E%04d %s; the other runs go on", j->spec->command, a->name,
+             seed, rc, text);
+    if (j->n_failed++) return;
+    j->first_failure = rc;
+    j->first_failed = arena_printf(j->arena, "%s: %s", a->dir[seed - 1], text);
+}
+
+/* Train one run, or go on with it, or find it finished. Fails on a signal, or where the study itself cannot go on. */
+static Err train_one(StudyJob *j, int arm, int seed) {
+    StudyArmJob *a = &j->arm[arm];
+    Config *c;
+    TRY(pending());
+    TRY(study_config(j, arm, seed, &c));
+    const bool done = study_run_done(a->dir[seed - 1], c), teacher = j->spec->has_teacher && arm == 0;
+    Err rc = done ? OK : train_now(j, a, seed, c);
+    a->checked |= done;
+    config_close(c);
+    if (rc && (rc < 1000 || teacher)) return rc;     /* without the teacher nothing can be compared */
+    if (rc) note_failure(j, a, seed, rc);
+    return done ? OK : study_report(j, false);
 }
 
 /* The page is there from the start, for `retort info` too. */
@@ -65,21 +83,37 @@ static Err train_all(StudyJob *j) {
     return OK;
 }
 
-/* Maps and page of each arm's first run. The runs are complete by now: what cannot be drawn is a warning. */
+/* Maps and page of one run of each arm. The runs are complete by now: what cannot be drawn is a warning. */
 static Err draw_all(StudyJob *j) {
     if (j->state.drawn == j->n) return OK;
     for (int arm = 0; arm < j->n; arm++) {
+        const char *dir = study_shown_run(&j->arm[arm]);
+        Config of_run = *j->arm[arm].config;
         TRY(pending());
-        Err rc = finish_run(j->arm[arm].config);
+        if (!dir) continue;
+        of_run.out = dir;
+        Err rc = finish_run(&of_run);
         if (rc && rc < 1000) return rc;      /* a signal */
-        if (rc) log_warn("%s: %s", j->arm[arm].dir[0], err_text());
+        if (rc) log_warn("%s: %s", dir, err_text());
     }
-    j->state.drawn = j->n;
+    j->state.drawn = j->n_failed ? 0 : j->n;         /* those that failed are tried again */
     return study_state_write(j);
+}
+
+static Err sum_up(const StudyJob *j) {
+    int n = 0;
+    for (int i = 0; i < j->n; i++) n += j->arm[i].seeds;
+    if (!j->n_failed) return OK;
+    return err_set(j->first_failure,
+                   "%s: %d of %d runs failed, %s/study.html names them; the first: %s; the same "
+                   "command tries them again",
+                   j->spec->command, j->n_failed, n, j->spec->out, j->first_failed);
 }
 
 static Err study(StudyJob *j) {
     const char *out = j->spec->out;
+    TRY(study_read(j));
+    if (j->arm[0].config->print_config) return study_print(j), OK;
     char *log = path_join(out, "log.txt");
     Err rc = sys_mkdirs(out);
     if (!rc) rc = sys_probe_writable(out);
@@ -93,7 +127,8 @@ static Err study(StudyJob *j) {
     if (!rc) rc = train_all(j);
     if (!rc) rc = draw_all(j);
     if (!rc) rc = study_read_split(j);
-    return rc ? rc : study_report(j, true);
+    if (!rc) rc = study_report(j, true);
+    return rc ? rc : sum_up(j);
 }
 
 Err study_run(const StudySpec *spec) {

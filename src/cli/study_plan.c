@@ -197,15 +197,34 @@ static Err choose_steps(StudyJob *j) {
     return study_state_write(j);
 }
 
+Err study_read(StudyJob *j) {
+    name_arms(j);
+    return read_configs(j);
+}
+
+/* One configuration of each arm; its other runs differ in seed and out. */
+void study_print(const StudyJob *j) {
+    const StudySpec *s = j->spec;
+    printf("# %s: %lld seeds, compared with %s on %s, group %s\n", s->command, (long long)s->seeds,
+           j->arm[j->base].name, s->split, s->group);
+    if (s->time_s > 0)
+        printf("# time=%g s: train.steps is chosen when the study begins, the same for all arms\n",
+               s->time_s);
+    for (int i = 0; i < j->n; i++) {
+        char *text = config_text(j->arm[i].config);
+        printf("\n# ---- %s: the first of %d run%s ----\n%s", j->arm[i].name, j->arm[i].seeds,
+               j->arm[i].seeds > 1 ? "s" : "", text);
+        free(text);
+    }
+}
+
 Err study_plan(StudyJob *j) {
     const bool by_time = j->spec->time_s > 0;
-    name_arms(j);
     TRY(state_read(j));
     if (!by_time && j->state.steps)
         return err_set(E(EXIT_CHECKPOINT, 0),
                        "%s: this study was planned with time=%g s; give it again, or another out=",
                        j->spec->out, j->state.time_s);
-    TRY(read_configs(j));
     if (by_time) TRY(choose_steps(j));
     if (by_time) TRY(read_configs(j));
     for (int i = 0; i < j->n; i++) {

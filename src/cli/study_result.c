@@ -16,6 +16,12 @@
 #include "eval/eval.h"
 #include "io/safetensors.h"
 
+const char *study_shown_run(const StudyArmJob *a) {
+    for (int k = 0; k < a->seeds; k++)
+        if (!a->failed[k]) return a->dir[k];
+    return NULL;
+}
+
 /* ---- one run --------------------------------------------------------------------------------- */
 /* Its own steps to the end, with the options that it would have now. */
 bool study_run_done(const char *dir, const Config *c) {
@@ -95,13 +101,14 @@ static int n_runs(const StudyJob *j) {
     for (int i = 0; i < j->n; i++) n += j->arm[i].seeds;
     return n;
 }
+static int n_ended(const StudyJob *j) { return n_runs(j) - j->n_failed; }
 
 /* That the split is looked at now is written down first: who looks twice must be able to see it. */
 static Err note_reading(StudyJob *j) {
     StudyState *s = &j->state;
-    if (s->n_reads && s->reads[s->n_reads - 1] == n_runs(j)) return OK;
+    if (s->n_reads && s->reads[s->n_reads - 1] == n_ended(j)) return OK;
     if (s->n_reads == 16) memmove(s->reads, s->reads + 1, 15 * sizeof *s->reads), s->n_reads--;
-    s->reads[s->n_reads++] = n_runs(j);
+    s->reads[s->n_reads++] = n_ended(j);
     return study_state_write(j);
 }
 
@@ -112,7 +119,7 @@ Err study_read_split(StudyJob *j) {
     Err rc = note_reading(j);
     for (int i = 0; i < j->n; i++)
         for (int k = 0; k < j->arm[i].seeds && !rc; k++)
-            if (!counts_read(j, j->arm[i].dir[k], d, mark.hex))
+            if (!j->arm[i].failed[k] && !counts_read(j, j->arm[i].dir[k], d, mark.hex))
                 rc = count_run(j, i, k, d, mark.hex);
     dataset_close(d);
     return rc;
@@ -208,15 +215,16 @@ static double class_iou(const int64_t c[3]) {
     return either ? (double)c[0] / (double)either : NAN;
 }
 
-/* Scores of one arm from the counts of its runs; NaN classes (absent) stay out of the mean over seeds. */
+/* Scores of one arm from the counts of its runs, NULL: it failed; NaN classes (absent) stay out of the mean over seeds. */
 static void score_arm(Result *r, int i, const Dataset *d, const int64_t *const *counts) {
     const int classes = d->n_classes;
     int64_t *sum = xcalloc((size_t)classes * 3, sizeof *sum);
     double *iou = xcalloc((size_t)classes * STUDY_SEEDS_MAX, sizeof *iou);
     for (int k = 0; k < r->arm[i].n; k++) {
-        sum_all(counts[k], d->n, 3 * classes, sum);
-        r->score[i][k] = counts_miou(sum, classes);
-        for (int c = 0; c < classes; c++) iou[c * STUDY_SEEDS_MAX + k] = class_iou(sum + 3 * c);
+        if (counts[k]) sum_all(counts[k], d->n, 3 * classes, sum);
+        r->score[i][k] = counts[k] ? counts_miou(sum, classes) : NAN;
+        for (int c = 0; c < classes; c++)
+            iou[c * STUDY_SEEDS_MAX + k] = counts[k] ? class_iou(sum + 3 * c) : NAN;
     }
     r->class_iou[i] = arena_alloc(r->j->arena, (size_t)classes * sizeof(double));
     for (int c = 0; c < classes; c++)
@@ -262,13 +270,16 @@ static Err from_split(Result *r) {
     for (int i = 0; i < s->n && !rc; i++) {
         const int64_t *counts[STUDY_SEEDS_MAX];
         for (int k = 0; k < r->arm[i].n && !rc; k++) {
-            if (!(counts[k] = counts_read(j, j->arm[i].dir[k], d, mark.hex)))
+            const bool failed = j->arm[i].failed[k];
+            counts[k] = failed ? NULL : counts_read(j, j->arm[i].dir[k], d, mark.hex);
+            if (!counts[k] && !failed)
                 rc = err_set(E(EXIT_OUTPUT, 0),
                              "%s: its counts of %s are gone; start the study again",
                              j->arm[i].dir[k], d->split);
             else if (i > 0 || !j->spec->has_teacher)
-                units[n++] =
-                    by_unit(j->arena, counts[k], unit_of, d->n, s->n_units, 3 * d->n_classes);
+                units[n++] = failed ? NULL
+                                    : by_unit(j->arena, counts[k], unit_of, d->n, s->n_units,
+                                              3 * d->n_classes);
         }
         if (!rc) score_arm(r, i, d, counts);
     }
@@ -304,16 +315,18 @@ static double series_at(const Series *s, double x) {
     return NAN;
 }
 
-static RunData *open_run(const char *dir) {
-    RunData *r;
-    return run_data_open(dir, &r) ? NULL : r;
+/* NULL where it failed: what it had before tells nothing of the arm. */
+static RunData *open_run(const Result *r, int arm, int seed) {
+    RunData *run;
+    const StudyArmJob *a = &r->j->arm[arm];
+    return a->failed[seed] || run_data_open(a->dir[seed], &run) ? NULL : run;
 }
 
 static void arm_pace(Result *r, int i) {
     StudyArm *a = &r->arm[i];
     double pace[STUDY_SEEDS_MAX];
     for (int k = 0; k < a->n; k++) {
-        RunData *run = open_run(a->dirs[k]);
+        RunData *run = open_run(r, i, k);
         pace[k] = run ? run_step_seconds(run, r->j->arm[i].config) : NAN;
         if (run && !r->s.complete) r->score[i][k] = !strcmp(run->state, "done") ? run->miou : NAN;
         run_data_close(run);
@@ -330,7 +343,7 @@ static void by_the_clock(Result *r) {
         a->then_step =
             a->step_s == least ? (double)r->s.steps : floor((double)r->s.steps * least / a->step_s);
         for (int k = 0; k < a->n; k++) {
-            RunData *run = open_run(a->dirs[k]);
+            RunData *run = open_run(r, i, k);
             r->then[i][k] = run ? series_at(run_data_series(run, "eval.miou"), a->then_step) : NAN;
             run_data_close(run);
         }
@@ -394,7 +407,7 @@ static void fill(Result *r, StudyJob *j, bool complete) {
                    .complete = complete,
                    .split = j->spec->split,
                    .val_split = c->eval_split,
-                   .detail = j->arm[j->n - 1].dir[0]};
+                   .detail = study_shown_run(&j->arm[j->n - 1])};
     for (int i = 0; i < j->n; i++) {
         r->score[i] = arena_alloc(j->arena, STUDY_SEEDS_MAX * sizeof(double));
         r->then[i] = arena_alloc(j->arena, STUDY_SEEDS_MAX * sizeof(double));
@@ -404,6 +417,8 @@ static void fill(Result *r, StudyJob *j, bool complete) {
                                .changes = j->arm[i].changes,
                                .dirs = j->arm[i].dir,
                                .n = j->arm[i].seeds,
+                               .failed = j->arm[i].failed,
+                               .shown = study_shown_run(&j->arm[i]),
                                .score = r->score[i],
                                .then = i >= j->base ? r->then[i] : NULL,
                                .images = none,

@@ -21,22 +21,33 @@ static double drawn_miou(const Bootstrap *b, const int64_t *counts, const int *w
     return counts_miou(sum, b->n_classes);
 }
 
-static double drawn_mean(const Bootstrap *b, int arm, const int *weight, int64_t *sum) {
+/* Every run's, arms x seeds; NaN: there is no such run. */
+static void drawn_mious(const Bootstrap *b, const int *weight, int64_t *sum, double *out) {
+    for (int i = 0; i < b->n_arms * b->n_seeds; i++)
+        out[i] = b->counts[i] ? drawn_miou(b, b->counts[i], weight, sum) : NAN;
+}
+
+/* Mean over seeds of x, or of x - base where both are. */
+static double mean_over_seeds(const double *x, const double *base, int n) {
     double total = 0;
-    for (int s = 0; s < b->n_seeds; s++)
-        total += drawn_miou(b, b->counts[arm * b->n_seeds + s], weight, sum);
-    return total / b->n_seeds;
+    int found = 0;
+    for (int s = 0; s < n; s++) {
+        const double v = base ? x[s] - base[s] : x[s];
+        if (!isnan(v)) total += v, found++;
+    }
+    return found ? total / found : NAN;
 }
 
 static Interval percentiles(double *x, int n) {
+    if (isnan(x[0])) return (Interval){NAN, NAN};        /* a missing run is missing in every draw */
     qsort(x, (size_t)n, sizeof *x, stats_ascending);
     return (Interval){stats_quantile(x, n, 0.025), stats_quantile(x, n, 0.975)};
 }
 
 void bootstrap_arms(const Bootstrap *b, uint64_t seed, Interval *mean, Interval *gain) {
-    const size_t draws = BOOTSTRAP_DRAWS;
-    double *value = xcalloc((size_t)b->n_arms * draws, sizeof *value),
-           *apart = xcalloc(draws, sizeof *apart);
+    const size_t draws = BOOTSTRAP_DRAWS, arms = (size_t)b->n_arms;
+    double *value = xcalloc(2 * arms * draws, sizeof *value), *apart = value + arms * draws,
+           *miou = xcalloc(arms * (size_t)b->n_seeds, sizeof *miou);
     int *weight = xcalloc((size_t)b->n_units, sizeof *weight);
     int64_t *sum = xcalloc(3 * (size_t)b->n_classes, sizeof *sum);
     for (size_t t = 0; t < draws; t++) {
@@ -44,15 +55,16 @@ void bootstrap_arms(const Bootstrap *b, uint64_t seed, Interval *mean, Interval 
         memset(weight, 0, (size_t)b->n_units * sizeof *weight);
         for (int i = 0; i < b->n_units; i++)
             weight[rng_below(&r, (uint64_t)i, (uint32_t)b->n_units)]++;
-        for (int a = 0; a < b->n_arms; a++)
-            value[(size_t)a * draws + t] = drawn_mean(b, a, weight, sum);
+        drawn_mious(b, weight, sum, miou);
+        for (size_t a = 0; a < arms; a++) {
+            const double *own = miou + a * (size_t)b->n_seeds, *base = miou + b->base * b->n_seeds;
+            value[a * draws + t] = mean_over_seeds(own, NULL, b->n_seeds);
+            apart[a * draws + t] = mean_over_seeds(own, base, b->n_seeds);
+        }
     }
-    for (int a = 0; a < b->n_arms; a++) {
-        for (size_t t = 0; t < draws; t++)
-            apart[t] = value[(size_t)a * draws + t] - value[(size_t)b->base * draws + t];
-        gain[a] = percentiles(apart, BOOTSTRAP_DRAWS);
+    for (size_t a = 0; a < arms; a++) {
+        mean[a] = percentiles(value + a * draws, BOOTSTRAP_DRAWS);
+        gain[a] = percentiles(apart + a * draws, BOOTSTRAP_DRAWS);
     }
-    for (int a = 0; a < b->n_arms; a++)
-        mean[a] = percentiles(value + (size_t)a * draws, BOOTSTRAP_DRAWS);
-    free(value), free(apart), free(weight), free(sum);
+    free(value), free(miou), free(weight), free(sum);
 }

@@ -70,8 +70,9 @@ void confusion_counts(const Confusion *m, int64_t *counts);
 double counts_miou(const int64_t *counts, int n_classes);
 
 /* ---- bootstrap.c ------------------------------------------------------------------------------- */
-/* Matched arms on units drawn anew. counts[arm * n_seeds + seed]: n_units x K x 3. Both results have
- * n_arms 95 % intervals: of the arm's mean over seeds, and of its difference to the base arm's. */
+/* Matched arms on units drawn anew. counts[arm * n_seeds + seed]: n_units x K x 3, NULL: there is no such
+ * run. Both results have n_arms 95 % intervals: of the arm's mean over seeds, and of its difference to the
+ * base arm's over the seeds that both have; NaN where there is none. */
 enum { BOOTSTRAP_DRAWS = 2000 };
 typedef struct Bootstrap {
     int n_units, n_classes, n_arms, n_seeds, base;

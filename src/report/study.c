@@ -18,6 +18,8 @@ static void differences(const double *x, int n, const double *base, int n_base, 
     for (int i = 0; i < n; i++) out[i] = x && base && i < n_base ? x[i] - base[i] : NAN;
 }
 
+const char *study_failed(const StudyArm *a, int seed) { return a->failed ? a->failed[seed] : NULL; }
+
 int study_comparisons(const Study *s) { return s->n - s->base - 1; }
 
 void study_compare(Study *s) {
@@ -47,17 +49,24 @@ int study_shown(const StudyArm *a) {
     return by_seed == side(a->gain_images) ? by_seed : 0;
 }
 
+/* What a difference is, and by how many seeds: an arm may lack runs that failed. */
+static void verdict_arm(Str *out, const Study *s, const StudyArm *a) {
+    const Moments *m = &a->gain;
+    str_addf(out, "%s (", a->name);
+    if (m->n > 1) str_addf(out, "%+.2f, %+.2f to %+.2f", 100 * m->mean, 100 * m->ci.lo, 100 * m->ci.hi);
+    else str_add(out, m->n ? "one seed has no spread" : "no seed has a run of both");
+    if (m->n && m->n < s->n_seeds) str_addf(out, ", by the %d of %d seeds that both have", m->n, s->n_seeds);
+    str_add(out, ")");
+}
+
 static void verdict_part(Str *out, const Study *s, int shown, const char *what) {
     int n = 0;
     for (int i = s->base + 1; i < s->n; i++) {
         const StudyArm *a = &s->arm[i];
         if (study_shown(a) != shown) continue;
-        str_addf(out, "%s%s%s", n ? "" : what, n ? ", " : ": ", a->name);
+        str_addf(out, "%s%s", n ? "" : what, n ? ", " : ": ");
+        verdict_arm(out, s, a);
         n++;
-        if (a->gain.n > 1)
-            str_addf(out, " (%+.2f, %+.2f to %+.2f)", 100 * a->gain.mean, 100 * a->gain.ci.lo,
-                     100 * a->gain.ci.hi);
-        else str_add(out, " (one seed has no spread)");
     }
     if (n) str_add(out, "; ");
 }
@@ -109,6 +118,10 @@ void study_table(Str *out, const Study *s) {
         }
         str_add(out, "\n");
     }
+    for (int i = 0; i < s->n; i++)
+        for (int k = 0; k < s->arm[i].n; k++)
+            if (study_failed(&s->arm[i], k))
+                str_addf(out, "failed: %s: %s\n", s->arm[i].dirs[k], study_failed(&s->arm[i], k));
 }
 
 /* ---- study.json ------------------------------------------------------------------------------ */
@@ -142,6 +155,17 @@ static void add_moments(Str *out, const Moments *m) {
     add_interval(out, "interval", m->ci);
 }
 
+/* Beside "runs": null where a run did not fail. */
+static void add_failed(Str *out, const StudyArm *a) {
+    str_add(out, ", \"failed\": [");
+    for (int k = 0; k < a->n; k++) {
+        if (k) str_add(out, ", ");
+        if (study_failed(a, k)) str_json(out, study_failed(a, k));
+        else str_add(out, "null");
+    }
+    str_add(out, "]");
+}
+
 static void add_arm(Str *out, const Study *s, const StudyArm *a) {
     str_add(out, "{\"name\": ");
     str_json(out, a->name);
@@ -153,6 +177,7 @@ static void add_arm(Str *out, const Study *s, const StudyArm *a) {
         str_json(out, a->dirs[k]);
     }
     str_add(out, "]");
+    add_failed(out, a);
     add_list(out, "miou", a->score, a->n);
     add_moments(out, &a->level);
     add_interval(out, "interval_images", a->images);

@@ -11,6 +11,8 @@ typedef struct StudyArm {
     const char *name, *note;         /* note: its network, and the options that make it this arm */
     const char *changes;             /* its configuration against the base arm's; "" for that one */
     const char *const *dirs; int n;  /* one run per seed */
+    const char *const *failed;       /* [n] what stopped a run; NULL: it did not fail, or (the array) none did */
+    const char *shown;               /* the run whose pictures stand for it; NULL: none */
     const double *score;             /* [n] mIoU on Study.split, 0..1; NaN: not known */
     const double *class_iou;         /* [n_classes] there, mean over seeds; NULL: not known */
     Interval images, gain_images;    /* 95 % over units drawn anew, of the mean and the difference; NaN: none */
@@ -42,7 +44,7 @@ void study_compare(Study *s);
 /* +1 shown to be ahead of the base arm, -1 behind, 0 not shown: an interval includes 0, or is not known. */
 int  study_shown(const StudyArm *a);
 void study_verdict(Str *out, const Study *s);                /* one sentence */
-void study_table(Str *out, const Study *s);                  /* arms and differences as lines for a terminal */
+void study_table(Str *out, const Study *s);                  /* arms, differences and failed runs, for a terminal */
 Err  study_write(const char *dir, const Study *s);           /* DIR/study.html, DIR/study.json */
 void study_json(Str *out, const Study *s);                   /* everything a clock decides is under "time" */
 #endif

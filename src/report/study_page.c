@@ -71,7 +71,8 @@ static void level_table(Str *out, const Study *s) {
         cell_percent(out, a->level.sd);
         cell_interval(out, a->level.ci, false);
         cell_interval(out, a->images, false);
-        str_addf(out, "<td>%d<td class=note>", a->level.n);
+        str_addf(out, a->level.n < a->n ? "<td>%d of %d<td class=note>" : "<td>%d<td class=note>",
+                 a->level.n, a->n);
         str_escape_html(out, a->note ? a->note : "");
         str_add(out, "</tr>\n");
     }
@@ -103,6 +104,24 @@ static void gain_table(Str *out, const Study *s) {
         "replacement, the same for all runs. Could be shown from: the smallest true difference that a paired t test at 5 %% "
         "on %d seeds finds four times in five, given this standard deviation.</p>\n",
         s->draws, s->n_units, s->unit ? s->unit : "images", s->n_seeds);
+}
+
+static void failed_table(Str *out, const Study *s) {
+    bool open = false;
+    for (int i = 0; i < s->n; i++)
+        for (int k = 0; k < s->arm[i].n; k++) {
+            const char *why = study_failed(&s->arm[i], k);
+            if (!why) continue;
+            if (!open) table_open(out, "Runs that failed", "<th>run<th class=note>what stopped it");
+            open = true;
+            row_name(out, s->arm[i].dirs[k]);
+            str_add(out, "<td class=note>");
+            str_escape_html(out, why);
+            str_add(out, "</tr>\n");
+        }
+    if (open)
+        str_add(out, "</table></div>\n<p class=dim>Means are over the runs that ended, differences over "
+                     "the seeds that both arms have. The same command tries these runs again.</p>\n");
 }
 
 /* By the resolved configurations, whatever was typed. */
@@ -225,7 +244,7 @@ static void arms_pictures(Str *out, const Study *s, const RunData *r) {
         {r->dir, "image", "image"}, {r->dir, "label", "label"}, {r->dir, "teacher", "teacher"}};
     int n = 3;
     for (int i = s->base; i < s->n; i++)
-        if (s->arm[i].n) panels[n++] = (Panel){s->arm[i].dirs[0], "student", s->arm[i].name};
+        if (s->arm[i].shown) panels[n++] = (Panel){s->arm[i].shown, "student", s->arm[i].name};
     panels[n++] = (Panel){r->dir, "tfe", "TFE weight"};
     panels[n++] = (Panel){r->dir, "tse", "TSE mask"};
     pictures_add(out, r, panels, n);
@@ -264,6 +283,7 @@ Err study_page(const char *path, const Study *s) {
     study_text(&out, s);
     level_table(&out, s);
     gain_table(&out, s);
+    failed_table(&out, s);
     changes_list(&out, s);
     str_add(&out, "<div class=grid><div>");
     arms_dots(&out, s);

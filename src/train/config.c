@@ -348,7 +348,7 @@ static Err map_args(const YNode *y, const char *path, Arena *a, ArgList *out) {
 Err config_map_args(const YNode *map, Arena *a, ArgList *out) { return map_args(map, "", a, out); }
 
 static bool is_switch(const char *name) {
-    const char *full = config_alias(name) ? config_alias(name) : name;
+    const char *full = config_alias(name, 0) ? config_alias(name, 0) : name;
     int row = config_row_find(full);
     return row >= 0 && config_rows[row].type == OPT_BOOL;
 }
@@ -361,7 +361,7 @@ static void dashes(char *s) {
 
 static Err assign_arg(Config *c, const char *command, const char *key, const char *value) {
     Walk w = {.c = c, .bit = config_command_bit(command), .command = command};
-    const char *full = w.bit == IN_TRAIN ? NULL : config_alias(key);
+    const char *full = config_alias(key, w.bit);
     const int row = config_row_find(key);
     if (full && (row < 0 || !(config_row_commands(row) & w.bit))) key = full;
     if (!strcmp(key, "base")) return err_set(E(2, 76), "command line: base belongs into the file");

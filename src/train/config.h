@@ -52,7 +52,7 @@ typedef struct Config {
 } Config;
 
 /* command: only rows that belong to it are accepted in args (a file may hold any). file may be NULL.
- * args: key=value, --x, --x V; short names (model=, classes=, batch=, ...) for commands but train. */
+ * args: key=value, --x, --x V; short names (batch=, threads=, ...; model=, classes=, ... for commands that do not train). */
 Err  config_read(const char *command, const char *file, char *const *args, int n_args, Config **out);
 Err  config_read_text(const char *text, const char *name, Config **out);   /* as config_text wrote it */
 /* As config_read, but with such a text, of a run or its files, in the place of a file. */

@@ -213,7 +213,7 @@ void config_help(const char *command) {
     Option *rows = xcalloc((size_t)config_row_count() + 1, sizeof *rows);
     for (int i = 0; i < config_row_count(); i++) {
         if (!(config_row_commands(i) & bit)) continue;
-        const char *alias = bit == IN_TRAIN ? NULL : config_alias_of(config_rows[i].name);
+        const char *alias = bit & (IN_TRAIN | IN_CHECK) ? NULL : config_alias_of(config_rows[i].name);
         rows[n] = config_rows[i];
         if (alias) rows[n].name = alias;
         n++;

@@ -50,7 +50,7 @@ unsigned config_row_commands(int row);
 int  config_row_find(const char *name);                      /* -1 when absent */
 const char *config_later(const char *name);                  /* accepted values, or NULL: not such a row */
 unsigned config_command_bit(const char *command);            /* 0: unknown */
-const char *config_alias(const char *name);                  /* "model" -> "student.model"; else NULL */
+const char *config_alias(const char *name, unsigned bit);    /* "model" -> "student.model" for such a command; else NULL */
 const char *config_alias_of(const char *name);               /* the other way round */
 const char *config_nearest(const char *name);
 

@@ -25,14 +25,15 @@ static const struct { const char *name, *accepted; } later_rows[] = {
 #undef LATER
 enum { N_LATER = sizeof later_rows / sizeof *later_rows };
 
-/* Short names that commands with one model accept beside the full ones. */
-static const struct { const char *alias, *name; } aliases[] = {
-    {"model", "student.model"}, {"classes", "student.classes"}, {"width", "student.width"},
-    {"output_stride", "student.output_stride"}, {"stem", "student.stem"}, {"aux", "student.aux"}, {"norm", "student.norm"},
-    {"dropout", "student.dropout"}, {"batch", "train.batch"}, {"steps", "train.steps"},
-    {"threads", "train.threads"}, {"partial", "student.partial"}, {"precision", "train.precision"}, {"memory", "train.memory"}, {"crop", "data.crop"},
-    {"mode", "eval.mode"}, {"window", "eval.window"}, {"stride", "eval.stride"}, {"scales", "eval.scales"}, {"mirror", "eval.mirror"},
-    {"average", "eval.average"}, {"blend", "eval.blend"},
+/* Short names beside the full ones. Where there may be a teacher, and images are changed to learn from, only those that
+ * can mean one thing. */
+static const struct { const char *alias, *name; bool training; } aliases[] = {
+    {"batch", "train.batch", true}, {"steps", "train.steps", true}, {"threads", "train.threads", true}, {"memory", "train.memory", true},
+    {"crop", "data.crop", true}, {"model", "student.model", false}, {"classes", "student.classes", false}, {"width", "student.width", false},
+    {"output_stride", "student.output_stride", false}, {"stem", "student.stem", false}, {"aux", "student.aux", false}, {"norm", "student.norm", false},
+    {"dropout", "student.dropout", false}, {"partial", "student.partial", false}, {"precision", "train.precision", false},
+    {"mode", "eval.mode", false}, {"window", "eval.window", false}, {"stride", "eval.stride", false}, {"scales", "eval.scales", false},
+    {"mirror", "eval.mirror", false}, {"average", "eval.average", false}, {"blend", "eval.blend", false},
 };
 static const struct { const char *name; unsigned bit; } commands[] = {
     {"train", IN_TRAIN}, {"eval", IN_EVAL}, {"predict", IN_PREDICT}, {"info", IN_INFO}, {"run", IN_RUN},
@@ -65,9 +66,9 @@ unsigned config_command_bit(const char *command) {
     return 0;
 }
 
-const char *config_alias(const char *name) {
+const char *config_alias(const char *name, unsigned bit) {
     for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++)
-        if (!strcmp(aliases[i].alias, name)) return aliases[i].name;
+        if (!strcmp(aliases[i].alias, name) && (aliases[i].training || !(bit & (IN_TRAIN | IN_CHECK)))) return aliases[i].name;
     return NULL;
 }
 

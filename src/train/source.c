@@ -70,7 +70,7 @@ Err model_source(const char *model, const char *weights, Arena *a, ModelOptions 
     *out_weights = weights;
     if (given && !dir && sys_exists(model) && model_is_onnx(model)) return OK;       /* its weights are in it */
     if (given && !dir && !sys_exists(model)) return model_unknown(model);
-    if (dir || (!given && weights && sys_is_dir(weights)))
+    if (dir || (!given && weights && strcmp(weights, "none") && sys_is_dir(weights)))
         TRY(run_weights(dir ? model : weights, &path));
     if (path || given) *out_weights = arena_strdup(a, path ? path : model);
     Err rc = given ? describe(*out_weights, a, o, &found) : OK;
