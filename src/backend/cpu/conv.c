@@ -215,15 +215,15 @@ Err conv_create(Plan *p, DnnConv c, Way way, DnnPrim **prim, Layout *src, Layout
     return err_set(E(EXIT_BUG, 0), "no usable layout for a convolution of %s", shape_text(c.src).s);
 }
 
-/* oneDNN's own choice of layouts for a wide dilation may be to unfold the image; channels last has a kernel. */
-Err conv_create_folded(Plan *p, DnnConv c, DnnPrim **prim, Layout *src, Layout *dst) {
-    DnnPrim *last;
-    Layout s, d;
-    TRY(conv_create(p, c, WAY_ANY, prim, src, dst));
-    if (c.dilation == 1 || !conv_unfolds(*prim)) return OK;
-    TRY(conv_create(p, c, WAY_LAST, &last, &s, &d));
-    if (!conv_unfolds(last)) *prim = last, *src = s, *dst = d;
-    return OK;
+Err conv_folded_way(Plan *p, const DnnConv *c, Way *out, bool *unfolds) {
+    static const Way tries[] = {WAY_ANY, WAY_LAST};
+    for (int i = 0; i < 2; i++) {
+        DnnPrim *prim;
+        Layout src, dst;
+        TRY(conv_create(p, *c, *out = tries[i], &prim, &src, &dst));
+        if (!(*unfolds = conv_unfolds(prim))) return OK;
+    }
+    return *out = WAY_ANY, OK;
 }
 
 double conv_flops(const DnnConv *c) {

@@ -24,8 +24,8 @@ DnnConv conv_describe(const Plan *p, const PlanNode *n, DnnPass pass);
 
 /* Create a primitive whose activations lie in layouts of ours: the way's, else channels last, else plain. */
 Err conv_create(Plan *p, DnnConv c, Way way, DnnPrim **prim, Layout *src, Layout *dst);
-/* ... freely chosen, unless that unfolds the image and channels last does not. */
-Err conv_create_folded(Plan *p, DnnConv c, DnnPrim **prim, Layout *src, Layout *dst);
+/* Of a dilated one: oneDNN's own layouts, unless those unfold the image and channels last does not; *unfolds: both do. */
+Err conv_folded_way(Plan *p, const DnnConv *c, Way *out, bool *unfolds);
 double conv_flops(const DnnConv *c);
 bool conv_unfolds(const DnnPrim *prim);      /* oneDNN has no kernel of its own and multiplies unfolded images ("gemm") */
 

@@ -62,16 +62,18 @@ static DnnConv turned(const DnnConv *c) {
     return t;
 }
 Err dilated_data_unfolds(Plan *p, const DnnConv *c, bool *out) {
-    DnnPrim *prim;
-    Layout src, dst;
-    TRY(conv_create_folded(p, turned(c), &prim, &src, &dst));
-    return *out = conv_unfolds(prim), OK;
+    const DnnConv t = turned(c);
+    Way way;
+    return conv_folded_way(p, &t, &way, out);
 }
 Err dilated_data(Plan *p, const PlanNode *n, int id, const DnnConv *c) {
     const DnnConv t = turned(c);
     DnnPrim *prim;
     Layout src, dst;
-    TRY(conv_create_folded(p, t, &prim, &src, &dst));
+    Way way;
+    bool unfolds;
+    TRY(conv_folded_way(p, &t, &way, &unfolds));
+    TRY(conv_create(p, t, way, &prim, &src, &dst));
     PrimStep *ps = new_prim_step(p, prim);
     ValueId plain = flipped_weights(p, id, &p->net->params[n->param[0]], c, t.weights,
                                     dnn_prim_md(prim, DNN_WEIGHTS));

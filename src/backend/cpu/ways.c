@@ -24,15 +24,12 @@ static const struct {
 
 /* Without a measurement: oneDNN's layouts, unless it has no good kernel for a dilation. */
 static Err usual_way(Plan *p, const PlanNode *n, const DnnConv *c, Way *out) {
-    DnnPrim *prim;
-    Layout src, dst;
+    bool unfolds;
     *out = WAY_ANY;
     if (c->dilation == 1) return OK;
     if (c->pass != DNN_FORWARD && depthwise_fits(p, n)) return *out = WAY_OWN, OK;
-    TRY(conv_create(p, *c, WAY_ANY, &prim, &src, &dst));
-    if (!conv_unfolds(prim)) return OK;
-    TRY(conv_create(p, *c, WAY_LAST, &prim, &src, &dst));
-    if (!conv_unfolds(prim)) return *out = WAY_LAST, OK;
+    TRY(conv_folded_way(p, c, out, &unfolds));
+    if (!unfolds) return OK;
     bool no_gain = !dilated_fits(c);
     if (!no_gain && c->pass == DNN_BACKWARD_DATA) TRY(dilated_data_unfolds(p, c, &no_gain));
     if (!no_gain) *out = WAY_OWN;
