@@ -96,6 +96,25 @@ TEST(tables_of_classes_in_every_notation) {
     }
 }
 
+/* Colours tell the notation, not the file's name. */
+TEST(a_label_map_may_be_called_yaml) {
+    static const char *const cases[] = {
+        "# label:color_rgb:parts:actions\r\nroad:128,64,128::\r\ncar:0,0,142::\r\n",
+        "\n128 64 128 road\n0 0 142 car\n",
+        "# mine\nclasses:\n - {name: road, color: '#804080'}\n - {name: car, color: [0, 0, 142]}\n",
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Arena *a = arena_open();
+        Classes c;
+        EXPECT_OK(classes_parse(a, cases[i], strlen(cases[i]), "classes.yaml", &c));
+        EXPECT_INT(c.n, 2);
+        EXPECT_STR(c.names[1], "car");
+        EXPECT_INT(c.palette[0][0], 128);
+        EXPECT(c.by_colour);
+        arena_close(a);
+    }
+}
+
 TEST(bad_tables_name_line_and_remedy) {
     static const char *const cases[][2] = {
         {"", "no class is named"},
@@ -365,7 +384,8 @@ TEST(real_cityscapes_colours_are_known) {
     dataset_close(d);
 }
 
-TEST_MAIN(T(tables_of_classes_in_every_notation), T(bad_tables_name_line_and_remedy),
+TEST_MAIN(T(tables_of_classes_in_every_notation), T(a_label_map_may_be_called_yaml),
+          T(bad_tables_name_line_and_remedy),
           T(void_by_id_name_and_colour), T(patterns_pair_images_with_labels),
           T(groups_are_never_divided), T(colours_are_read_exactly_and_strangers_listed),
           T(faults_of_a_folder_name_files_and_remedy), T(unpaired_files_are_told_both_ways),

@@ -278,10 +278,18 @@ void classes_of_names(Arena *a, const char *const *names, const uint8_t (*palett
     describe(a, out);
 }
 
+/* By the first line that is no comment: one with a colour in it is none of YAML's, whatever the file's name. */
 static bool looks_like_yaml(const char *text, const char *name) {
-    if (str_ends(name, ".yaml") || str_ends(name, ".yml")) return true;
-    while (isspace((unsigned char)*text)) text++;
-    return *text == '[' || *text == '{' || str_starts(text, "classes:");
+    char line[256], *word;
+    uint8_t rgb[3];
+    bool coloured;
+    while (*text == '#' || isspace((unsigned char)*text))
+        text += *text == '#' ? strcspn(text, "\n") : 1;
+    snprintf(line, sizeof line, "%.*s", (int)strcspn(text, "\r\n"), text);
+    text_class(line, &word, rgb, &coloured);
+    if (coloured) return false;
+    return str_ends(name, ".yaml") || str_ends(name, ".yml") || *text == '[' || *text == '{' ||
+           str_starts(text, "classes:");
 }
 
 Err classes_parse(Arena *a, const char *text, size_t bytes, const char *name, Classes *out) {
