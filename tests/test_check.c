@@ -92,6 +92,17 @@ TEST(weights_are_told_tensor_by_tensor) {
     EXPECT_HAS(ran.out, "no step was tried: a network is missing or does not fit");
 }
 
+/* The list picks from as many classes as the teacher's file has, be it named or a run. */
+TEST(a_teacher_of_other_classes_may_be_a_file) {
+#define LIST "teacher.classes=[10,9,8,7,6,5,4,3,2,1,0]", "distill.losses=[kd]", "check.seconds=0", "check.floor=0"
+    EXPECT_RUNS("train", TINY, "check=off");
+    EXPECT_RUNS("check", TINY, "teacher.model=run", LIST);
+    EXPECT_HAS(ran.out, "check: 0 problems");
+    EXPECT_RUNS("check", TINY, "teacher.model=deeplabv3_mobilenetv2", "teacher.width=0.1",
+                "teacher.weights=run/last.safetensors", LIST);
+    EXPECT_HAS(ran.out, "check: 0 problems");
+}
+
 TEST(memory_that_is_not_there_is_refused) {
     RETORT("check", "data=scenes", "data.scenes.size=32x48", "data.scenes.train=8", "data.scenes.val=2",
            "student.model=deeplabv3_mobilenetv2", "data.crop=2000x2000", "train.batch=64");
@@ -122,5 +133,6 @@ TEST(interval_is_that_of_the_images) {
 
 TEST_MAIN(T(a_sound_training_has_no_problems), T(all_problems_are_told_in_one_pass),
           T(a_teacher_surely_below_the_floor_is_refused), T(a_training_is_checked_when_it_begins),
-          T(what_was_not_reached_is_named), T(weights_are_told_tensor_by_tensor), T(memory_that_is_not_there_is_refused),
+          T(what_was_not_reached_is_named), T(weights_are_told_tensor_by_tensor),
+          T(a_teacher_of_other_classes_may_be_a_file), T(memory_that_is_not_there_is_refused),
           T(interval_is_that_of_the_images))

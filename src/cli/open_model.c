@@ -7,35 +7,18 @@
 #include "base/parallel.h"
 #include "base/str.h"
 #include "base/sys.h"
+#include "io/weights.h"
 #include "io/yaml.h"
-#include "models/match.h"
 #include "train/trainer.h"
 
 enum { PUBLISHED_CLASSES = 19 };     /* of the published variants, where nothing else tells */
 
 /* ---- what the file says about the network -------------------------------------------------------- */
-/* The tensor that holds the weights of the classifier whose result is x, or NULL. */
-static const Tensor *tensor_of(const Net *n, Node x, const Match *file) {
-    const NetNode *node = net_node(n, model_classifier(n, x, 0));
-    return node->n_param ? file->of[node->param[0]] : NULL;
-}
-
-/* Classes and auxiliary head by the classifiers' tensors, found through a small probe of the network. */
+/* Classes and auxiliary head by the classifiers' tensors. */
 static Err options_from_file(const TensorList *file, ModelOptions *o) {
-    Net *probe;
-    ModelNodes nodes;
-    ModelOptions p = *o;
-    p.classes = 2, p.aux = true;
-    TRY(model_open(&p, 65, 65, &probe, &nodes));
-    Match m;
-    match_names(probe, file, &m);
-    const Tensor *main_head = tensor_of(probe, nodes.logits, &m);
-    const Tensor *aux_head = nodes.aux.id ? tensor_of(probe, nodes.aux, &m) : NULL;
-    if (!o->classes && main_head && main_head->shape.rank == 4 && main_head->shape.d[0] < 65536)
-        o->classes = (int)main_head->shape.d[0];
-    o->aux = aux_head != NULL;
-    match_close(&m);
-    net_close(probe);
+    int classes;
+    TRY(model_look_into(o, file, &classes, &o->aux));
+    if (!o->classes) o->classes = classes;
     return OK;
 }
 
@@ -68,14 +51,10 @@ static int classes_of_data(const DataOptions *data) {
     return n;
 }
 
-static bool is_file_name(const char *weights) {
-    return weights && strcmp(weights, "none") && !str_starts(weights, "formula:");
-}
-
 /* Opens m->net by m->options and fills it from weights: a file, "formula:SEED" or "none". */
 static Err open_net(OpenModel *m, const Config *c, const char *weights, int h, int w) {
     SafeFile f = {0};
-    const bool file = is_file_name(weights), onnx = model_is_onnx(m->options.model);
+    const bool file = model_is_weights_file(weights), onnx = model_is_onnx(m->options.model);
     if (onnx) m->options.classes = 0;        /* the file's own; its weights too, where no others are given */
     if (file) TRY(weights_read(weights, &f));
     if (file) weights_unwrap(&f);

@@ -11,6 +11,8 @@
 #include "base/log.h"
 #include "models/match.h"
 
+enum { CLASSES_LIMIT = 65536 };
+
 /* ---- numbers ------------------------------------------------------------------------------------- */
 
 static float half_value(uint16_t h) {
@@ -118,39 +120,35 @@ Err model_load_file(Net *n, const SafeFile *f, const char *where, uint64_t seed,
     match_close(&m);
     return rc;
 }
-static int classes_in(const Net *n, Node logits, const Match *m) {
+/* The tensor that holds the weights of the classifier whose result is x, or NULL. */
+static const Tensor *classifier_of(const Net *n, Node x, const Match *m) {
     Node c;
-    for (int at = 0; (c = model_classifier(n, logits, at)).id; at++)
-        for (int i = 0; i < net_node(n, c)->n_param; i++) {
-            const Tensor *t = m->of[net_node(n, c)->param[i]];
-            if (t && t->shape.rank >= 1) return (int)t->shape.d[0];
-        }
-    return 0;
+    for (int at = 0; (c = model_classifier(n, x, at)).id; at++) {
+        const NetNode *node = net_node(n, c);
+        const Tensor *t = node->n_param ? m->of[node->param[0]] : NULL;
+        if (t && t->shape.rank == 4 && t->shape.d[0] > 0 && t->shape.d[0] < CLASSES_LIMIT) return t;
+    }
+    return NULL;
 }
-Err model_count_classes(const ModelOptions *o, const char *weights, int *out) {
+Err model_look_into(const ModelOptions *o, const TensorList *file, int *classes, bool *aux) {
     enum { SIDE = 65 };
-    ModelOptions any = *o;
+    ModelOptions probe = *o;
     Net *n;
     ModelNodes at;
-    SafeFile f;
     Match m;
-    any.classes = 1, any.class_map = NULL, any.frozen = true;
-    memset(any.tap, 0, sizeof any.tap);
-    TRY(model_open(&any, SIDE, SIDE, &n, &at));
-    Err rc = weights_read(weights, &f);
-    if (!rc) {
-        weights_unwrap(&f);
-        match_names(n, f.tensors, &m);
-        *out = classes_in(n, at.logits, &m);
-        if (*out < 1)
-            rc = err_set(
-                E(EXIT_MODEL, 61),
-                "%s: holds no classifier of %s, so its classes cannot be counted; use the whole network's file",
-                weights, o->model);
-        match_close(&m), st_close(&f);
-    }
+    probe.classes = 2, probe.aux = true, probe.frozen = true;
+    probe.class_map = NULL, probe.output = OUTPUT_LOGITS, memset(probe.tap, 0, sizeof probe.tap);
+    TRY(model_open(&probe, SIDE, SIDE, &n, &at));
+    match_names(n, file, &m);
+    const Tensor *head = classifier_of(n, at.logits, &m);
+    *classes = head ? (int)head->shape.d[0] : 0;
+    *aux = classifier_of(n, at.aux, &m) != NULL;
+    match_close(&m);
     net_close(n);
-    return rc;
+    return OK;
+}
+bool model_is_weights_file(const char *weights) {
+    return weights && *weights && strcmp(weights, "none") && !str_starts(weights, "formula:");
 }
 Err model_load_weights(Net *n, const char *weights, uint64_t seed, unsigned flags) {
     int64_t formula;

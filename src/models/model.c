@@ -152,18 +152,15 @@ Node model_log_of(Net *n, Node p) {
     p = net_add(n, &op_unary, "probabilities", &clip, sizeof clip, &p, 1, NULL, 0);
     return net_add(n, &op_unary, "log_probabilities", &log_of, sizeof log_of, &p, 1, NULL, 0);
 }
-/* Of one of our own networks; onnx_ends.c knows more of a file's. */
-static Err apply_output(const ModelOptions *o, Net *n, ModelNodes *at) {
+/* Our own networks give logits; onnx_ends.c knows a file's. */
+static Err check_output(const ModelOptions *o) {
+    static const char *const other[] = {[OUTPUT_PROBABILITIES] = "probabilities", [OUTPUT_CLASSMAP] = "class map"};
     if (o->output == OUTPUT_LOGITS || model_is_onnx(o->model)) return OK;
-    if (o->output == OUTPUT_CLASSMAP) return err_set(E(EXIT_USAGE, 76), "%s gives logits, no class map; leave teacher.output out", o->model);
-    at->logits = model_log_of(n, at->logits);
-    if (at->aux.id) at->aux = model_log_of(n, at->aux);
-    return OK;
+    return err_set(E(EXIT_USAGE, 76), "%s gives logits, no %s; leave teacher.output out", o->model, other[o->output]);
 }
 /* What the options ask for beyond the network as it is; names its taps. */
 static Err finish(const ModelOptions *o, Net *n, ModelNodes *at) {
     TRY(apply_taps(o, n, at));
-    TRY(apply_output(o, n, at));
     TRY(apply_class_map(o, n, at));
     nn_tap(n, at->logits, "logits");
     nn_tap(n, at->features, "features");
@@ -184,6 +181,7 @@ Err model_open(const ModelOptions *o, int h, int w, Net **net, ModelNodes *nodes
     ModelNodes out = {0};
     if (!o->model) return err_set(E(EXIT_USAGE, 76), "model: no network is named; give model=NAME");
     TRY(check_norm(o->norm));
+    TRY(check_output(o));
     Err rc = model_is_onnx(o->model) ? model_open_onnx(o, h, w, &n, &out) : open_named(o, h, w, &n, &out);
     if (!rc) rc = finish(o, n, &out);
     if (rc) return net_close(n), rc;

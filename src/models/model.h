@@ -51,8 +51,9 @@ const char *model_head(int i, const char **title);
 const char *model_backbone(int i, const char **title);
 enum { LOAD_START = 1,               /* allows what a student starts from: a backbone alone, a classifier of other classes */
        LOAD_PARTIAL = 2 };           /* takes what fits; something must */
-/* The classes of a file of o->model's weights, by its classifier; E4061 where it has none. */
-Err model_count_classes(const ModelOptions *o, const char *weights, int *out);
+/* What a file of o->model's weights holds: how many classes, by its classifier (0: it has none), and whether an auxiliary head. */
+Err model_look_into(const ModelOptions *o, const TensorList *file, int *classes, bool *aux);
+bool model_is_weights_file(const char *weights);         /* neither "none" nor "formula:SEED" */
 /* "none" (random), "formula:SEED", or a file of weights of any kind. Without flags every tensor must match;
  * what a flag lets be absent starts at random. On failure (E4061) nothing is written. */
 Err  model_load_weights(Net *n, const char *weights, uint64_t seed, unsigned flags);

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/progress.h"
+#include "io/weights.h"
 #include "train/calibrate.h"
 #include "train/side.h"
 
@@ -78,6 +79,34 @@ Err job_check_classes(const Config *c, const Dataset *d) {
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
+/* Builds t and fills it. Where a list picks from a file's classes, that file tells how many it has; it is read once. */
+static Err open_teacher_net(Job *j, ModelOptions t, const char *weights, int h, int w) {
+    const unsigned flags = t.partial ? LOAD_PARTIAL : 0;
+    const bool told = !t.class_map || t.classes || model_is_onnx(t.model);
+    SafeFile f = {0};
+    bool aux;
+    if (!told && !model_is_weights_file(weights))
+        return err_set(
+            E(2, 76),
+            "teacher.classes: a list needs a teacher whose file tells how many it has: a run, a checkpoint or FILE.onnx");
+    if (!told) {
+        TRY(weights_read(weights, &f));
+        weights_unwrap(&f);
+    }
+    Err rc = told ? OK : model_look_into(&t, f.tensors, &t.classes, &aux);
+    if (!rc && !told && !t.classes)
+        rc = err_set(
+            E(EXIT_MODEL, 61),
+            "%s: holds no classifier of %s, so its classes cannot be counted; use the whole network's file",
+            weights, t.model);
+    if (!rc) rc = model_open(&t, h, w, &j->teacher, &j->tn);
+    if (!rc)
+        rc = told ? model_load_weights(j->teacher, weights, (uint64_t)j->c->seed, flags)
+                  : model_load_file(j->teacher, &f, weights, (uint64_t)j->c->seed, flags);
+    if (!told) st_close(&f);
+    return rc;
+}
+
 static Err open_nets(Job *j, int classes, int h, int w) {
     const Config *c = j->c;
     ModelOptions s, t;
@@ -90,17 +119,12 @@ static Err open_nets(Job *j, int classes, int h, int w) {
     TRY(check_classes(c, classes, "the data set", &s, &t));
     s.classes = classes;
     if (!t.class_map) t.classes = classes;
-    if (t.class_map && t.model && !model_is_onnx(t.model) && !t.classes)
-        return err_set(
-            E(2, 76),
-            "teacher.classes: a list needs a teacher whose file tells how many it has: a run, a checkpoint or FILE.onnx");
     TRY(model_open(&s, h, w, &j->student, &j->sn));
     TRY(model_load_weights(j->student, sw, (uint64_t)c->seed,
                            LOAD_START | (s.partial ? LOAD_PARTIAL : 0)));
     if (!t.model) return OK;
     t.frozen = t.dropout_off = true;
-    TRY(model_open(&t, h, w, &j->teacher, &j->tn));
-    TRY(model_load_weights(j->teacher, tw, (uint64_t)c->seed, t.partial ? LOAD_PARTIAL : 0));
+    TRY(open_teacher_net(j, t, tw, h, w));
     if (!j->teacher->has_weights && (!tw || !strcmp(tw, "none")))
         log_warn("the teacher has random weights; give teacher.weights=FILE");
     j->teacher_digest =

@@ -80,8 +80,5 @@ Err model_source(const char *model, const char *weights, Arena *a, ModelOptions 
             E(4, 0),
             "%s: the file does not say which network it belongs to; give model=NAME classes=N weights=%s",
             model, model);
-    if (!rc && !given && model && o->class_map && !o->classes && *out_weights &&
-        sys_exists(*out_weights))
-        rc = model_count_classes(o, *out_weights, &o->classes);
     return rc;
 }
