@@ -452,6 +452,7 @@ TEST(camvid_joins_foreign_paths_and_ignores_void) {
     Digest before = dataset_fingerprint(d);
     EXPECT_OK(put_image("train/b.png", 11, 12));
     EXPECT(strcmp(before.hex, dataset_fingerprint(d).hex) != 0);
+    EXPECT_STR(d->group, "^[^_]+");
     dataset_close(d);
 }
 

@@ -193,6 +193,7 @@ TEST(groups_are_never_divided) {
             EXPECT(where[drive] == -1 || where[drive] == i);
             where[drive] = i;
         }
+        EXPECT_STR(d->group, "^(drive\\d+)");       /* what a study draws together */
         dataset_close(d);
     }
 }
@@ -307,6 +308,10 @@ TEST(cityscapes_label_ids_become_train_ids) {
     EXPECT_OK(put_pair("leftImg8bit/val/ulm/ulm_1_leftImg8bit.png",
                        "gtFine/val/ulm/ulm_1_gtFine_labelIds.png", 33));
     EXPECT_INT(label_at(&o, "val", 1, 19), 18);
+    Dataset *d;
+    EXPECT_OK(dataset_open(&o, "val", &d));
+    EXPECT_STR(d->group, "^[a-z-]+_[0-9]+");
+    dataset_close(d);
     EXPECT_OK(put_label("gtFine/val/ulm/ulm_1_gtFine_labelIds.png", H, W, 3, 2, 9)); /* parking */
     EXPECT_INT(label_at(&o, "val", 1, 19), IGNORE_U8);
     EXPECT_OK(put_label("gtFine/val/ulm/ulm_1_gtFine_labelTrainIds.png", H, W, 3, 2, 13));

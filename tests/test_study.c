@@ -300,14 +300,14 @@ TEST(shipped_studies_compare_shipped_recipes) {
 }
 
 /* ---- units ----------------------------------------------------------------------------------- */
-static void units_of(const char *kind, const char *const *names, int n_images, const char *group,
+static void units_of(const char *own, const char *const *names, int n_images, const char *group,
                      int *unit, int *n, const char **what) {
-    const DatasetDef def = {.name = kind};
-    Dataset d = {.def = &def, .n = n_images, .names = (const char **)(uintptr_t)names};
+    Dataset d = {.group = own, .n = n_images, .names = (const char **)(uintptr_t)names};
     Arena *a = arena_open();         /* lives until the test's process ends */
     *n = -1;
     EXPECT_OK(study_units(a, &d, group, unit, n, what));
 }
+#define FILM "^[^_]+"
 TEST(images_of_a_sequence_are_drawn_together) {
     const char *names[40], *what;
     int unit[40], n;
@@ -316,21 +316,23 @@ TEST(images_of_a_sequence_are_drawn_together) {
         snprintf(text[i], sizeof text[i], "%s_%06d", i < 25 ? "0001TP" : "Seq05VD", 30 * i);
         names[i] = text[i];
     }
-    units_of("camvid", names, 40, "none", unit, &n, &what);
+    units_of(FILM, names, 40, "none", unit, &n, &what);
     EXPECT_INT(n, 40);
     EXPECT_STR(what, "images");
-    units_of("voc", names, 40, "auto", unit, &n, &what);
+    units_of(NULL, names, 40, "auto", unit, &n, &what);
     EXPECT_INT(n, 40);
-    units_of("camvid", names, 40, "auto", unit, &n, &what);          /* two sequences: blocks of ten neighbours */
+    units_of(FILM, names, 40, "auto", unit, &n, &what);          /* two sequences: blocks of ten neighbours */
     EXPECT_INT(n, 5);
     EXPECT_HAS(what, "blocks of 10 neighbouring images (there are 2 groups alone)");
     EXPECT(unit[0] == 0 && unit[9] == 0 && unit[10] == 1 && unit[24] == 2 && unit[25] == 3 &&
            unit[34] == 3 && unit[39] == 4);
     for (int i = 0; i < 40; i++) snprintf(text[i], sizeof text[i], "drive%d-%d", i / 3, i % 3);
-    units_of("folder", names, 40, "^(drive[0-9]+)-", unit, &n, &what);
-    EXPECT_INT(n, 14);
-    EXPECT_STR(what, "groups of images");
-    EXPECT(unit[2] == 0 && unit[3] == 1 && unit[39] == 13);
+    for (int i = 0; i < 2; i++) { /* asked for; of data.split */
+        units_of(i ? "^(drive\\d+)" : NULL, names, 40, i ? "auto" : "^(drive[0-9]+)-", unit, &n, &what);
+        EXPECT_INT(n, 14);
+        EXPECT_STR(what, "groups of images");
+        EXPECT(unit[2] == 0 && unit[3] == 1 && unit[39] == 13);
+    }
 }
 
 TEST_MAIN(T(a_study_killed_twice_ends_with_the_same_report),

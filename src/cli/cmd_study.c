@@ -45,7 +45,7 @@ static const Option options[] = {
     {"split", OPT_STR, offsetof(Own, split), "test", "",
      "read once, at the end, with the last weights of every run", 0, NULL, 0, 0},
     {"group", OPT_STR, offsetof(Own, group), "auto", "",
-     "images that belong together are drawn together: a regular expression over their names, none, or auto: sequences of camvid and cityscapes",
+     "images that belong together are drawn together: a regular expression over their names, none, or auto: data.split.group where it is given, otherwise the sequences of camvid and cityscapes",
      0, NULL, 0, 0},
     {"teacher", OPT_FLOW, offsetof(Own, teacher), "{}", "",
      "only as study.teacher: options of a run OUT/teacher before all arms; in arms teacher.model=study means its last weights",

@@ -4,7 +4,6 @@
  * RUN/counts.SPLIT.safetensors holds, for every image of the split and every class, the pixels that
  * are right, labelled and predicted so (int32, n x K x 3): all that mIoU of any set of images needs. */
 #include <math.h>
-#include <regex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,27 +125,7 @@ Err study_read_split(StudyJob *j) {
 }
 
 /* ---- units: images that belong together ------------------------------------------------------ */
-/* Video data sets: names begin with the sequence. */
-static const struct {
-    const char *kind, *sequence;
-} videos[] = {{"camvid", "^[^_]+"}, {"cityscapes", "^[a-z-]+_[0-9]+"}};
 enum { UNITS_FEW = 10, BLOCK = 10 };
-
-static const char *sequence_pattern(const Dataset *d, const char *group) {
-    if (!strcmp(group, "none")) return NULL;
-    if (strcmp(group, "auto")) return group;
-    for (size_t i = 0; i < sizeof videos / sizeof *videos; i++)
-        if (!strcmp(videos[i].kind, d->def->name)) return videos[i].sequence;
-    return NULL;
-}
-
-/* The part of a name that tells its group: subexpression 1, or the whole match; a name that does not match is its own. */
-static const char *group_of(Arena *a, const regex_t *re, const char *name) {
-    regmatch_t m[2];
-    if (regexec(re, name, 2, m, 0)) return name;
-    const regmatch_t *part = m[1].rm_so >= 0 ? &m[1] : &m[0];
-    return arena_printf(a, "%.*s", (int)(part->rm_eo - part->rm_so), name + part->rm_so);
-}
 
 static int find_unit(const char **keys, int n, const char *key) {
     int i = n - 1;                   /* neighbours mostly share theirs */
@@ -169,25 +148,20 @@ static int cut_blocks(int *unit_of, int n_images, int n) {
 
 Err study_units(Arena *a, const Dataset *d, const char *group, int *unit_of, int *n,
                 const char **what) {
-    const char *pattern = sequence_pattern(d, group);
-    regex_t re;
+    const char *pattern = strcmp(group, "auto") ? group : d->group ? d->group : "none";
+    const char **name = arena_alloc(a, (size_t)d->n * sizeof *name),
+               **keys = arena_alloc(a, (size_t)d->n * sizeof *keys);
     *n = d->n, *what = "images";
     for (int i = 0; i < d->n; i++) unit_of[i] = i;
-    if (!pattern) return OK;
-    if (regcomp(&re, pattern, REG_EXTENDED))
-        return err_set(
-            E(EXIT_USAGE, 76),
-            "group=%s: is no regular expression; write for example group='^[^_]+', or group=none",
-            pattern);
-    const char **keys = arena_alloc(a, (size_t)d->n * sizeof *keys);
+    if (!strcmp(pattern, "none")) return OK;
+    Err rc = group_names(a, pattern, d->names, d->n, name);
+    if (rc) return err_wrap(rc, "group");
     *n = 0;
     for (int i = 0; i < d->n; i++) {
-        const char *key = group_of(a, &re, d->names[i]);
-        int u = find_unit(keys, *n, key);
-        if (u < 0) keys[u = (*n)++] = key;
+        int u = find_unit(keys, *n, name[i]);
+        if (u < 0) keys[u = (*n)++] = name[i];
         unit_of[i] = u;
     }
-    regfree(&re);
     *what = "groups of images";
     if (*n >= UNITS_FEW || *n == d->n) return OK;
     *what = arena_printf(a, "blocks of %d neighbouring images (there are %d groups alone)", BLOCK, *n);

@@ -75,6 +75,7 @@ static Err camvid_open(Dataset *d, const DataOptions *o, const char *split) {
     if (!d->n)
         return err_set(E(EXIT_DATA, 30),
                        "%s: 0 pairs found; looked for lines of an image and a label file", list);
+    d->group = "^[^_]+";             /* the film */
     Classes *c = arena_alloc(d->arena, sizeof *c);
     classes_of_names(d->arena, street_names, street_palette, STREET_CLASSES, c);
     c->map[VOID_ID] = IGNORE_U8;

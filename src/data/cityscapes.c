@@ -32,6 +32,7 @@ static void by_train_id(Arena *a, Classes *c) {
 }
 
 static Err cityscapes_open(Dataset *d, const DataOptions *o, const char *split) {
+    d->group = "^[a-z-]+_[0-9]+";    /* city and sequence */
     const char *labels = o->labels ? o->labels : "gtFine/{split}/{id}_gtFine_labelIds.png";
     TRY(pairs_open(
         d, o,

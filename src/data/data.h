@@ -54,6 +54,7 @@ struct Dataset {
     const uint8_t (*palette)[3];     /* [n_classes] RGB */
     int    n;                        /* samples */
     const char **names;              /* [n] "0001TP_006690": unique, for logs and outputs */
+    const char *group;               /* regular expression over names: images that belong together; NULL: none do */
     const char **image_paths;        /* [n] or NULL when drawn */
     const char **label_paths;        /* [n] or NULL */
     Arena *arena;                    /* holds all of the above */
@@ -75,6 +76,9 @@ Err  dataset_read(Dataset *d, int i, Sample *out);  /* a copy the caller frees *
  * (which starts zeroed; the caller frees it with sample_free in both cases). Thread-safe. */
 Err  dataset_borrow(Dataset *d, int i, Sample *own, const Sample **out);
 const DatasetDef *dataset_find(const char *kind);
+/* out[i]: what the pattern's first sub-expression, or all of it, matches in names[i] (\d, \w and \s are known); a name that
+ * does not match is a group of its own. Texts live in a. E2076. */
+Err  group_names(Arena *a, const char *pattern, const char *const *names, int n, const char **out);
 Digest dataset_fingerprint(const Dataset *d);  /* names, sizes: changes are noticed on resume */
 
 /* How many images of a batch are unlabelled: unlabelled_share of them, rounded, but one at least and not all. */

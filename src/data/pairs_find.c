@@ -9,7 +9,6 @@
  * expression on the id, else all it matches), so that neighbouring frames do not lie on both sides.
  * Groups are sorted by the hash of their text; the first ones are the test split until it has its
  * share, the next ones val, the rest train. */
-#include <regex.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -239,32 +238,6 @@ typedef struct {
     int at;
 } Member;
 
-/* \d, \w and \s, which POSIX has not, as sets. */
-static char *posix_regex(Arena *a, const char *text) {
-    Str s = {0};
-    bool set = false;
-    str_add(&s, "");
-    for (const char *p = text; *p; p++) {
-        const char *what = p[0] != '\\' ? NULL : p[1] == 'd' ? "0-9" : p[1] == 'w' ? "A-Za-z0-9_"
-                                             : p[1] == 's' ? "[:space:]" : NULL;
-        if (*p == '[') set = true;
-        if (*p == ']') set = false;
-        if (what) str_addf(&s, set ? "%s" : "[%s]", what), p++;
-        else if (*p == '\\' && p[1]) str_addn(&s, p++, 2);
-        else str_addn(&s, p, 1);
-    }
-    char *out = arena_strdup(a, s.s);
-    str_free(&s);
-    return out;
-}
-
-static const char *group_of(Arena *a, const regex_t *re, const char *name) {
-    regmatch_t m[2];
-    if (regexec(re, name, 2, m, 0)) return name;
-    const regmatch_t *use = re->re_nsub && m[1].rm_so >= 0 ? &m[1] : &m[0];
-    return arena_printf(a, "%.*s", (int)(use->rm_eo - use->rm_so), name + use->rm_so);
-}
-
 static int by_hash(const void *a, const void *b) {
     const Member *x = a, *y = b;
     int c = strcmp(x->hash.hex, y->hash.hex);
@@ -308,15 +281,13 @@ static void deal(const Member *m, int n, const Shares *s, uint8_t *to) {
 }
 
 static Err members_of(Arena *a, const PairList *all, const Shares *s, Member *out) {
-    regex_t re;
-    if (s->group && regcomp(&re, posix_regex(a, s->group), REG_EXTENDED))
-        return err_set(E(EXIT_USAGE, 76), "data.split.group: %s is no regular expression",
-                       s->group);
+    const char **group = arena_alloc(a, (size_t)all->n * sizeof *group);
+    Err rc = s->group ? group_names(a, s->group, all->name, all->n, group) : OK;
+    if (rc) return err_wrap(rc, "data.split.group");
     for (int i = 0; i < all->n; i++) {
-        const char *group = s->group ? group_of(a, &re, all->name[i]) : all->name[i];
-        out[i] = (Member){group, hash_digest(group, strlen(group)), i};
+        const char *name = s->group ? group[i] : all->name[i];
+        out[i] = (Member){name, hash_digest(name, strlen(name)), i};
     }
-    if (s->group) regfree(&re);
     qsort(out, (size_t)all->n, sizeof *out, by_hash);
     return OK;
 }
@@ -341,6 +312,7 @@ static Err take_share(Dataset *d, const YNode *map, PairList *all) {
     static const char *const splits[] = {"test", "val", "train"};
     Shares s;
     TRY(shares_read(map, &s));
+    if (s.group) d->group = arena_strdup(d->arena, s.group);
     int want = 0, n = 0;
     while (want < 3 && strcmp(d->split, splits[want])) want++;
     if (want == 3)
