@@ -98,7 +98,7 @@ Err ob_ints(OnnxBuild *b, int i, int64_t *out, int max, int *n) {
     if (t->shape.rank > 1 || shape_count(t->shape) > max)
         return ob_refuse(b, "input %d holds more than %d numbers", i, max);
     *n = (int)shape_count(t->shape);
-    memcpy(out, t->data, (size_t)*n * sizeof *out);
+    if (*n) memcpy(out, t->data, (size_t)*n * sizeof *out);
     return OK;
 }
 

@@ -147,8 +147,7 @@ int onnx_find_value(const OnnxModel *m, const char *name) {
         if (!strcmp(m->value[i].name, name)) return i;
     return 0;
 }
-/* Up through operators of a list, by their first inputs. */
-static int before(const OnnxModel *m, int v, const char *const *ops) {
+int onnx_before(const OnnxModel *m, int v, const char *const *ops) {
     const OnnxNode *n;
     while ((n = maker(m, v)) && is_one_of(n, ops) && n->n_in && n->in[0]) v = n->in[0];
     return v;
@@ -157,11 +156,24 @@ static bool is_made_by(const OnnxModel *m, int v, const char *op) {
     const OnnxNode *n = maker(m, v);
     return n && is_one_of(n, (const char *const[]){op, NULL}) && n->n_in && n->in[0];
 }
+/* The same, and through a turn to N x H x W x C. */
+static int before_turned(const OnnxModel *m, int v, const char *const *ops) {
+    static const int64_t LAST[] = {0, 2, 3, 1};
+    for (;;) {
+        v = onnx_before(m, v, ops);
+        const OnnxNode *n = maker(m, v);
+        const OnnxAttr *perm = is_made_by(m, v, "Transpose") ? onnx_attr(n, "perm") : NULL;
+        if (!perm || perm->kind != ONNX_INTS || perm->n != 4 ||
+            memcmp(perm->ints, LAST, sizeof LAST))
+            return v;
+        v = n->in[0];
+    }
+}
 /* The argmax that the map of classes v is made by, or 0. */
 static int argmax_of(const OnnxModel *m, int v) {
     static const char *const MAP[] = {"Resize",  "Cast",     "Squeeze", "Unsqueeze",
                                       "Reshape", "Identity", NULL};
-    v = before(m, v, MAP);
+    v = onnx_before(m, v, MAP);
     return is_made_by(m, v, "ArgMax") ? v : 0;
 }
 void onnx_logits_of(const OnnxModel *m, int v, OnnxOutput *out) {
@@ -169,8 +181,8 @@ void onnx_logits_of(const OnnxModel *m, int v, OnnxOutput *out) {
                                        "Cast",    "Squeeze",    "Identity", NULL};
     static const char *const KEEP[] = {"Resize", "Cast", "Identity", NULL};
     const int argmax = argmax_of(m, v);
-    out->value = before(m, argmax ? argmax : v, LAST);
-    out->probabilities = is_made_by(m, before(m, out->value, KEEP), "Softmax");
+    out->value = before_turned(m, argmax ? argmax : v, LAST);
+    out->probabilities = is_made_by(m, onnx_before(m, out->value, KEEP), "Softmax");
 }
 Err onnx_said_output(const OnnxModel *m, int v, ModelOutput said, OnnxOutput *out) {
     if (said == OUTPUT_CLASSMAP && !argmax_of(m, v))
@@ -179,7 +191,7 @@ Err onnx_said_output(const OnnxModel *m, int v, ModelOutput said, OnnxOutput *ou
             "is no argmax, resized or not; name the logits instead: teacher.taps.logits=VALUE");
     onnx_logits_of(m, v, out);
     if (said == OUTPUT_PROBABILITIES &&
-        out->value == before(m, v, (const char *const[]){"Cast", "Identity", NULL}))
+        out->value == before_turned(m, v, (const char *const[]){"Cast", "Identity", NULL}))
         out->probabilities = true;
     return OK;
 }

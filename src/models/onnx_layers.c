@@ -228,7 +228,8 @@ static Err resize_sides(OnnxBuild *b, Shape in, int64_t side[2], double step[2])
         const double s = by_scale ? (double)((const float *)scales->data)[i] : 1;
         int d = i;
         if (axes >= 0) TRY(ob_axis(b, axis[i], in.rank, &d));
-        const int64_t to = by_scale ? (int64_t)floor((double)in.d[d] * s) : sizes[i];
+        const float scaled = by_scale ? (float)in.d[d] * ((const float *)scales->data)[i] : 0;
+        const int64_t to = by_scale ? (int64_t)floorf(scaled) : sizes[i];       /* in float32, as by ONNX Runtime */
         if (d < 2 && to != in.d[d] && !(d == 0 && b->fixed_batch && to == 1))
             return ob_refuse(b, "resizes the batch or the channels");
         if (to < 1 || to > INT16_MAX) return ob_refuse(b, "a side of %" PRId64, to);

@@ -12,6 +12,11 @@ Err onnx_cast(OnnxBuild *b, const OnnxNode *n) {
         return ob_refuse(b, "of a computed value to type %" PRId64, to);
     return onnx_same(b, n);
 }
+Err onnx_cast_like(OnnxBuild *b, const OnnxNode *n) {
+    const Tensor *like = ob_constant(b, 1);
+    if (like && like->dtype != DT_F32) return ob_refuse(b, "of a computed value to whole numbers");
+    return onnx_same(b, n);
+}
 /* Dropout acts in training again, whatever mode the file was exported in. */
 Err onnx_dropout(OnnxBuild *b, const OnnxNode *n) {
     float p = ob_float(n, "ratio", 0.5f);

@@ -61,6 +61,8 @@ Err  ob_tensor(OnnxBuild *b, Dtype t, Shape s, Tensor **out);        /* zeroed; 
 typedef struct { int value; bool probabilities; } OnnxOutput;
 Err  onnx_add_image(OnnxBuild *b, const ModelOptions *o, int h, int w, ModelNodes *out);  /* input, normalised, at the file's size */
 int  onnx_find_value(const OnnxModel *m, const char *name);         /* 0: none */
+/* Up from value v through operators of a list that ends with NULL, by their first inputs. */
+int  onnx_before(const OnnxModel *m, int v, const char *const *ops);
 /* The value before what only turns logits into something else, and whether those are probabilities. */
 void onnx_logits_of(const OnnxModel *m, int v, OnnxOutput *out);
 /* As the user says of value v what it is; E4060 when it cannot be that. */

@@ -20,6 +20,28 @@ Err onnx_quantize(OnnxBuild *b, const OnnxNode *n) {
                             .hi = is_signed ? 127 : 255};
     return ob_out(b, 0, ob_add1(b, &op_quantize, &a, sizeof a, ob_src(b, 0))), OK;
 }
+static bool same_numbers(const Tensor *a, const Tensor *b) {
+    const size_t width = a ? dtype_bytes(a->dtype) : 0;
+    if (!a || !b) return a == b;
+    return a->dtype == b->dtype && shape_count(a->shape) == shape_count(b->shape) &&
+           !memcmp(a->data, b->data, (size_t)shape_count(a->shape) * width);
+}
+/* QuantizeLinear's result lies on the scale already, so it stays as it is, if its scale is meant. */
+Err onnx_dequantize(OnnxBuild *b, const OnnxNode *n) {
+    static const char *const MOVES[] = {"Identity", "Reshape",   "Flatten", "Squeeze",
+                                        "Unsqueeze", "Transpose", "Slice",   "MaxPool", NULL};
+    const int made_by = b->m->value[onnx_before(b->m, n->n_in ? n->in[0] : 0, MOVES)].node;
+    const OnnxNode *from = made_by >= 0 ? &b->m->node[made_by] : NULL;
+    const Tensor *scale = ob_constant(b, 1), *zero = ob_constant(b, 2);
+    if (!from || strcmp(from->op, "QuantizeLinear"))
+        return ob_refuse(b, "is not behind a QuantizeLinear");
+    b->node = from;
+    const bool same =
+        same_numbers(scale, ob_constant(b, 1)) && same_numbers(zero, ob_constant(b, 2));
+    b->node = n;
+    if (!same) return ob_refuse(b, "does not undo its QuantizeLinear: scale or zero point differ");
+    return onnx_same(b, n);
+}
 /* (q - zero) scale; scale and zero: one number, or one per index of an axis. */
 Err onnx_fold_dequantize(OnnxBuild *b) {
     const Tensor *q = ob_constant(b, 0), *scale = ob_constant(b, 1), *zero = ob_constant(b, 2);
