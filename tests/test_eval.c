@@ -424,6 +424,23 @@ TEST(a_fixed_size_is_shown_and_judged_in_full_size) {
     EXPECT(memcmp(confidence[1], confidence[3], sizeof *confidence) != 0);
     net_close(net);
 }
+/* Weights are finite, what they make is not: no class is told. */
+TEST(logits_that_are_not_finite_are_refused) {
+    const ModelOptions o = {.model = "deeplabv3_mobilenetv2", .classes = 5, .width = 0.1};
+    static uint8_t rgb[33 * 33 * 3], pred[33 * 33];
+    Net *net;
+    ModelNodes at;
+    Predictor *p;
+    EXPECT_OK(model_open(&o, 33, 33, &net, &at));
+    net_init_formula(net, 4);
+    const NetParam *w = &net->params[net_find_param(net, "head.block.4.weight")];
+    for (int64_t i = 0; i < shape_count(w->shape); i++) w->data[i] = 3e38f;
+    EXPECT_OK(predictor_open(net, &at, &(InferOptions){0}, &p));
+    EXPECT_ERR(predictor_run(p, rgb, 33, 33, pred, NULL), E(8, 62));
+    EXPECT_HAS(err_text(), "deeplabv3_mobilenetv2: its output ");
+    predictor_close(p);
+    net_close(net);
+}
 TEST(the_text_says_how_images_were_seen) {
     const InferOptions slide = {.mode = INFER_SLIDE,
                                 .window_h = 360,
@@ -444,4 +461,5 @@ TEST_MAIN(T(boundaries_are_those_of_erosions_and_distances),
           T(calibration_is_the_gap_of_each_bin), T(instances_weigh_by_their_size),
           T(protocols_count_as_the_official_tools), T(windows_cover_every_pixel_in_order),
           T(windows_scales_and_mirror_images_are_averaged),
-          T(a_fixed_size_is_shown_and_judged_in_full_size), T(the_text_says_how_images_were_seen))
+          T(a_fixed_size_is_shown_and_judged_in_full_size), T(logits_that_are_not_finite_are_refused),
+          T(the_text_says_how_images_were_seen))

@@ -332,6 +332,15 @@ TEST(nan_is_refused_with_its_place) {
         close_case(&c, n);
     }
 }
+TEST(a_variance_below_zero_is_refused) {
+    Case c;
+    open_case(&c, 5);
+    Net *n = open_net(5, false);
+    ((float *)tensor_of(&c, "head.block.1.running_var")->data)[3] = -0.5f;
+    EXPECT_ERR(load_case(&c, n), E(4, 17));
+    EXPECT_HAS(err_text(), "head.block.1.running_var has the value -0.5 at element 3, and is a variance");
+    close_case(&c, n);
+}
 TEST(other_number_formats_are_converted) {
     Case c;
     open_case(&c, 5);
@@ -388,5 +397,6 @@ TEST_MAIN(T(a_file_of_all_tensors_loads), T(missing_extra_and_wrong_tensors_are_
           T(strangers_are_told_the_nearest_network_and_the_way_out),
           T(a_published_network_that_is_none_of_ours_is_refused), T(a_file_without_counts_loads),
           T(a_checkpoints_own_tensors_are_passed_over), T(nan_is_refused_with_its_place),
+          T(a_variance_below_zero_is_refused),
           T(other_number_formats_are_converted), T(a_start_keeps_the_classifier_of_other_classes),
           T(a_missing_auxiliary_head_is_refused), T(weights_by_rule_are_refused_when_misspelt))

@@ -85,6 +85,19 @@ TEST(a_written_file_is_a_network) {
     net_close(n);
 }
 
+TEST(weights_that_are_not_numbers_are_refused) {
+    const float v[12] = {[5] = NAN};
+    Proto g = {0}, t = onnx_tensor_of("w", FLOATS, (const int64_t[]){4, 3, 1, 1}, 4);
+    pb_block(&t, 9, v, sizeof v), pb_message(&g, 5, &t);
+    put_node(&g, "Conv", "image w", "logits");
+    put_ends(&g, "logits");
+    Proto m = onnx_model_of(&g, 17);
+    Net *n;
+    ModelNodes at;
+    EXPECT_ERR(open_written(&m, NULL, &n, &at), E(4, 17));
+    EXPECT_HAS(err_text(), "tensor w has the value nan at element 5");
+}
+
 /* ---- what is around a network ------------------------------------------------------------------------------ */
 
 static const NormalizeAttr *norm_of(const Net *n) {
@@ -200,6 +213,50 @@ TEST(what_only_turns_logits_into_something_else_is_left_out) {
     EXPECT(net_node(n, at.logits)->op == &op_unary &&
            ((const UnaryAttr *)net_node(n, at.logits)->attr)->kind == UNARY_LOG);
     net_close(n);
+}
+/* A map that was turned to channels last is turned back: 16 rows are no 16 classes. */
+TEST(logits_may_come_with_channels_last) {
+    static const char *const END[] = {NULL, "Softmax", "ArgMax"};
+    for (int i = 0; i < 3; i++) {
+        Proto g = conv_graph(), turn = onnx_node_of("Transpose", "logits", "turned");
+        onnx_attr_ints(&turn, "perm", (const int64_t[]){0, 2, 3, 1}, 4);
+        pb_message(&g, 1, &turn);
+        if (END[i]) {
+            Proto end = onnx_node_of(END[i], "turned", "end");
+            onnx_attr_int(&end, "axis", -1);
+            pb_message(&g, 1, &end);
+        }
+        put_ends(&g, END[i] ? "end" : "turned");
+        Proto m = onnx_model_of(&g, 17);
+        Net *n;
+        ModelNodes at;
+        EXPECT_OK(open_written(&m, NULL, &n, &at));
+        EXPECT(net_node(n, at.logits)->op == &op_conv2d);
+        net_close(n);
+    }
+}
+/* By PyTorch and ONNX Runtime 16 * 0.7 and 16 * 2.3 are 11 and 36; 10 * 0.7 is 7, though 0.7f is below 0.7. */
+TEST(sides_are_scaled_in_float32) {
+    static const struct { int side; float scale; int want; } cases[] = {
+        {16, 0.7f, 11}, {16, 2.3f, 36}, {10, 0.7f, 7}, {10, 2.3f, 23}, {10, 1.9f, 19}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const float scales[] = {1, 1, cases[i].scale, cases[i].scale};
+        Proto g = conv_graph(), r = {0},
+              t = onnx_tensor_of("scales", FLOATS, (const int64_t[]){4}, 1);
+        pb_block(&t, 9, scales, sizeof scales), pb_message(&g, 5, &t);
+        pb_text(&r, 1, "logits"), pb_text(&r, 1, ""), pb_text(&r, 1, "scales");
+        pb_text(&r, 2, "big"), pb_text(&r, 4, "Resize");
+        pb_message(&g, 1, &r);
+        put_ends(&g, "big");
+        Proto m = onnx_model_of(&g, 17);
+        ModelOptions o = {.model = temp_path("m.onnx")};
+        write_file(o.model, m.data, m.n), free(m.data);
+        Net *n;
+        ModelNodes at;
+        EXPECT_OK(model_open(&o, cases[i].side, cases[i].side, &n, &at));
+        EXPECT_INT(net_shape(n, at.logits).d[2], cases[i].want);
+        net_close(n);
+    }
 }
 static bool is_log(const Net *n, Node x) {
     return net_node(n, x)->op == &op_unary &&
@@ -333,12 +390,18 @@ static const Bad BAD[] = {
     {"Resize", "image", {0}, 0, NULL, {0}, 0, "wants 4 sizes or scales"},
     {"Resize", "image k k k", {1, 3, 1ll << 33, 4}, 4, NULL, {0}, 0, "a side of"},
     {"Flatten", "image", {0}, 0, "axis", {99}, -1, "axis 99"},
+    {"CastLike", "image k", {1}, 1, NULL, {0}, 0, "to whole numbers"},
+    {"DequantizeLinear", "image s", {0}, 0, NULL, {0}, 0, "is not behind a QuantizeLinear"},
+    {"DequantizeLinear", "q v", {0}, 0, NULL, {0}, 0, "scale or zero point differ"},
 };
 static Proto bad_graph(const Bad *b) {
     Proto g = {0}, n = onnx_node_of(b->op, b->in, "logits");
     put_floats(&g, "w", (const int64_t[]){4, 3, 1, 1}, 4, 12);
     put_floats(&g, "t", (const int64_t[]){3, 4, 2, 2}, 4, 48);
     put_floats(&g, "v", (const int64_t[]){7}, 1, 7);
+    Proto s = onnx_tensor_of("s", FLOATS, NULL, 0);
+    pb_block(&s, 9, &(float){0.5f}, sizeof(float)), pb_message(&g, 5, &s);
+    if (strstr(b->in, "q ")) put_node(&g, "QuantizeLinear", "image s", "q");
     put_whole(&g, "k", b->whole, b->n_whole);
     pb_text(&n, 3, b->op);
     if (b->attr && b->n_value < 0) onnx_attr_int(&n, b->attr, b->value[0]);
@@ -540,9 +603,11 @@ TEST(changed_bytes_do_no_harm) {
     }
 }
 TEST_MAIN(T(espnet_is_read), T(a_written_file_is_a_network),
+          T(weights_that_are_not_numbers_are_refused),
           T(a_file_that_normalises_gets_plain_pixels), T(bytes_with_channels_last_are_an_image),
           T(a_file_of_one_size_refuses_others_or_resizes),
           T(what_only_turns_logits_into_something_else_is_left_out),
+          T(logits_may_come_with_channels_last), T(sides_are_scaled_in_float32),
           T(of_a_class_map_what_its_argmax_reads_is_taken),
           T(of_probabilities_the_logarithm_is_taken),
           T(of_another_output_the_tensor_to_tap_is_named),

@@ -309,6 +309,20 @@ TEST(a_teacher_of_probabilities_is_recognised) {
         work_close(&w);
     }
 }
+TEST(a_teacher_whose_logits_are_not_finite_is_named) {
+    static const float stage[] = {1, 0};
+    Work w;
+    StepResult x;
+    Batch b = noise(2);
+    EXPECT_OK(work_open(&w, config(SCENES STUDENT TEACHER "train.batch=2 distill.losses=[kd]")));
+    Net *t = job_teacher(w.job);
+    t->params[net_find_param(t, "head.block.4.bias")].data[2] = INFINITY;
+    t->version++;
+    EXPECT_ERR(job_step(w.job, &b, 1, stage, false, &x), E(8, 62));
+    EXPECT_HAS(err_text(), "its output ");
+    batch_free(&b);
+    work_close(&w);
+}
 /* A plain file of 19 classes, of which the list takes 11. */
 TEST(a_weights_file_of_more_classes_teaches_those_of_the_list) {
     const char *path = temp_path("teacher.safetensors");
@@ -851,6 +865,7 @@ TEST_MAIN(T(accumulation_gives_the_mean_gradient), T(gradients_apart_add_up_and_
           T(the_teacher_sees_the_mirrored_image),
           T(an_onnx_file_teaches_in_the_order_that_is_asked_for),
           T(a_teacher_of_probabilities_is_recognised),
+          T(a_teacher_whose_logits_are_not_finite_is_named),
           T(a_weights_file_of_more_classes_teaches_those_of_the_list),
           T(jobs_that_cannot_be_are_refused), T(scores_follow_from_the_confusion_matrix),
           T(nothing_labelled_scores_nothing), T(predictions_are_the_best_class_of_upsampled_logits),

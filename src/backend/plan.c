@@ -1,6 +1,7 @@
 /* plan.c - makes, runs and describes a plan. The passes: shapes, fusing, forward, backward, memory. */
 #include "backend/plan_priv.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -294,6 +295,19 @@ const float *plan_value(const Plan *p, Node x) {
     const PlanNode *n = &p->nodes[plan_resolve(p, x.id)];
     CHECK(n->as[LAYOUT_PLAIN][0]);
     return p->values[n->as[LAYOUT_PLAIN][0]].ptr;
+}
+
+Err plan_check_finite(const Plan *p, Node x) {
+    const float *v = plan_value(p, x);
+    const int64_t n = shape_count(plan_shape(p, x));
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(v[i]))
+            return err_set(
+                E(EXIT_NUMERIC, 62),
+                "%s: its output %s is %g at element %" PRId64
+                "; a layer's numbers leave float32: look at the file of weights and the normalisation",
+                p->net->name, p->net->nodes[x.id].name, (double)v[i], i);
+    return OK;
 }
 
 const float *plan_gradient(const Plan *p, Node x) {

@@ -41,6 +41,7 @@ bool plan_share_arena(Plan *p, const Plan *host);
  * borrowed; zeroed by the caller at first; NULL: no more. Other plans of the net with the same outputs have the same nodes. */
 void plan_watch(Plan *p, float *ranges);
 const float *plan_value(const Plan *p, Node x);             /* of an output; valid until the next run */
+Err plan_check_finite(const Plan *p, Node x);               /* of an output; E8062 with the place of a NaN or infinity */
 const float *plan_gradient(const Plan *p, Node x);          /* of an input in spec.wanted; NULL: none flowed */
 Shape plan_shape(const Plan *p, Node x);                    /* for this plan's sizes */
 const void *plan_saved(const Plan *p, Node x);              /* the node's saved block (loss statistics); NULL when none */

@@ -102,6 +102,7 @@ static Err look(Predictor *p, Pass *s, const Window *at, bool alone) {
     plan_bind(plan, p->nodes.image, whole ? s->rgb : s->pixels);
     plan_bind(plan, p->nodes.rects, rect);
     plan_run(plan, &(OpRun){.training = false}, false);
+    TRY(plan_check_finite(plan, p->nodes.logits));
     const Shape shape = plan_shape(plan, p->nodes.logits);
     const size_t bytes = (size_t)shape_count(shape) * sizeof(float);
     View v = {.at = *at,

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "models/match.h"
+#include "models/parts.h"
 
 enum { CLASSES_LIMIT = 65536 };
 
@@ -38,13 +39,16 @@ static float element(const Tensor *t, int64_t i) {
 
 /* ---- filling --------------------------------------------------------------------------------------- */
 
-static Err check_finite(const Tensor *t, const char *where) {
-    for (int64_t i = 0, n = shape_count(t->shape); match_is_float(t->dtype) && i < n; i++)
-        if (!isfinite(element(t, i)))
+/* A NaN, which a variance below 0 makes, would not be seen behind a ReLU of oneDNN's: it is 0 there. */
+Err model_check_values(const NetParam *p, const Tensor *t, const char *where) {
+    for (int64_t i = 0, n = shape_count(t->shape); match_is_float(t->dtype) && i < n; i++) {
+        const float v = element(t, i);
+        const bool below = p->kind == PARAM_VAR && v < 0;
+        if (below || !isfinite(v))
             return err_set(E(EXIT_MODEL, 17),
-                           "%s: tensor %s has the value %g at element %" PRId64
-                           "; use another file",
-                           where, t->name, (double)element(t, i), i);
+                           "%s: tensor %s has the value %g at element %" PRId64 "%s; use another file",
+                           where, t->name, (double)v, i, below ? ", and is a variance" : "");
+    }
     return OK;
 }
 static void fill_param(NetParam *p, const Tensor *t) {
@@ -111,7 +115,7 @@ Err model_load_file(Net *n, const SafeFile *f, const char *where, uint64_t seed,
     if (!is_allowed(&m, flags, aside)) rc = match_refuse(n, f, &m, where);
     for (int i = 0; i < n->n_params && !rc; i++) {
         if (m.of[i] && !match_fits(&n->params[i], m.of[i])) m.of[i] = NULL;      /* LOAD_PARTIAL */
-        if (m.of[i]) rc = check_finite(m.of[i], where);
+        if (m.of[i]) rc = model_check_values(&n->params[i], m.of[i], where);
     }
     if (!rc && flags) net_init_random(n, seed);          /* what the file does not give */
     for (int i = 0; i < n->n_params && !rc; i++)

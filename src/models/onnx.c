@@ -117,6 +117,7 @@ static Err fill(OnnxBuild *b) {
         const Tensor *t = b->fill[i].from;
         if (t->dtype != DT_F32 || shape_count(t->shape) != shape_count(p->shape))
             return bad(b->m, "tensor", p->name, "holds no weights of its layer");
+        TRY(model_check_values(p, t, b->m->name));
         memcpy(p->data, t->data, (size_t)shape_count(p->shape) * sizeof(float));
     }
     return OK;

@@ -31,6 +31,8 @@ Node fcn_block(Net *n, Node x, const char *scope, int classes, Node *features);
 /* The inputs and the normalised image, N x 3 x H x W; sets out->image and out->rects. */
 Node model_image_input(Net *n, const NormDef *norm, int64_t batch, int h, int w, ModelNodes *out);
 Node model_log_of(Net *n, Node p);                       /* logits of probabilities, which may be 0 */
+/* E4017 when the values of a parameter, in a file, cannot be right: not finite, a variance below 0. */
+Err model_check_values(const NetParam *p, const Tensor *t, const char *where);
 Node conv_bn_relu(Net *n, Node x, const char *conv, const char *bn, Conv c);
 Node classifier(Net *n, Node x, const char *name, int classes);          /* 1x1 with bias */
 #endif

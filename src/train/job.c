@@ -541,6 +541,7 @@ static Err look_at_teacher(Job *j) {
     const Node x = j->tn.logits;
     const bool run = !j->looked && j->n_taught && j->taught[0].from.id == x.id;
     j->looked = true;
+    if (run) TRY(plan_check_finite(j->tplan, x));
     if (run && are_probabilities(plan_value(j->tplan, x), plan_shape(j->tplan, x)))
         return err_set(
             E(EXIT_MODEL, 60),
