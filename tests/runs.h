@@ -80,10 +80,10 @@ static inline bool run_says(const char *dir, const char *name, const char *what)
     free(text);
     return found;
 }
-/* Wait until a file of the run holds `what`; false when the run ended before, or after two minutes.
+/* Wait until a file of the run holds `what`; false when the run ended before, or after ten minutes.
  */
 static inline bool run_await(pid_t pid, const char *dir, const char *name, const char *what) {
-    const double end = sys_now() + 120;
+    const double end = sys_now() + 600;
     for (bool ended = false; sys_now() < end; pause_ms(2)) {
         if (run_says(dir, name, what)) return true;
         if (ended) return false;

@@ -2,6 +2,7 @@
  * that is fine. Intervals of mIoU. */
 #include "program.h"
 #include "small_camvid.h"
+#include "data/survey.h"
 #include "train/trainer.h"
 
 #define STUDENT "student.model=deeplabv3_mobilenetv2", "student.width=0.1", "train.batch=2", "eval.split=train"
@@ -73,12 +74,46 @@ TEST(a_training_is_checked_when_it_begins) {
     EXPECT(!strstr(ran.err, "samples looked at"));
 }
 
+/* One fault in many files is one problem; a split of which nothing can be used has no table. */
+TEST(faults_of_one_kind_are_one_problem) {
+    static char list[TEXT_MAX], name[3][32];
+    size_t at = 0;
+    EXPECT_OK(make_camvid(8));
+    for (int i = 0; i < 15; i++) { /* twelve ids that no class has, three of another kind */
+        snprintf(name[0], sizeof name[0], "train/m%d.png", i);
+        snprintf(name[1], sizeof name[1], "trainannot/m%d.png", i);
+        EXPECT_OK(put_image(name[0], 10, 12));
+        EXPECT_OK(i < 12 ? put_label(name[1], 10, 12, 3, 2, 34) : put_image(name[1], 10, 12));
+        at += (size_t)snprintf(list + at, sizeof list - at, "%s %s\n", name[0], name[1]);
+    }
+    EXPECT_OK(put_text("train.txt", list));
+    EXPECT_OK(put_text("val.txt", list));
+    RETORT("check", "data=camvid:.", "student.model=deeplabv3_mobilenetv2", "eval.split=val", "check=full");
+    EXPECT_INT(ran.code, 3);
+    EXPECT_HAS(ran.out, "no step was tried: samples that it needs cannot be used");
+    EXPECT_HAS(ran.out, "  24 of this kind in all; the next: ./trainannot/m");      /* of both splits */
+    EXPECT_HAS(ran.out, "  6 of this kind in all; the next: ./trainannot/m");
+    EXPECT_HAS(ran.out, "check: 3 problems");                    /* and val's images are in train */
+    int named = 0;
+    for (const char *p = ran.out; (p = strstr(p, "trainannot/m")); p++) named++;
+    EXPECT_INT(named, 2 * FAULT_EXAMPLES);
+    EXPECT(!strstr(ran.out, "share %"));
+    EXPECT(!strstr(ran.out, "void: "));
+}
+
 /* What time did not allow is named. */
 TEST(what_was_not_reached_is_named) {
     EXPECT_RUNS("check", TINY, "check.seconds=0.01", "check.floor=0", "teacher.model=deeplabv3_resnet18",
                 "teacher.weights=formula:1");
     EXPECT_HAS(ran.out, "not reached within check.seconds=0.01: ");
+    EXPECT_HAS(ran.out, "a step of either stage, of about ");          /* not begun, since it cannot be cut short */
+    EXPECT_HAS(ran.out, ", an image of val by the student, of about ");
     EXPECT_HAS(ran.out, " of 40 images of val by the teacher; check=full looks at everything");
+    EXPECT(!strstr(ran.out, "one step of"));
+    EXPECT_HAS(ran.out, "expected: not known");
+    EXPECT_RUNS("check", TINY, "check.seconds=1e6");             /* a limit far away leaves nothing out */
+    EXPECT_HAS(ran.out, "one step of the second stage");
+    EXPECT(!strstr(ran.out, "not reached"));
 }
 
 TEST(weights_are_told_tensor_by_tensor) {
@@ -133,6 +168,6 @@ TEST(interval_is_that_of_the_images) {
 
 TEST_MAIN(T(a_sound_training_has_no_problems), T(all_problems_are_told_in_one_pass),
           T(a_teacher_surely_below_the_floor_is_refused), T(a_training_is_checked_when_it_begins),
-          T(what_was_not_reached_is_named), T(weights_are_told_tensor_by_tensor),
+          T(faults_of_one_kind_are_one_problem), T(what_was_not_reached_is_named), T(weights_are_told_tensor_by_tensor),
           T(a_teacher_of_other_classes_may_be_a_file), T(memory_that_is_not_there_is_refused),
           T(interval_is_that_of_the_images))

@@ -6,6 +6,7 @@
 #include "base/parallel.h"
 #include "base/rng.h"
 #include "distill/fullres.h"
+#include "measure.h"
 #include "test.h"
 
 typedef struct Case {
@@ -142,12 +143,6 @@ static void drop(Run *r) {
     for (int j = 0; j < 2; j++) free(r->grad[j]);
     free(r->labels), free(r->saved), free(r->scratch);
     net_close(r->net);
-}
-static double max_abs(const float *v, int64_t n) {
-    double m = 0;
-    for (int64_t i = 0; i < n; i++)
-        if (!(fabs((double)v[i]) <= m)) m = fabs((double)v[i]);
-    return m;
 }
 /* max |a - b| / max |b|; 0 when both are 0. */
 static double differ(const float *a, const float *b, int64_t n) {

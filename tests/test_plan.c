@@ -4,6 +4,7 @@
 #include "base/parallel.h"
 #include "base/rng.h"
 #include "models/model.h"
+#include "measure.h"
 #include "probe.h"
 #include "test.h"
 
@@ -51,12 +52,6 @@ static void close_result(Result *r) { free(r->logits), free(r->grads), plan_clos
 static void close_case(Case *c) { free(c->image), net_close(c->net); }
 static void close_two(Case *c, Result *a, Result *b) {
     close_result(a), close_result(b), close_case(c);
-}
-static double l2_ratio(const float *a, const float *b, int64_t n) {
-    double d = 0, s = 0;
-    for (int64_t i = 0; i < n; i++)
-        d += ((double)a[i] - b[i]) * ((double)a[i] - b[i]), s += (double)b[i] * b[i];
-    return sqrt(d / (s > 0 ? s : 1));
 }
 /* float32 sums in different orders: forward 1e-5, gradients 1e-3 (ReLU masks at the edge flip). */
 static void compare(const char *model, int n, int h, int w, bool training, bool gradients) {

@@ -7,6 +7,7 @@
 #include "base/rng.h"
 #include "distill/class_weights.h"
 #include "distill/fullres.h"
+#include "measure.h"
 #include "tempdir.h"
 #include "test.h"
 
@@ -141,11 +142,6 @@ static float *copy(const float *v, int64_t n) {
     float *out = xcalloc((size_t)n + 1, sizeof *out);
     if (v) memcpy(out, v, (size_t)n * sizeof *out);
     return out;
-}
-static double max_abs(const float *v, int64_t n) {
-    double m = 0;
-    for (int64_t i = 0; i < n; i++) m = fmax(m, fabs((double)v[i]));
-    return m;
 }
 
 /* ---- gradients ------------------------------------------------------------------------------------- */

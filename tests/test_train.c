@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/parallel.h"
 #include "base/rng.h"
+#include "measure.h"
 #include "runs.h"
 #include "tempdir.h"
 #include "test.h"
@@ -76,12 +77,6 @@ static Batch part(const Batch *b, int first, int n) {
 }
 static void batch_free(Batch *b) {
     free(b->images), free(b->labels), free(b->rects);
-}
-static double l2_ratio(const float *a, const float *b, int64_t n) {
-    double d = 0, s = 0;
-    for (int64_t i = 0; i < n; i++)
-        d += ((double)a[i] - b[i]) * ((double)a[i] - b[i]), s += (double)b[i] * b[i];
-    return sqrt(d / s);
 }
 /* With batch norm frozen, dropout off and all pixels labelled, two micro-batches of two are one
  * batch of four: the means over equal counts average to the mean. */

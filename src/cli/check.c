@@ -35,26 +35,18 @@ void check_say(const Check *k, const char *fmt, ...) {
     free(text);
 }
 
-static void add(Check *k, Err code, char *text) { /* takes text; once is enough */
-    for (int i = 0; i < k->n; i++)
-        if (k->found[i].code == code && !strcmp(k->found[i].text, text)) {
-            free(text);
-            return;
-        }
-    GROW(k->found, k->n, k->cap);
-    k->found[k->n++] = (Fault){code, text};
-}
-
 void check_note(Check *k, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
-    add(k, OK, format(fmt, ap));
+    char *text = format(fmt, ap);
     va_end(ap);
+    faults_add(&k->found, OK, text);
+    free(text);
 }
 
 Err check_problem(Check *k, Err rc) {
     if (rc < 1000) return rc;
-    add(k, rc, xstrdup(err_text()));
+    faults_add(&k->found, rc, err_text());
     return OK;
 }
 
@@ -72,25 +64,38 @@ double check_time_until(const Check *k, double share) {
     return fmax(0.5, share * k->seconds - (sys_now() - k->start));
 }
 
+/* "problem 2: E3034 FILE: what; what to do", and how many there are like it, the next ones by name. */
+static void tell_fault(const Check *k, int number, const Fault *f) {
+    Str s = {0};
+    if (f->code) str_addf(&s, "problem %d: E%04d ", number, f->code);
+    else str_add(&s, "note: ");
+    str_add(&s, f->text[0]);
+    if (f->count > 1) str_addf(&s, "\n  %d of this kind in all; the next:", f->count);
+    for (int i = 1; i < FAULT_EXAMPLES && f->text[i]; i++) str_addf(&s, "%s %s", i > 1 ? ";" : "", f->text[i]);
+    check_say(k, "%s", s.s);
+    str_free(&s);
+}
+
 /* Notes, then what was not looked at, then problems: what counts stands last. */
 static Err verdict(const Check *k) {
     const Fault *first = NULL;
     int n = 0;
-    for (int i = 0; i < k->n; i++)
-        if (!k->found[i].code) check_say(k, "note: %s", k->found[i].text);
+    for (int i = 0; i < k->found.n; i++)
+        if (!k->found.v[i].code) tell_fault(k, 0, &k->found.v[i]);
     if (k->unreached.n)
         check_say(k, "not reached within check.seconds=%g: %s; check=full looks at everything",
                   k->c->check.seconds, k->unreached.s);
-    for (int i = 0; i < k->n; i++) {
-        const Fault *f = &k->found[i];
+    for (int i = 0; i < k->found.n; i++) {
+        const Fault *f = &k->found.v[i];
         if (!f->code) continue;
         if (!first) first = f;
-        check_say(k, "problem %d: E%04d %s", ++n, f->code, f->text);
+        tell_fault(k, ++n, f);
     }
+    if (k->found.more) check_say(k, "%d more problems of other kinds are not listed", k->found.more);
     check_say(k, "check: %d problem%s, %.1f s", n, n == 1 ? "" : "s", sys_now() - k->start);
     if (!n) return OK;
-    return err_set(first->code, "%d problem%s; the first: %s%s", n, n == 1 ? "" : "s", first->text,
-                   k->into_log ? "; check=off trains all the same" : "");
+    return err_set(first->code, "%d problem%s; the first: %s%s", n, n == 1 ? "" : "s",
+                   first->text[0], k->into_log ? "; check=off trains all the same" : "");
 }
 
 Err check_training(const Config *c, bool into_log) {
@@ -105,8 +110,7 @@ Err check_training(const Config *c, bool into_log) {
     parallel_set_threads((int)c->threads);
     for (size_t i = 0; i < sizeof parts / sizeof *parts && !rc; i++) rc = parts[i](&k);
     if (!rc) rc = verdict(&k);
-    for (int i = 0; i < k.n; i++) free(k.found[i].text);
-    free(k.found);
+    faults_free(&k.found);
     str_free(&k.unreached);
     open_model_close(&k.teacher);
     for (int i = 0; i < CHECK_SPLITS; i++) survey_free(&k.seen[i]), dataset_close(k.split[i]);

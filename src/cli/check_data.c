@@ -89,12 +89,8 @@ static Err look_at(Check *k, Dataset *d, double share, Survey *s) {
     check_say(k, "%s: %d of %d samples looked at, %d cannot be used%s", title(d).s, s->scanned,
               s->total, s->bad, size.n ? size.s : "");
     str_free(&size);
-    if (d->n_classes) tell_classes(k, d, s);
-    for (int i = 0; i < s->n_faults; i++)
-        TRY(check_problem(k, err_set(s->fault[i].code, "%s", s->fault[i].text)));
-    if (s->bad > s->n_faults)
-        check_say(k, "%s: %d more samples cannot be used than are listed", title(d).s,
-                  s->bad - s->n_faults);
+    if (d->n_classes && s->scanned > s->bad) tell_classes(k, d, s);
+    faults_join(&k->found, &s->faults);
     if (s->scanned < s->total)
         check_unreached(k, "%d of %d samples of %s", s->total - s->scanned, s->total, d->split);
     return note_oddities(k, d, s);

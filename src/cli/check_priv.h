@@ -19,7 +19,7 @@ typedef struct Check {
     OpenModel teacher;               /* net NULL: there is none, or it cannot be used */
     bool student_fits;
     double expected_s;               /* of the whole training; NAN: not known */
-    Fault *found; int n, cap;        /* problems, and notes: those of code OK */
+    FaultList found;                 /* problems, and notes: those of code OK */
     Str unreached;                   /* what time did not allow */
 } Check;
 

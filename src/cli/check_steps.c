@@ -11,6 +11,7 @@
 #include "eval/windows.h"
 
 enum { BATCHES_TRIED = 8 };          /* a sample that cannot be used may be in the first ones */
+static const double STEPS_SHARE = 0.7;       /* of check.seconds: by then steps are over, the rest is the teacher's */
 
 static double megabytes(double bytes) { return bytes / 1e6; }
 
@@ -36,7 +37,8 @@ static double training_bytes(const Check *k, Job *j, const DataOptions *o) {
 }
 
 /* The student on one image, or the largest part or scale of it that is seen at once, beside the training. */
-static Err validation_bytes(const InferOptions *o, Job *j, int h, int w, double *out) {
+static Err validation_cost(const InferOptions *o, Job *j, int h, int w, double *bytes,
+                           double *flops) {
     const double pixels = (double)h * w;
     int n, seen_h = 0, seen_w = 0;
     Window *v = windows_of(o, h, w, &n);
@@ -52,9 +54,11 @@ static Err validation_bytes(const InferOptions *o, Job *j, int h, int w, double 
                               .n_outputs = 1,
                               .inputs = inputs,
                               .input_shapes = shapes,
-                              .n_inputs = 2},
+                              .n_inputs = 2,
+                              .dry = true},
                   &p));
-    *out = plan_bytes(p) + 9 * pixels; /* image, label, prediction */
+    *bytes = plan_bytes(p) + 9 * pixels; /* image, label, prediction */
+    *flops = n * plan_stats(p).conv_flops;
     plan_close(p);
     return OK;
 }
@@ -65,14 +69,14 @@ static double kept_images(const Check *k, int which) {
 }
 
 /* Images stay in memory only as far as it goes, so they are no part of what is needed. */
-static Err plan_memory(Check *k, Job *j, const DataOptions *o) {
+static Err plan_memory(Check *k, Job *j, const DataOptions *o, double *val_flops) {
     const Survey *s = &k->seen[VAL];
     const double train = training_bytes(k, j, o), room = (double)k->free_bytes / 4,
                  images = fmin(room, kept_images(k, TRAIN)) + fmin(room, kept_images(k, VAL));
     double val = 0;
     const bool seen = s->h[1] > 0;
-    TRY(validation_bytes(&k->c->infer, j, seen ? s->h[1] : o->crop_h, seen ? s->w[1] : o->crop_w,
-                         &val));
+    TRY(validation_cost(&k->c->infer, j, seen ? s->h[1] : o->crop_h, seen ? s->w[1] : o->crop_w,
+                        &val, val_flops));
     check_say(
         k,
         "memory: training %.0f MB (student's activations %.0f), validation %.0f MB more, peak %.0f MB; "
@@ -89,9 +93,45 @@ static Err plan_memory(Check *k, Job *j, const DataOptions *o) {
 
 /* ---- steps ----------------------------------------------------------------------------------- */
 typedef struct Timing {
-    double stage_s[2], eval_s;       /* a micro-batch of either stage; one validation image */
+    double stage_s[2], eval_s;       /* a micro-batch of either stage; one validation image; NAN: not tried */
+    double until;                    /* sys_now() by which the steps should be over; INFINITY: whenever */
+    double flop_s, val_flops;        /* seconds of one operation; what a validation image takes */
     bool staged, kept_none;          /* the second stage kept no pixel, so it was quicker than it will be */
 } Timing;
+
+/* Seconds that one operation of a convolution takes, by the student on a small picture: a first idea of how long a step
+ * is, which cannot be cut short. 0: this student takes no such picture. */
+static double flop_seconds(Job *j) {
+    enum { SIDE = 129 };
+    const ModelNodes *m = job_nodes(j);
+    const Node inputs[] = {m->image, m->rects};
+    const Shape shapes[] = {SHAPE(1, SIDE, SIDE, 3), SHAPE(1, 4)};
+    const int32_t rect[] = {0, 0, SIDE, SIDE};
+    double took = 0;
+    Plan *p;
+    if (plan_make(job_student(j),
+                  &(PlanSpec){.outputs = &m->logits, .n_outputs = 1, .inputs = inputs,
+                              .input_shapes = shapes, .n_inputs = 2}, &p)) return 0;
+    uint8_t *grey = xcalloc(SIDE * SIDE, 3);
+    plan_bind(p, m->image, grey), plan_bind(p, m->rects, rect);
+    for (int i = 0; i < 2; i++) {    /* the first one touches the memory */
+        const double start = sys_now();
+        plan_run(p, &(OpRun){0}, false);
+        took = sys_now() - start;
+    }
+    took /= plan_stats(p).conv_flops;
+    plan_close(p);
+    free(grey);
+    return took;
+}
+
+static double step_flops(Job *j) {
+    const Plan *teacher = job_teacher_plan(j);
+    return plan_stats(job_student_plan(j)).conv_flops +
+           (teacher ? plan_stats(teacher).conv_flops : 0);
+}
+
+static bool fits(const Timing *t, double seconds) { return sys_now() + seconds <= t->until; }
 
 static Err one_step(Check *k, Job *j, const Batch *b, int i, Timing *t) {
     static const char *const names[] = {"first", "second"};
@@ -115,13 +155,18 @@ static Err one_step(Check *k, Job *j, const Batch *b, int i, Timing *t) {
     return OK;
 }
 
-/* Once around for the result, once more for the time, which the first touch of memory does not count in. */
+/* Once around for the result, once more for the time, which the first touch of memory does not count in; each while there
+ * is time for it. */
 static Err run_steps(Check *k, Job *j, const Batch *b, Timing *t) {
-    const double spent = sys_now();
-    for (int i = 0; i < 2; i++) TRY(one_step(k, j, b, i, t));
-    const double left = check_time_until(k, 0.7);
-    for (int i = 0; i < 2 && (left <= 0 || sys_now() - spent < left); i++)
+    static const char *const missed[] = {"a step of either stage", "a step of the second stage"};
+    double guess = t->flop_s * step_flops(j);
+    for (int i = 0; i < 2; i++) {
+        if (!fits(t, guess))
+            return check_unreached(k, "%s, of about %.2g s", missed[i], guess), OK;
         TRY(one_step(k, j, b, i, t));
+        guess = t->stage_s[0];
+    }
+    for (int i = 0; i < 2 && fits(t, t->stage_s[i]); i++) TRY(one_step(k, j, b, i, t));
     return OK;
 }
 
@@ -138,13 +183,18 @@ static Err first_batch(Check *k, const DataOptions *o, Loader **l, const Batch *
     return rc;
 }
 
-static Err time_validation(const Check *k, Job *j, Timing *t) {
+static Err time_validation(Check *k, Job *j, Timing *t) {
     Predictor *p;
     Sample s = {0};
+    const double guess = t->flop_s * t->val_flops;
+    if (k->split[VAL] && !fits(t, guess))
+        return check_unreached(k, "an image of %s by the student, of about %.2g s", k->c->eval_split,
+                               guess), OK;
+    t->eval_s = 0;
     if (!k->split[VAL] || k->split[VAL]->def->read(k->split[VAL], 0, &s)) return OK;
     uint8_t *pred = xcalloc((size_t)s.h, (size_t)s.w);
     Err rc = predictor_open(job_student(j), job_nodes(j), &k->c->infer, &p);
-    for (int i = 0; i < 2 && !rc; i++) { /* the first one makes the plan */
+    for (int i = 0; i < 2 && !rc && (!i || fits(t, t->eval_s)); i++) { /* the first one makes the plan */
         const double start = sys_now();
         rc = predictor_run(p, s.rgb, s.h, s.w, pred, NULL);
         t->eval_s = sys_now() - start;
@@ -164,8 +214,11 @@ static double first_stage_steps(const Config *c) {
 
 static void tell_duration(Check *k, const Timing *t) {
     const Config *c = k->c;
+    const bool one = isnan(t->stage_s[1]);
+    if (isnan(t->stage_s[0]) || isnan(t->eval_s))
+        return check_say(k, "expected: not known, since check.seconds was over before a step and an image were timed");
     const double first = t->stage_s[0],
-                 second = t->kept_none ? fmax(first, t->stage_s[1]) : t->stage_s[1],
+                 second = t->kept_none || one ? fmax(first, t->stage_s[1]) : t->stage_s[1],
                  early = t->staged ? first_stage_steps(c) : 0,
                  images = k->split[VAL] ? k->split[VAL]->n : 0,
                  each =
@@ -180,8 +233,9 @@ static void tell_duration(Check *k, const Timing *t) {
     check_say(k, "expected: %lld steps of %.2f s, evaluation of %.1f s %.0f times, %s in all%s",
               (long long)c->steps, train / (double)c->steps, each, evaluations,
               duration_text(k->expected_s).s,
-              t->kept_none ? " (the second stage kept no pixel here; it is counted like the first)"
-                           : "");
+              one            ? " (the second stage was not tried; it is counted like the first)"
+              : t->kept_none ? " (the second stage kept no pixel here; it is counted like the first)"
+                             : "");
 }
 
 /* ---- all of it ------------------------------------------------------------------------------- */
@@ -197,10 +251,11 @@ static Err training_size(Check *k, DataOptions *o) {
 }
 
 static Err try_steps(Check *k, Job *j, const DataOptions *o) {
-    Timing t = {{NAN, NAN}, 0, false, false};
+    Timing t = {.stage_s = {NAN, NAN}, .eval_s = NAN, .until = INFINITY};
     Loader *l;
     const Batch *b;
-    TRY(plan_memory(k, j, o));
+    TRY(plan_memory(k, j, o, &t.val_flops));
+    if (k->seconds > 0) t.until = k->start + STEPS_SHARE * k->seconds, t.flop_s = flop_seconds(j);
     if (k->c->preview) {
         TRY(preview_write(k->split[TRAIN], o, o->crop_h, o->crop_w, (uint64_t)k->c->seed,
                           k->c->preview));
@@ -233,5 +288,7 @@ Err check_steps(Check *k) {
         rc = try_steps(k, j, &o);
     }
     job_close(j);
+    if (err_exit_code(rc) == EXIT_DATA && k->seen[TRAIN].bad)        /* they are listed already */
+        return check_say(k, "no step was tried: samples that it needs cannot be used"), OK;
     return check_problem(k, rc);
 }

@@ -54,7 +54,8 @@ static Err teach_one(Predictor *p, Dataset *d, int i, Confusion *all, int64_t *c
 /* A check before a training is not to cost more than a twentieth of it. 0: no limit. */
 static double time_allowed(const Check *k) {
     const double left = check_time_until(k, 1), small = fmax(1, k->expected_s / 20);
-    return k->into_log && left > 0 && small < left ? small : left;
+    const bool known = !isnan(k->expected_s);
+    return k->into_log && known && left > 0 && small < left ? small : left;
 }
 
 static Err measure(Check *k, Predictor *p, Confusion *all, int64_t *counts) {

@@ -7,17 +7,82 @@
 #include "base/hash.h"
 #include "base/progress.h"
 #include "base/rng.h"
+#include "base/str.h"
 #include "base/sys.h"
 
-enum { FAULTS_MAX = 10 };
-
-static void add_fault(Survey *s, Err code) {
-    s->bad++;
-    if (s->n_faults == FAULTS_MAX) return;
-    if (!s->fault) s->fault = xcalloc(FAULTS_MAX, sizeof *s->fault);
-    s->fault[s->n_faults++] = (Fault){code, xstrdup(err_text())};
+/* ---- faults ------------------------------------------------------------------------------------ */
+/* Where the remedy begins: "; what to do", or the end. */
+static const char *remedy_of(const char *text) {
+    const char *at = text + strlen(text);
+    for (const char *p = text; (p = strstr(p, "; ")); p++) at = p;
+    return at;
 }
 
+/* Behind the path: "label id 34 at (3,2) is ...". */
+static const char *what_of(const char *text) {
+    const char *colon = strstr(text, ": ");
+    return colon ? colon : text;
+}
+
+static bool same_but_numbers(const char *a, const char *b) {
+    static const char digits[] = "0123456789";
+    for (;; a++, b++) {
+        a += strspn(a, digits), b += strspn(b, digits);
+        if (*a != *b || !*a) return *a == *b;
+    }
+}
+
+/* The fault that such a one belongs to, perhaps a new one; NULL: there are too many. Notes (code OK) are alike when they
+ * are the same. */
+static Fault *find_kind(FaultList *l, Err code, const char *text) {
+    Fault *last = NULL;
+    int n = 0;
+    for (int i = 0; i < l->n; i++) {
+        Fault *f = &l->v[i];
+        if (f->code != code) continue;
+        if (code ? same_but_numbers(what_of(f->text[0]), what_of(text)) : !strcmp(f->text[0], text))
+            return f;
+        if (!strcmp(remedy_of(f->text[0]), remedy_of(text))) last = f, n++;
+    }
+    if (code && n >= FAULT_KINDS) return last;
+    if (l->n == FAULTS_MAX) return NULL;
+    l->v[l->n].code = code;
+    return &l->v[l->n++];
+}
+
+static void add_example(Fault *f, const char *text) {
+    for (int i = 0; i < FAULT_EXAMPLES; i++)
+        if (!f->text[i]) {
+            const char *end = i ? remedy_of(text) : text + strlen(text);
+            f->text[i] = xprintf("%.*s", (int)(end - text), text);
+            return;
+        }
+}
+
+void faults_add(FaultList *l, Err code, const char *text) {
+    Fault *f = find_kind(l, code, text);
+    if (f && f->count && !strcmp(f->text[0], text)) return;
+    if (!f) l->more++;
+    else add_example(f, text), f->count++;
+}
+
+void faults_join(FaultList *l, const FaultList *other) {
+    for (int i = 0; i < other->n; i++) {
+        const Fault *o = &other->v[i];
+        Fault *f = find_kind(l, o->code, o->text[0]);
+        for (int k = 0; f && k < FAULT_EXAMPLES && o->text[k]; k++) add_example(f, o->text[k]);
+        *(f ? &f->count : &l->more) += o->count;
+    }
+    l->more += other->more;
+}
+
+void faults_free(FaultList *l) {
+    for (int i = 0; i < l->n; i++)
+        for (int k = 0; k < FAULT_EXAMPLES; k++) free(l->v[i].text[k]);
+    *l = (FaultList){0};
+}
+
+/* ---- samples ----------------------------------------------------------------------------------- */
 static void widen(int range[2], int v) {
     if (!range[0] || v < range[0]) range[0] = v;
     if (v > range[1]) range[1] = v;
@@ -56,7 +121,7 @@ Err survey_run(Dataset *d, double seconds, uint64_t seed, Survey *out) {
     for (int i = 0; i < d->n && !(signal = sys_signal_pending()); i++) {
         Sample own = {0};
         Err rc = d->def->read(d, (int)order[i], &own); /* each once: the cache would only fill */
-        if (rc) add_fault(out, rc);
+        if (rc) out->bad++, faults_add(&out->faults, rc, err_text());
         else add_sample(out, (int)order[i], &own);
         sample_free(&own);
         out->scanned++;
@@ -69,8 +134,8 @@ Err survey_run(Dataset *d, double seconds, uint64_t seed, Survey *out) {
 }
 
 void survey_free(Survey *s) {
-    for (int i = 0; i < s->n_faults; i++) free(s->fault[i].text);
-    free(s->fault), free(s->picture);
+    faults_free(&s->faults);
+    free(s->picture);
     *s = (Survey){0};
 }
 
