@@ -4,6 +4,7 @@
 
 #include "base/sys.h"
 #include "io/image.h"
+#include "report/page.h"
 #include "report/study.h"
 #include "report/tfevents.h"
 #include "tempdir.h"
@@ -594,6 +595,20 @@ TEST(runs_of_one_arm_share_a_colour) {
     for (int i = 0; i < 3; i++) series_free(&s[i]);
 }
 
+TEST(a_long_thin_picture_keeps_its_colours) {
+    uint8_t rgb[3 * 1000];
+    int h, w;
+    memset(rgb, 90, sizeof rgb);
+    for (int i = 0; i < 4; i++) {
+        const bool lying = i % 2;
+        uint8_t *small = page_shrink(rgb, lying ? 1 : 1000, lying ? 1000 : 1, 400, i / 2, &h, &w);
+        EXPECT(lying ? h == 1 && w == 333 : h == 333 && w == 1);
+        for (int k = 0; k < 3 * h * w; k++)
+            if (small[k] != 90) FAIL("byte %d is %d", k, small[k]);
+        free(small);
+    }
+}
+
 /* ---- studies --------------------------------------------------------------------------------- */
 enum { SEEDS = 3 };
 typedef struct Arms {
@@ -794,4 +809,4 @@ TEST_MAIN(T(base64_matches_rfc4648), T(thinned_series_keeps_mean_and_bound),
           T(dots_show_every_run_and_the_mean), T(runs_of_one_arm_share_a_colour),
           T(arms_are_compared_seed_by_seed), T(shown_needs_both_intervals),
           T(verdict_is_one_sentence_that_claims_only_what_is_shown),
-          T(study_page_has_means_intervals_and_its_limits), T(runs_that_failed_are_named_with_what_stopped_them), T(demo_runs_end_to_end_and_once))
+          T(a_long_thin_picture_keeps_its_colours), T(study_page_has_means_intervals_and_its_limits), T(runs_that_failed_are_named_with_what_stopped_them), T(demo_runs_end_to_end_and_once))

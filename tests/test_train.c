@@ -391,7 +391,7 @@ TEST(jobs_that_cannot_be_are_refused) {
 
 /* ---- evaluation ----------------------------------------------------------------------------- */
 TEST(scores_follow_from_the_confusion_matrix) {
-    static const int32_t label[] = {0, 0, 0, 1, 1, -1, 0, 3};
+    static const uint8_t label[] = {0, 0, 0, 1, 1, 255, 0, 3};
     static const uint8_t pred[] = {0, 0, 1, 1, 2, 0, 0, 3};
     Confusion *m = confusion_open(5);
     Scores s;
@@ -413,7 +413,7 @@ TEST(scores_follow_from_the_confusion_matrix) {
     confusion_close(m);
 }
 TEST(nothing_labelled_scores_nothing) {
-    static const int32_t label[] = {-1, -1};
+    static const uint8_t label[] = {255, 255};
     static const uint8_t pred[] = {0, 1};
     Confusion *m = confusion_open(2);
     Scores s;

@@ -239,17 +239,6 @@ static void tell_duration(Check *k, const Timing *t) {
 }
 
 /* ---- all of it ------------------------------------------------------------------------------- */
-static Err training_size(Check *k, DataOptions *o) {
-    *o = k->c->data;
-    if (!o->crop_h) {
-        Sample s = {0};
-        TRY(dataset_read(k->split[TRAIN], 0, &s));
-        o->crop_h = s.h, o->crop_w = s.w;
-        sample_free(&s);
-    }
-    return OK;
-}
-
 static Err try_steps(Check *k, Job *j, const DataOptions *o) {
     Timing t = {.stage_s = {NAN, NAN}, .eval_s = NAN, .until = INFINITY};
     Loader *l;
@@ -272,14 +261,14 @@ static Err try_steps(Check *k, Job *j, const DataOptions *o) {
 
 Err check_steps(Check *k) {
     const Config *c = k->c;
-    DataOptions o;
+    DataOptions o = c->data;
     Job *j = NULL;
     const bool no_teacher = c->teacher.model && !k->teacher.net;
     if (!k->split[TRAIN] || !k->student_fits || no_teacher)
         return check_say(k, "no step was tried: %s",
                          !k->split[TRAIN] ? "there is no training split"
                                           : "a network is missing or does not fit"), OK;
-    Err rc = training_size(k, &o);
+    Err rc = dataset_crop(k->split[TRAIN], &o);
     if (!rc) rc = job_open(c, (int)c->batch, o.crop_h, o.crop_w, k->split[TRAIN], NULL, &j);
     if (!rc) {
         check_say(k, "%s, %.2f M parameters, %lld x %dx%d", c->student.model,

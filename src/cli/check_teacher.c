@@ -36,17 +36,15 @@ static Err teach_one(Predictor *p, Dataset *d, int i, Confusion *all, int64_t *c
     if (d->def->read(d, i, &s)) return OK;
     const int64_t pixels = (int64_t)s.h * s.w;
     uint8_t *pred = xcalloc((size_t)pixels, 1);
-    int32_t *label = xcalloc((size_t)pixels, sizeof *label);
     Confusion *one = confusion_open(all->n);
-    for (int64_t j = 0; j < pixels; j++) label[j] = s.label[j] == IGNORE_U8 ? -1 : s.label[j];
     Err rc = predictor_run(p, s.rgb, s.h, s.w, pred, NULL);
     if (!rc) {
-        confusion_add(one, label, pred, pixels);
+        confusion_add(one, s.label, pred, pixels);
         confusion_counts(one, counts + all->images++ * 3 * all->n);
         for (int64_t j = 0; j < (int64_t)all->n * all->n; j++) all->count[j] += one->count[j];
     }
     confusion_close(one);
-    free(pred), free(label);
+    free(pred);
     sample_free(&s);
     return rc;
 }

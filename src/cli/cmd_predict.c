@@ -187,7 +187,7 @@ static Err predict_all(const OpenModel *m, const CliArgs *args) {
     if (!rc) rc = sys_probe_writable(c.config->out);
     if (!rc) rc = predictor_open(m->net, &m->nodes, &m->config->infer, &c.predictor);
     if (!rc) {
-        open_palette(&m->config->data, c.palette);
+        open_palette(d, c.palette);
         label_ids(d, c.ids);
         rc = predict_jobs(&c, &jobs);
     }

@@ -77,17 +77,11 @@ void eval_print(const EvalResult *r) {
 }
 
 /* ---- tables of the page ---------------------------------------------------------------------- */
-static void cell(Str *out, double v) {
-    str_add(out, "<td>");
-    page_percent(out, v, "");
-}
-
 static void tile(Str *out, const char *title, double v) {
-    str_add(out, "<div class=tile><b>");
-    page_percent(out, v, " %");
-    str_add(out, "</b><span class=dim>");
-    str_escape_html(out, title);
-    str_add(out, "</span></div>");
+    Str text = {0};
+    page_percent(&text, v, " %");
+    page_tile(out, title, text.s);
+    str_free(&text);
 }
 
 static void tiles(Str *out, const EvalResult *r) {
@@ -121,9 +115,9 @@ static void class_table(Str *out, const EvalResult *r) {
     for (int k = 0; k < r->d->n_classes; k++) {
         str_add(out, "<tr><td>");
         str_escape_html(out, r->d->class_names[k]);
-        cell(out, r->s.iou[k]), cell(out, r->s.accuracy[k]), cell(out, r->s.dice[k]);
+        page_cell(out, r->s.iou[k]), page_cell(out, r->s.accuracy[k]), page_cell(out, r->s.dice[k]);
         for (int j = 0; j < r->n_extra; j++)
-            if (r->extra[j].of) cell(out, r->extra[j].of[k]);
+            if (r->extra[j].of) page_cell(out, r->extra[j].of[k]);
         str_addf(out, "<td>%lld</tr>\n", (long long)r->s.pixels[k]);
     }
     str_add(out, "</table></div>\n");
@@ -170,28 +164,10 @@ static void calibration_chart(Str *out, const EvalResult *r) {
 }
 
 /* ---- pictures -------------------------------------------------------------------------------- */
-/* One pixel of the picture shrunk by `factor`. */
-static void shrunk_pixel(uint8_t *dst, const uint8_t *rgb, int w, int y, int x, int factor,
-                         bool average) {
-    const int reach = average ? factor : 1, from = average ? 0 : factor / 2;
-    for (int c = 0; c < 3; c++) {
-        int sum = 0;
-        for (int i = 0; i < reach * reach; i++)
-            sum += rgb[3 * ((int64_t)(y * factor + from + i / reach) * w + x * factor + from +
-                            i % reach) +
-                       c];
-        dst[c] = (uint8_t)(sum / (reach * reach));
-    }
-}
-
 static Err picture(Str *out, const uint8_t *rgb, int h, int w, bool average, const char *title) {
-    const int factor = ((h > w ? h : w) + SIDE_MAX - 1) / SIDE_MAX;
-    const int sh = h / factor ? h / factor : 1, sw = w / factor ? w / factor : 1;
-    uint8_t *small = xcalloc((size_t)sh * (size_t)sw, 3), *png;
+    int sh, sw;
+    uint8_t *small = page_shrink(rgb, h, w, SIDE_MAX, average, &sh, &sw), *png;
     size_t bytes;
-    for (int y = 0; y < sh && h >= factor && w >= factor; y++)
-        for (int x = 0; x < sw; x++)
-            shrunk_pixel(small + 3 * ((int64_t)y * sw + x), rgb, w, y, x, factor, average);
     Err rc = image_encode_png_rgb(small, sh, sw, &png, &bytes);
     free(small);
     if (rc) return rc;
@@ -248,12 +224,7 @@ static Err worst_image(Str *out, const EvalResult *r, Predictor *p, Dataset *d, 
 
 static void legend(Str *out, const Dataset *d) {
     str_add(out, "<div class=keys>");
-    for (int k = 0; k < d->n_classes; k++) {
-        str_addf(out, "<span class=k><i style='background:rgb(%d,%d,%d)'></i>", d->palette[k][0],
-                 d->palette[k][1], d->palette[k][2]);
-        str_escape_html(out, d->class_names[k]);
-        str_add(out, "</span>");
-    }
+    for (int k = 0; k < d->n_classes; k++) page_key(out, d->palette[k], d->class_names[k]);
     str_add(out, "</div>\n");
 }
 

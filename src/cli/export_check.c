@@ -158,10 +158,8 @@ static Err classes_of(const Tensor *t, int h, int w, uint8_t *pred) {
                        dtype_name(t->dtype), shape_text(t->shape).s, h, w);
     return OK;
 }
-static void add_confusion(Confusion *c, const Sample *s, const uint8_t *pred, int32_t *label) {
-    const int64_t pixels = (int64_t)s->h * s->w;
-    for (int64_t i = 0; i < pixels; i++) label[i] = s->label[i] == IGNORE_U8 ? -1 : s->label[i];
-    confusion_add(c, label, pred, pixels), c->images++;
+static void add_confusion(Confusion *c, const Sample *s, const uint8_t *pred) {
+    confusion_add(c, s->label, pred, (int64_t)s->h * s->w), c->images++;
 }
 static Err compare_one(ExportRunner *file, Reference *network, const Sample *s, Tally *t) {
     const int64_t pixels = (int64_t)s->h * s->w;
@@ -179,13 +177,12 @@ static Err compare_one(ExportRunner *file, Reference *network, const Sample *s, 
         t->largest = fmax(t->largest, fabs((double)want[i]));
     }
     uint8_t *a = xcalloc((size_t)pixels, 1), *b = xcalloc((size_t)pixels, 1);
-    int32_t *label = xcalloc((size_t)pixels, sizeof *label);
     predictor_classes(want, shape, s->h, s->w, a, NULL);
     Err rc = classes_of(&got, s->h, s->w, b);
     for (int64_t i = 0; i < pixels && !rc; i++) t->equal += a[i] == b[i];
     t->pixels += pixels;
-    if (!rc && t->file) add_confusion(t->network, s, a, label), add_confusion(t->file, s, b, label);
-    free(a), free(b), free(label);
+    if (!rc && t->file) add_confusion(t->network, s, a), add_confusion(t->file, s, b);
+    free(a), free(b);
     return rc;
 }
 

@@ -31,12 +31,11 @@ static void add_str(ExportNotes *n, const char *key, Str *s) {
 }
 
 /* Names from the data set, else from the file of weights, else numbers. */
-static void add_classes(ExportNotes *n, const OpenModel *m, const SafeFile *from) {
+static void add_classes(ExportNotes *n, const OpenModel *m, const Dataset *d, const SafeFile *from) {
     Str s = {0};
-    Dataset *d = open_some_split(&m->config->data);
     const char *names = st_meta(from, "class_names"), *count = st_meta(from, "n_classes");
     int64_t told = 0;
-    if (d && d->n_classes != m->options.classes) dataset_close(d), d = NULL;
+    if (d && d->n_classes != m->options.classes) d = NULL;
     if (!d && names && count && parse_i64(count, &told) && told == m->options.classes)
         str_add(&s, names);
     else
@@ -46,13 +45,12 @@ static void add_classes(ExportNotes *n, const OpenModel *m, const SafeFile *from
             else str_addf(&s, "\"class %d\"", k);
         }
     if (!told || d) str_add(&s, "]");
-    dataset_close(d);
     add_str(n, "classes", &s);
 }
-static void add_palette(ExportNotes *n, const OpenModel *m) {
+static void add_palette(ExportNotes *n, const OpenModel *m, const Dataset *d) {
     uint8_t rgb[256][3];
     Str s = {0};
-    open_palette(&m->config->data, rgb);
+    open_palette(d, rgb);
     for (int k = 0; k < m->options.classes; k++)
         str_addf(&s, "%s[%d, %d, %d]", k ? ", " : "[", rgb[k][0], rgb[k][1], rgb[k][2]);
     str_add(&s, "]");
@@ -106,8 +104,10 @@ static Err add_all(ExportNotes *n, const OpenModel *m, const SafeFile *from) {
                                          "best"};
     add(n, "model", m->options.model);
     add(n, "weights", path_base(m->source));
-    add_classes(n, m, from);
-    add_palette(n, m);
+    Dataset *d = open_some_split(&m->config->data);
+    add_classes(n, m, d, from);
+    add_palette(n, m, d);
+    dataset_close(d);
     add_norm(n, m);
     TRY(add_state(n, m));
     add(n, "version", RETORT_VERSION);

@@ -32,16 +32,14 @@ Dataset *open_some_split(const DataOptions *data) {
     return NULL;
 }
 
-void open_palette(const DataOptions *data, uint8_t rgb[256][3]) {
+void open_palette(const Dataset *d, uint8_t rgb[256][3]) {
     for (int i = 0; i < 256; i++) {
         int c = i, v[3] = {0, 0, 0};
         for (int bit = 7; bit >= 0; bit--, c >>= 3)
             for (int k = 0; k < 3; k++) v[k] |= (c >> k & 1) << bit;
         for (int k = 0; k < 3; k++) rgb[i][k] = (uint8_t)v[k];
     }
-    Dataset *d = open_some_split(data);
     for (int i = 0; d && i < d->n_classes && i < 256; i++) memcpy(rgb[i], d->palette[i], 3);
-    dataset_close(d);
 }
 
 static int classes_of_data(const DataOptions *data) {

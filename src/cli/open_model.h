@@ -26,7 +26,7 @@ Err  open_model(const char *command, const char *what, const CliArgs *args, unsi
 Err  open_teacher(const Config *c, int classes, int h, int w, OpenModel *out);
 /* A data set for its classes and colours alone; NULL when there is none to be opened. */
 Dataset *open_some_split(const DataOptions *data);
-/* Its colours, otherwise those of PASCAL VOC's bit scheme. */
-void open_palette(const DataOptions *data, uint8_t rgb[256][3]);
+/* Its colours; beyond them, and for NULL, those of PASCAL VOC's bit scheme. */
+void open_palette(const Dataset *d, uint8_t rgb[256][3]);
 void open_model_close(OpenModel *m);
 #endif

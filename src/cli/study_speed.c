@@ -80,12 +80,7 @@ static Err probe_with(const Config *c, Dataset *train, Dataset *val, Speed *out)
     Optimizer *opt = NULL;
     Loader *l = NULL;
     const double start = sys_now();
-    if (!o.crop_h) {
-        Sample s = {0};
-        TRY(dataset_read(train, 0, &s));
-        o.crop_h = s.h, o.crop_w = s.w;
-        sample_free(&s);
-    }
+    TRY(dataset_crop(train, &o));
     Choices *choices = c->tune ? choices_of_machine() : NULL;        /* measured now, not in the first run */
     Err rc = job_open(c, (int)c->batch, o.crop_h, o.crop_w, train, choices, &j);
     if (!rc) rc = optimizer_open(c, job_student(j), &opt);

@@ -75,6 +75,8 @@ Err  dataset_read(Dataset *d, int i, Sample *out);  /* a copy the caller frees *
 /* Lends sample i from the cache until dataset_close, or, where it does not fit, reads it into *own
  * (which starts zeroed; the caller frees it with sample_free in both cases). Thread-safe. */
 Err  dataset_borrow(Dataset *d, int i, Sample *own, const Sample **out);
+/* data.crop=auto: as large as the first image. */
+Err  dataset_crop(Dataset *d, DataOptions *o);
 const DatasetDef *dataset_find(const char *kind);
 /* out[i]: what the pattern's first sub-expression, or all of it, matches in names[i] (\d, \w and \s are known); a name that
  * does not match is a group of its own. Texts live in a. E2076. */

@@ -193,6 +193,15 @@ Err dataset_open(const DataOptions *o, const char *split, Dataset **out) {
     return OK;
 }
 
+Err dataset_crop(Dataset *d, DataOptions *o) {
+    Sample s = {0};
+    if (o->crop_h) return OK;
+    TRY(dataset_read(d, 0, &s));
+    o->crop_h = s.h, o->crop_w = s.w;
+    sample_free(&s);
+    return OK;
+}
+
 Err dataset_open_training(const DataOptions *o, Dataset **out) {
     TRY(dataset_open(o, "train", out));
     (*out)->resized = o->resize.h > 0;

@@ -82,10 +82,9 @@ void SIMD(pixels_places)(uint8_t *restrict dst, int32_t *restrict label,
 enum { BLOCK = 3 * 64 };
 
 void SIMD(pixels_sums)(int64_t sum[3], const uint8_t *px, int n_px) {
-    enum { BLOCKS_MAX = 1 << 20 };   /* rows are shorter: 32 bits hold a lane's sum */
-    int32_t lane[BLOCK] = {0};
+    int32_t lane[BLOCK] = {0};       /* a row is short enough for their sums: n_px < 2^31 / 3 */
     int at = 0;
-    for (int k = 0; at + BLOCK <= 3 * n_px && k < BLOCKS_MAX; at += BLOCK, k++)
+    for (; at + BLOCK <= 3 * n_px; at += BLOCK)
         for (int i = 0; i < BLOCK; i++) lane[i] += px[at + i];
     for (int i = 0; i < BLOCK; i++) sum[i % 3] += lane[i];
     for (; at < 3 * n_px; at++) sum[at % 3] += px[at];

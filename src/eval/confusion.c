@@ -25,13 +25,7 @@ void confusion_close(Confusion *m) {
     free(m);
 }
 
-void confusion_add(Confusion *m, const int32_t *label, const uint8_t *pred, int64_t pixels) {
-    for (int64_t i = 0; i < pixels; i++)
-        if (label[i] >= 0 && label[i] < m->n && pred[i] < m->n)
-            m->count[(int64_t)label[i] * m->n + pred[i]]++;
-}
-
-void confusion_add_bytes(Confusion *m, const uint8_t *label, const uint8_t *pred, int64_t pixels) {
+void confusion_add(Confusion *m, const uint8_t *label, const uint8_t *pred, int64_t pixels) {
     for (int64_t i = 0; i < pixels; i++)
         if (label[i] < m->n && pred[i] < m->n) m->count[(int64_t)label[i] * m->n + pred[i]]++;
 }

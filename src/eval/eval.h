@@ -55,8 +55,7 @@ typedef struct Scores {
 } Scores;
 Confusion *confusion_open(int n);
 void confusion_close(Confusion *m);
-void confusion_add(Confusion *m, const int32_t *label, const uint8_t *pred, int64_t pixels);
-void confusion_add_bytes(Confusion *m, const uint8_t *label, const uint8_t *pred, int64_t pixels);
+void confusion_add(Confusion *m, const uint8_t *label, const uint8_t *pred, int64_t pixels);
 void confusion_scores(const Confusion *m, Scores *out); /* arrays: caller frees with scores_free */
 void scores_free(Scores *s);
 /* [{"name", "iou", "accuracy", "pixels"}, ...], as in eval --json */

@@ -30,7 +30,7 @@ void evaluation_close(Evaluation *e) {
 static void add_image(Evaluation *e, int64_t index, const EvalImage *im) {
     const int n = e->confusion->n;
     Confusion *one = confusion_open(n);
-    confusion_add_bytes(one, im->label, im->pred, (int64_t)im->h * im->w);
+    confusion_add(one, im->label, im->pred, (int64_t)im->h * im->w);
     for (int64_t i = 0; i < (int64_t)n * n; i++) e->confusion->count[i] += one->count[i];
     if (e->counts) confusion_counts(one, e->counts + index * 3 * n);
     confusion_close(one);

@@ -18,7 +18,11 @@ typedef struct Rows {                /* argument of all rows */
     bool probabilities;              /* views are turned into probabilities before they are summed */
     const Prediction *out;
     Place *const *column;            /* [n]: where each view has the image's columns */
+    int to, parts;                   /* rows [from, to) are cut into parts, which have scratch each */
 } Rows;
+typedef struct Scratch {
+    float *one, *sum, *total, *best, *blend;     /* K x W, K x W, W, W, the widest grid's width; sum, total: of several views */
+} Scratch;
 
 /* at: pixel of the image (n of them, `scaled` in the scaled image); window: its start and length
  * there; grid: cells. */
@@ -42,10 +46,10 @@ static float edge_weight(int at, int from, int to, int ramp, int n) {
 }
 
 /* dst[k * w + x] for the columns of view v: its logits at row y; overwritten. */
-static void logits_row(const Rows *r, const View *v, int y, const Place *column, float *dst) {
+static void logits_row(const Rows *r, const View *v, int y, const Place *column, float *blend,
+                       float *dst) {
     const Window *at = &v->at;
     const Place row = place_of(y, r->h, at->H, at->y, at->h, v->gh);
-    float *blend = xcalloc((size_t)v->gw, sizeof *blend);
     for (int k = 0; k < r->k; k++) {
         const float *a = v->logits + ((int64_t)k * v->gh + row.lo) * v->gw;
         const float *b = v->logits + ((int64_t)k * v->gh + row.hi) * v->gw;
@@ -56,7 +60,6 @@ static void logits_row(const Rows *r, const View *v, int y, const Place *column,
             out[x] = blend[c.lo] + c.weight * (blend[c.hi] - blend[c.lo]);
         }
     }
-    free(blend);
 }
 
 /* v[k * w + x], columns [from, to): to probabilities, in place. */
@@ -81,33 +84,31 @@ static Place *columns_of(const Rows *r, const View *v) {
     return p;
 }
 
-/* sum[k * w + x] and total[x] += the view's values and weights of row y. one: scratch like sum. */
-static void add_view(const Rows *r, int j, int y, float *one, float *sum, float *total) {
+/* sum[k * w + x] and total[x] += the view's values and weights of row y. */
+static void add_view(const Rows *r, int j, int y, const Scratch *s) {
     const View *v = &r->v[j];
     const Window *at = &v->at;
     const float wy = edge_weight(y, at->top, at->bottom, at->ramp_y, r->h);
-    logits_row(r, v, y, r->column[j], one);
-    if (r->probabilities) softmax(one, r->k, r->w, at->left, at->right);
+    logits_row(r, v, y, r->column[j], s->blend, s->one);
+    if (r->probabilities) softmax(s->one, r->k, r->w, at->left, at->right);
     for (int x = at->left; x < at->right; x++) {
         const float weight = wy * edge_weight(x, at->left, at->right, at->ramp_x, r->w);
-        total[x] += weight;
+        s->total[x] += weight;
         for (int k = 0; k < r->k; k++)
-            sum[(int64_t)k * r->w + x] += weight * one[(int64_t)k * r->w + x];
+            s->sum[(int64_t)k * r->w + x] += weight * s->one[(int64_t)k * r->w + x];
     }
 }
 
 /* v: K x W of row y, probabilities or logits. */
-static void finish_row(const Rows *r, float *v, int y) {
+static void finish_row(const Rows *r, float *v, float *best, int y) {
     const Prediction *out = r->out;
     const int64_t at = (int64_t)y * r->w, plane = (int64_t)r->h * r->w;
     uint8_t *pred = out->pred + at;
-    float *best = xcalloc((size_t)r->w, sizeof *best);
     for (int k = 0; k < r->k; k++)
         for (int x = 0; x < r->w; x++) {
             const float value = v[(int64_t)k * r->w + x];
             if (k == 0 || value > best[x]) best[x] = value, pred[x] = (uint8_t)k;
         }
-    free(best);
     if (!out->probs && !out->confidence) return;
     if (!r->probabilities) softmax(v, r->k, r->w, 0, r->w);
     for (int x = 0; x < r->w && out->confidence; x++)
@@ -116,34 +117,45 @@ static void finish_row(const Rows *r, float *v, int y) {
         memcpy(out->probs + k * plane + at, v + (int64_t)k * r->w, (size_t)r->w * sizeof *v);
 }
 
-static void one_row(void *arg, int64_t i) {
-    const Rows *r = arg;
-    const int y = r->from + (int)i;
-    const size_t values = (size_t)r->k * (size_t)r->w;
-    float *one = xcalloc(values, sizeof *one);
+static void one_row(const Rows *r, const Scratch *s, int y) {
     if (r->n == 1) {
-        logits_row(r, r->v, y, r->column[0], one);
-        finish_row(r, one, y);
-        free(one);
+        logits_row(r, r->v, y, r->column[0], s->blend, s->one);
+        finish_row(r, s->one, s->best, y);
         return;
     }
-    float *sum = xcalloc(values, sizeof *sum), *total = xcalloc((size_t)r->w, sizeof *total);
+    memset(s->sum, 0, (size_t)r->k * (size_t)r->w * sizeof *s->sum);
+    memset(s->total, 0, (size_t)r->w * sizeof *s->total);
     for (int j = 0; j < r->n; j++)
-        if (y >= r->v[j].at.top && y < r->v[j].at.bottom) add_view(r, j, y, one, sum, total);
+        if (y >= r->v[j].at.top && y < r->v[j].at.bottom) add_view(r, j, y, s);
     for (int k = 0; k < r->k; k++)
-        for (int x = 0; x < r->w; x++) sum[(int64_t)k * r->w + x] /= total[x];
-    finish_row(r, sum, y);
-    free(one), free(sum), free(total);
+        for (int x = 0; x < r->w; x++) s->sum[(int64_t)k * r->w + x] /= s->total[x];
+    finish_row(r, s->sum, s->best, y);
+}
+
+static void some_rows(void *arg, int64_t i) {
+    const Rows *r = arg;
+    const size_t w = (size_t)r->w, values = (size_t)r->k * w, several = r->n > 1;
+    int grid = 0;
+    for (int j = 0; j < r->n; j++)
+        if (r->v[j].gw > grid) grid = r->v[j].gw;
+    float *all = xcalloc(values + w + (size_t)grid + several * (values + w), sizeof *all);
+    Scratch s = {.one = all, .best = all + values, .blend = all + values + w};
+    s.sum = s.blend + grid, s.total = s.sum + several * values;
+    const int64_t rows = r->to - r->from;
+    for (int64_t y = rows * i / r->parts; y < rows * (i + 1) / r->parts; y++)
+        one_row(r, &s, r->from + (int)y);
+    free(all);
 }
 
 void views_rows(const View *v, int n, int classes, InferAverage average, int h, int w, int from,
                 int to, const Prediction *out) {
-    Rows r = {.v = v, .n = n, .k = classes, .h = h, .w = w, .from = from, .out = out};
+    Rows r = {.v = v, .n = n, .k = classes, .h = h, .w = w, .from = from, .to = to, .out = out};
     r.probabilities = n > 1 && average == AVERAGE_PROBABILITIES;
     Place **column = xcalloc((size_t)n, sizeof *column);     /* the same for all rows */
     for (int j = 0; j < n; j++) column[j] = columns_of(&r, &v[j]);
     r.column = column;
-    parallel_for(to - from, one_row, &r);
+    r.parts = parallel_threads();
+    parallel_for(r.parts, some_rows, &r);
     for (int j = 0; j < n; j++) free(column[j]);
     free(column);
 }

@@ -6,19 +6,11 @@
 
 #include "report/page.h"
 
-static void tile(Str *out, const char *name, const char *text) {
-    str_add(out, "<div class=tile><b>");
-    str_escape_html(out, text);
-    str_add(out, "</b><span class=dim>");
-    str_escape_html(out, name);
-    str_add(out, "</span></div>");
-}
-
 static void tile_percent(Str *out, const char *name, double v) {
     Str text = {0};
     if (!isfinite(v)) return;
     page_percent(&text, v, " %");
-    tile(out, name, text.s);
+    page_tile(out, name, text.s);
     str_free(&text);
 }
 
@@ -31,7 +23,7 @@ static void tile_left(Str *out, double seconds) {
     int64_t minutes = (int64_t)(seconds / 60 + 0.5);
     if (minutes < 60) snprintf(text, sizeof text, "%d min", (int)minutes);
     else snprintf(text, sizeof text, "%lld h %02d", (long long)(minutes / 60), (int)(minutes % 60));
-    tile(out, "left", text);
+    page_tile(out, "left", text);
 }
 
 static void tile_number(Str *out, const RunData *r, const char *name, const char *series,
@@ -40,7 +32,7 @@ static void tile_number(Str *out, const RunData *r, const char *name, const char
     char text[64];
     if (!s || !s->n || !isfinite(s->y[s->n - 1])) return;
     snprintf(text, sizeof text, format, s->y[s->n - 1]);
-    tile(out, name, text);
+    page_tile(out, name, text);
 }
 
 /* "deeplabv3_mobilenetv2, taught by FILE, on camvid; as of TIME". */
@@ -97,7 +89,7 @@ void run_tiles(Str *out, const RunData *r) {
     run_subject(out, r);
     progress_bar(out, r);
     str_add(out, "<div class=tiles>");
-    tile(out, "state", r->state);
+    page_tile(out, "state", r->state);
     if (isfinite(r->step)) str_addf(out, "<div class=tile><b>%.0f", r->step);
     if (isfinite(r->step) && isfinite(r->steps)) str_addf(out, "<small> / %.0f</small>", r->steps);
     if (isfinite(r->step)) str_add(out, "</b><span class=dim>step</span></div>");
@@ -109,7 +101,7 @@ void run_tiles(Str *out, const RunData *r) {
     tile_number(out, r, "images/s", "images_per_s", "%.3g");
     if (isfinite(r->exit_code) && r->exit_code != 0) {
         snprintf(text, sizeof text, "%.0f", r->exit_code);
-        tile(out, "exit code", text);
+        page_tile(out, "exit code", text);
     }
     str_add(out, "</div>\n");
     warnings(out, r);

@@ -111,3 +111,46 @@ void page_percent(Str *out, double v, const char *unit) {
     if (isfinite(v)) str_addf(out, "%.2f%s", 100 * v, unit);
     else str_add(out, "-");
 }
+
+void page_cell(Str *out, double v) {
+    str_add(out, "<td>");
+    page_percent(out, v, "");
+}
+
+void page_tile(Str *out, const char *name, const char *text) {
+    str_add(out, "<div class=tile><b>");
+    str_escape_html(out, text);
+    str_add(out, "</b><span class=dim>");
+    str_escape_html(out, name);
+    str_add(out, "</span></div>");
+}
+
+void page_key(Str *out, const uint8_t rgb[3], const char *text) {
+    str_addf(out, "<span class=k><i style='background:rgb(%d,%d,%d)'></i>", rgb[0], rgb[1], rgb[2]);
+    str_escape_html(out, text);
+    str_add(out, "</span>");
+}
+
+/* dst: one pixel for factor x factor ones from (y, x) on, as far as there are some. */
+static void shrink_pixel(uint8_t *dst, const uint8_t *rgb, int h, int w, int y, int x, int factor) {
+    const int bottom = y + factor < h ? y + factor : h, right = x + factor < w ? x + factor : w;
+    for (int c = 0; c < 3; c++) {
+        int sum = 0;
+        for (int i = y; i < bottom; i++)
+            for (int j = x; j < right; j++) sum += rgb[3 * ((int64_t)i * w + j) + c];
+        dst[c] = (uint8_t)(sum / ((bottom - y) * (right - x)));
+    }
+}
+
+uint8_t *page_shrink(const uint8_t *rgb, int h, int w, int side, bool average, int *out_h,
+                     int *out_w) {
+    const int factor = ((h > w ? h : w) + side - 1) / side, from = average ? 0 : factor / 2;
+    const int sh = *out_h = h / factor ? h / factor : 1, sw = *out_w = w / factor ? w / factor : 1;
+    uint8_t *out = xcalloc((size_t)sh * (size_t)sw, 3);
+    for (int i = 0; i < sh * sw; i++) {
+        const int y = i / sw * factor + from, x = i % sw * factor + from;
+        shrink_pixel(out + 3 * i, rgb, h, w, y < h ? y : h - 1, x < w ? x : w - 1,
+                     average ? factor : 1);
+    }
+    return out;
+}

@@ -9,6 +9,12 @@
 void page_open(Str *out, const char *title, bool live);      /* live: the page reloads itself */
 Err  page_close(Str *out, const char *path);                 /* writes it; frees out in any case */
 void page_percent(Str *out, double v, const char *unit);     /* 0..1 as "12.34" + unit; NaN: "-" */
+void page_cell(Str *out, double v);                          /* a percentage in a table */
+void page_tile(Str *out, const char *name, const char *text);
+void page_key(Str *out, const uint8_t rgb[3], const char *text);     /* of a legend */
+/* H x W x 3 shrunk by the whole factor that brings it to at most side pixels: by averaging, or by picking where mixed colours
+ * would name other classes. Caller frees. */
+uint8_t *page_shrink(const uint8_t *rgb, int h, int w, int side, bool average, int *out_h, int *out_w);
 
 /* html.c: parts of one run. */
 void run_tiles(Str *out, const RunData *r);

@@ -17,37 +17,18 @@ char *maps_step_dir(const char *maps, int64_t step) {
     return xprintf("%s/step-%09lld", maps, (long long)step);
 }
 
-static Image shrink(const Image *src, int factor, bool average) {
-    Image d = {.h = src->h / factor, .w = src->w / factor, .channels = 3};
-    const int reach = average ? factor : 1, from = average ? 0 : factor / 2;
-    d.px = xcalloc((size_t)d.h * (size_t)d.w, 3);
-    for (int y = 0; y < d.h; y++)
-        for (int x = 0; x < d.w; x++)
-            for (int c = 0; c < 3; c++) {
-                int sum = 0;
-                for (int i = 0; i < reach * reach; i++) {
-                    size_t row = (size_t)(y * factor + from + i / reach);
-                    size_t column = (size_t)(x * factor + from + i % reach);
-                    sum += src->px[(row * (size_t)src->w + column) * 3 + (size_t)c];
-                }
-                d.px[((size_t)y * (size_t)d.w + (size_t)x) * 3 + (size_t)c] =
-                    (uint8_t)(sum / (reach * reach));
-            }
-    return d;
-}
-
 /* A picture that is too wide or too high is decoded, shrunk and encoded again. */
 static Err fit(Bytes *b, const char *path, bool average) {
-    Image big, small;
+    Image big;
     TRY(image_decode_rgb(b->data, b->bytes, path, &big));
-    int side = big.h > big.w ? big.h : big.w, factor = (side + SIDE_MAX - 1) / SIDE_MAX;
     Err rc = OK;
-    if (factor > 1) {
-        small = shrink(&big, factor, average);
+    if (big.h > SIDE_MAX || big.w > SIDE_MAX) {
+        int h, w;
+        uint8_t *small = page_shrink(big.px, big.h, big.w, SIDE_MAX, average, &h, &w);
         free(b->data);
         *b = (Bytes){0};
-        rc = image_encode_png_rgb(small.px, small.h, small.w, &b->data, &b->bytes);
-        free(small.px);
+        rc = image_encode_png_rgb(small, h, w, &b->data, &b->bytes);
+        free(small);
     }
     free(big.px);
     return rc;
@@ -79,12 +60,6 @@ done:
     free(path);
 }
 
-static void key(Str *out, const uint8_t rgb[3], const char *text) {
-    str_addf(out, "<span class=k><i style='background:rgb(%d,%d,%d)'></i>", rgb[0], rgb[1], rgb[2]);
-    str_escape_html(out, text);
-    str_add(out, "</span>");
-}
-
 static void ramp(Str *out) {
     enum { STOPS = 6 };
     float v[STOPS] = {0, 0.2f, 0.4f, 0.6f, 0.8f, 1};
@@ -99,8 +74,8 @@ static void ramp(Str *out) {
 static void legends(Str *out, const RunData *r, bool tfe, bool tse) {
     if (r->n_colours) {
         str_add(out, "<div class=keys>");
-        for (int i = 0; i < r->n_colours; i++) key(out, r->colours[i].rgb, r->colours[i].name);
-        key(out, (const uint8_t[3]){0, 0, 0}, "void");
+        for (int i = 0; i < r->n_colours; i++) page_key(out, r->colours[i].rgb, r->colours[i].name);
+        page_key(out, (const uint8_t[3]){0, 0, 0}, "void");
         str_add(out, "</div>\n");
     }
     if (tfe) {
@@ -112,10 +87,10 @@ static void legends(Str *out, const RunData *r, bool tfe, bool tse) {
     if (!tse) return;
     str_add(out, "<div class=keys><b>TSE mask</b><span>a pixel counts in the second stage where it "
                  "is hard for one of the two alone:</span>");
-    key(out, overlay_part_rgb[PART_STUDENT], "hard for the student alone");
-    key(out, overlay_part_rgb[PART_TEACHER], "hard for the teacher alone");
-    key(out, overlay_part_rgb[PART_BOTH], "hard for both: left out");
-    key(out, overlay_part_rgb[PART_EASY], "easy for both: left out");
+    page_key(out, overlay_part_rgb[PART_STUDENT], "hard for the student alone");
+    page_key(out, overlay_part_rgb[PART_TEACHER], "hard for the teacher alone");
+    page_key(out, overlay_part_rgb[PART_BOTH], "hard for both: left out");
+    page_key(out, overlay_part_rgb[PART_EASY], "easy for both: left out");
     str_add(out, "</div>\n");
 }
 

@@ -30,11 +30,6 @@ static void add_remarks(Str *out, const Study *s, const char *before, const char
 }
 
 /* ---- tables ---------------------------------------------------------------------------------- */
-static void cell_percent(Str *out, double v) {
-    str_add(out, "<td>");
-    page_percent(out, v, "");
-}
-
 static void cell_points(Str *out, double v) {
     if (isfinite(v)) str_addf(out, "<td>%+.2f", 100 * v);
     else str_add(out, "<td>-");
@@ -67,8 +62,8 @@ static void level_table(Str *out, const Study *s) {
     for (int i = 0; i < s->n; i++) {
         const StudyArm *a = &s->arm[i];
         row_name(out, a->name);
-        cell_percent(out, a->level.mean);
-        cell_percent(out, a->level.sd);
+        page_cell(out, a->level.mean);
+        page_cell(out, a->level.sd);
         cell_interval(out, a->level.ci, false);
         cell_interval(out, a->images, false);
         str_addf(out, a->level.n < a->n ? "<td>%d of %d<td class=note>" : "<td>%d<td class=note>",
@@ -90,12 +85,12 @@ static void gain_table(Str *out, const Study *s) {
         const int shown = study_shown(a);
         row_name(out, a->name);
         cell_points(out, a->gain.mean);
-        cell_percent(out, a->gain.sd);
+        page_cell(out, a->gain.sd);
         cell_interval(out, a->gain.ci, true);
         cell_interval(out, a->gain_all, true);
         cell_interval(out, a->gain_images, true);
         str_add(out, shown > 0 ? "<td>ahead" : shown < 0 ? "<td>behind" : "<td>not shown");
-        cell_percent(out, a->detectable);
+        page_cell(out, a->detectable);
         str_add(out, "</tr>\n");
     }
     str_addf(
@@ -151,7 +146,7 @@ static void time_table(Str *out, const Study *s) {
             str_addf(out, "<td>%.0f<td>%.2f", 1000 * a->step_s, a->step_s / s->arm[s->base].step_s);
         else str_add(out, "<td>-<td>-");
         str_addf(out, isfinite(a->then_step) ? "<td>%.0f" : "<td>-", a->then_step);
-        cell_percent(out, a->then_level.mean);
+        page_cell(out, a->then_level.mean);
         cell_points(out, a->then_gain.mean);
         cell_interval(out, a->then_gain.ci, true);
         str_add(out, "</tr>\n");

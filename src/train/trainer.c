@@ -166,12 +166,7 @@ static Err open_data(Run *r) {
         return err_set(E(3, 37), "train and %s have different classes", c->eval_split);
     TRY(job_check_classes(c, r->train));
     r->data = c->data;
-    if (!r->data.crop_h) {
-        Sample s = {0};
-        TRY(dataset_read(r->train, 0, &s));
-        r->data.crop_h = s.h, r->data.crop_w = s.w;
-        sample_free(&s);
-    }
+    TRY(dataset_crop(r->train, &r->data));
     r->train_data = dataset_fingerprint(r->train), r->val_data = dataset_fingerprint(r->val);
     return OK;
 }
