@@ -6,6 +6,7 @@
 #include "io/onnx.h"
 #include "io/weights.h"
 #include "models/model.h"
+#include "onnx_writer.h"
 #include "program.h"
 
 #define FORMULA "weights=formula:1", "classes=11"
@@ -218,6 +219,38 @@ TEST(imported_networks_in_onnxruntime) {
     imported((const char *const[]){"size=96x128"}, 1);
     imported((const char *const[]){"size=96x128", "opset=23", "input=u8-nhwc", "output=argmax"}, 4);
 }
+/* A file whose values bear the names of ours, and a transposed convolution with more padding behind than before. */
+static void write_named_like_ours(const char *path) {
+    Proto g = {0}, up = onnx_node_of("ConvTranspose", "image_2 t", "logits"),
+          conv = onnx_node_of("Conv", "image labels", "image_2"),
+          image = onnx_value_of("image", 1, (const int64_t[]){-1, 3, -1, -1}, 4), out = {0};
+    const struct { const char *name; int64_t d[4]; } W[] = {{"labels", {4, 3, 1, 1}}, {"t", {4, 5, 3, 3}}};
+    for (int k = 0; k < 2; k++) {
+        Proto t = onnx_tensor_of(W[k].name, 1, W[k].d, 4);
+        float v[180];
+        const size_t n = (size_t)(W[k].d[0] * W[k].d[1] * W[k].d[2] * W[k].d[3]);
+        for (size_t i = 0; i < n; i++) v[i] = (float)((i * 37 + 11) % 23) / 23 - 0.5f;
+        pb_block(&t, 9, v, n * sizeof *v), pb_message(&g, 5, &t);
+    }
+    onnx_attr_ints(&up, "strides", (const int64_t[]){2, 2}, 2);
+    onnx_attr_ints(&up, "pads", (const int64_t[]){0, 0, 1, 1}, 4);
+    pb_message(&g, 1, &conv), pb_message(&g, 1, &up);
+    pb_text(&out, 1, "logits"), pb_message(&g, 11, &image), pb_message(&g, 12, &out);
+    Proto m = onnx_model_of(&g, 17);
+    FILE *f = fopen(path, "wb");
+    EXPECT(f && fwrite(m.data, 1, m.n, f) == m.n);
+    if (f) fclose(f);
+    free(m.data);
+}
+TEST(a_file_with_names_of_ours_is_written_again) {
+    char path[512];
+    snprintf(path, sizeof path, "%s", temp_path("named.onnx"));
+    write_named_like_ours(path);
+    expect_agrees(path, (const char *const[]){"size=33x40", "python=none"}, 2);
+    need_onnxruntime();
+    expect_agrees(path, (const char *const[]){"size=33x40"}, 1);
+    expect_agrees(path, (const char *const[]){"size=33x40", "output=argmax"}, 2);
+}
 TEST(imported_networks_by_our_own_reader) {
     imported((const char *const[]){"size=96x128", "python=none"}, 2);
 }
@@ -262,5 +295,6 @@ TEST_MAIN(T(batch_norm_is_folded), T(a_fixed_size_leaves_no_arithmetic_of_shapes
           T(deeplabv3_in_onnxruntime), T(pspnet_in_onnxruntime), T(fcn_in_onnxruntime),
           T(lraspp_in_onnxruntime), T(options_in_onnxruntime), T(strides_and_stems_in_onnxruntime),
           T(our_own_reader_agrees), T(imported_networks_in_onnxruntime),
+          T(a_file_with_names_of_ours_is_written_again),
           T(imported_networks_by_our_own_reader), T(eight_bits_in_onnxruntime),
           T(eight_bits_by_our_own_reader))

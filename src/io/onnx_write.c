@@ -14,6 +14,7 @@ struct OnnxWriter {
     Onnx__OperatorSetIdProto opset;
     size_t cap_node, cap_tensor, cap_input, cap_output, cap_meta, cap_name;
     const char        **name;        /* of every value, for uniqueness */
+    const char         *kept;        /* for the output; NULL: it has it */
     size_t              n_name;
 };
 
@@ -27,7 +28,7 @@ static int64_t ir_version(int opset) {
     return 6;
 }
 
-OnnxWriter *onnx_write_open(const char *graph, int opset) {
+OnnxWriter *onnx_write_open(const char *graph, int opset, const char *output) {
     CHECK(opset >= ONNX_WRITE_MIN && opset <= ONNX_WRITE_MAX);
     OnnxWriter *w = xcalloc(1, sizeof *w);
     w->arena = arena_open();
@@ -42,7 +43,7 @@ OnnxWriter *onnx_write_open(const char *graph, int opset) {
     w->model.producer_name = arena_strdup(w->arena, "retort");
     w->model.producer_version = arena_strdup(w->arena, RETORT_VERSION);
     w->model.graph = &w->graph;
-    w->graph.name = arena_strdup(w->arena, graph);
+    w->graph.name = arena_strdup(w->arena, graph), w->kept = arena_strdup(w->arena, output);
     return w;
 }
 void onnx_write_close(OnnxWriter *w) {
@@ -59,7 +60,7 @@ int onnx_write_opset(const OnnxWriter *w) { return (int)w->opset.version; }
 static bool is_taken(const OnnxWriter *w, const char *name) {
     for (size_t i = 0; i < w->n_name; i++)
         if (!strcmp(w->name[i], name)) return true;
-    return false;
+    return w->kept && !strcmp(w->kept, name);
 }
 static char *new_name(OnnxWriter *w, const char *wish) {
     char *name = arena_strdup(w->arena, wish);
@@ -174,9 +175,10 @@ const char *onnx_write_node(OnnxWriter *w, const char *op, const char *name, con
     w->graph.node[w->graph.n_node++] = m;
     return m->output[0];
 }
-void onnx_write_output(OnnxWriter *w, const char *value, const char *name, Dtype t,
-                       const OnnxDim *dim, int rank) {
-    CHECK(!is_taken(w, name));
+void onnx_write_output(OnnxWriter *w, const char *value, Dtype t, const OnnxDim *dim, int rank) {
+    const char *name = w->kept;
+    CHECK(name);
+    w->kept = NULL;
     const char *own = onnx_write_node(w, "Identity", name, &value, 1, NULL, 0);
     GROW(w->graph.output, w->graph.n_output, w->cap_output);
     w->graph.output[w->graph.n_output++] =

@@ -46,18 +46,18 @@ static void write_output(Export *e, const char *image) {
     if (!full) {
         const OnnxDim h = side(e->fixed ? s.d[2] : 0, "logits_height"),
                       w = side(e->fixed ? s.d[3] : 0, "logits_width");
-        onnx_write_output(e->w, x, "logits", DT_F32, (OnnxDim[]){n, k, h, w}, 4);
+        onnx_write_output(e->w, x, DT_F32, (OnnxDim[]){n, k, h, w}, 4);
         return;
     }
     const OnnxDim h = side(e->o->h, "height"), w = side(e->o->w, "width");
     x = export_resize(e, "logits.full", e->logits.id, image, e->o->h, e->o->w,
                       &(ResizeAttr){.align_corners = true});
     if (e->o->output == EXPORT_LOGITS_FULL)
-        onnx_write_output(e->w, x, "logits", DT_F32, (OnnxDim[]){n, k, h, w}, 4);
+        onnx_write_output(e->w, x, DT_F32, (OnnxDim[]){n, k, h, w}, 4);
     else {
         x = onnx_write_node(e->w, "ArgMax", "labels.argmax", INPUTS(x),
                             ATTRS(ATTR_INT("axis", 1), ATTR_INT("keepdims", 0)));
-        onnx_write_output(e->w, x, "labels", DT_I64, (OnnxDim[]){n, h, w}, 3);
+        onnx_write_output(e->w, x, DT_I64, (OnnxDim[]){n, h, w}, 3);
     }
 }
 
@@ -98,7 +98,7 @@ Err model_export(const Net *n, const ModelNodes *nodes, const ExportOptions *opt
     TRY(size_nodes(&e, nodes, &own));
     e.value = xcalloc((size_t)n->n_nodes, sizeof *e.value),
     e.uses = xcalloc((size_t)n->n_nodes, sizeof *e.uses);
-    e.w = onnx_write_open(n->name, o.opset);
+    e.w = onnx_write_open(n->name, o.opset, o.output == EXPORT_ARGMAX ? "labels" : "logits");
     count_uses(&e);
     Err rc = write_graph(&e);
     free(e.value), free(e.uses);

@@ -172,8 +172,10 @@ static Err emit_conv_transpose(Export *e, int id) {
     const ConvTransposeAttr *a = export_node(e, id)->attr;
     const NetParam *w = export_param(e, id, 0), *b = a->bias ? export_param(e, id, 1) : NULL;
     const int64_t k[] = {a->kh, a->kw}, stride[] = {a->stride, a->stride},
-                  pads[] = {a->pad, a->pad, a->pad, a->pad};
-    const int64_t dilation[] = {a->dilation, a->dilation}, extra[] = {a->extra[0], a->extra[1]};
+                  dilation[] = {a->dilation, a->dilation};
+    int64_t pads[] = {a->pad, a->pad, a->pad, a->pad}, extra[] = {a->extra[0], a->extra[1]};
+    for (int i = 0; i < 2; i++)                          /* less than nothing is more padding behind */
+        if (extra[i] < 0) pads[2 + i] -= extra[i], extra[i] = 0;
     const char *of[3] = {export_src(e, id, 0), export_floats(e, w->name, w->shape, w->data),
                          b ? export_floats(e, b->name, b->shape, b->data) : NULL};
     e->value[id] =
