@@ -8,6 +8,7 @@
 #include "distill/class_weights.h"
 #include "distill/fullres.h"
 #include "measure.h"
+#include "distill/rows.h"
 #include "tempdir.h"
 #include "test.h"
 
@@ -550,6 +551,30 @@ TEST(nan_reaches_the_loss) {
             drop(&r);
         }
 }
+/* dist with two classes divides by the size of a row's deviations: nearly flat rows count most. */
+TEST(flat_rows_keep_their_digits) {
+    enum { CLASSES = 3, ROWS = 37 };
+    float x[CLASSES * ROWS], p[CLASSES * ROWS], d[CLASSES * ROWS];
+    const Rng g = rng_stream(6, RNG_METHOD, 0, 0);
+    for (int i = 0; i < CLASSES * ROWS; i++)         /* spread over 1e-6 to 10 */
+        x[i] = powf(10, (float)(i % ROWS) / 5 - 6.2f) * rng_normal(&g, (uint64_t)i);
+    for (int level = CPU_PLAIN; level <= (int)cpu_best(); level++) {
+        cpu_force((CpuLevel)level);
+        rows()->channel_softmax(p, d, x, 0.25f, CLASSES, ROWS, ROWS);
+        for (int j = 0; j < ROWS; j++) {
+            double sum = 0, e[CLASSES], mean = 0, size = 0;
+            for (int k = 0; k < CLASSES; k++) {
+                e[k] = expm1(0.25 * (double)(x[k * ROWS + j] - x[j]));
+                sum += 1 + e[k], mean += e[k] / CLASSES;
+            }
+            for (int k = 0; k < CLASSES; k++) size = fmax(size, fabs(e[k] - mean) / sum);
+            for (int k = 0; k < CLASSES; k++) {
+                EXPECT_NEAR(d[k * ROWS + j], (e[k] - mean) / sum, 1e-6 * size);
+                EXPECT_NEAR(p[k * ROWS + j], (1 + e[k]) / sum, 1e-6);
+            }
+        }
+    }
+}
 static void expect_refused(const char *method, const char *options, const char *part) {
     Run r = make(with(plain, method, options));
     EXPECT(r.net->err != OK);
@@ -624,5 +649,6 @@ TEST_MAIN(T(class_weights_follow_from_the_labels), T(class_weights_come_from_a_f
           T(cirkd_draws_filled_slots_only), T(parts_of_a_batch_average_to_the_whole),
           T(parts_of_a_batch_with_auxiliary_heads_do_too), T(micro_batches_may_stand_alone),
           T(threads_do_not_change_bits), T(nothing_labelled_gives_zero),
-          T(masked_positions_say_nothing), T(nan_reaches_the_loss), T(wrong_layers_are_refused),
+          T(masked_positions_say_nothing), T(nan_reaches_the_loss), T(flat_rows_keep_their_digits),
+          T(wrong_layers_are_refused),
           T(adapters_are_made_where_channels_differ))

@@ -57,7 +57,8 @@ typedef struct Run {
     double count;                                /* rows; of an update in parts, of each on average */
     int64_t P, chunks, own;                      /* own: rows of this micro-batch */
     int K;
-    float  *s, *t, *mask;                        /* probabilities N x K x P; N x P */
+    float  *s, *t;                               /* N x K x P: probabilities; the gradient takes s's place */
+    float  *row_s, *row_t, *mask;                /* the same less 1 / K; N x P */
     double *row_sum;                             /* [N * chunks] */
     Moments *moments;                            /* [K] */
     Correlation *column;                         /* [K] */
@@ -71,8 +72,9 @@ static size_t lay_out(Shape x, void *base, Run *r) {
     r->column = (Correlation *)at, at += K * sizeof *r->column;
     r->moments = (Moments *)at, at += K * sizeof *r->moments;
     r->row_sum = (double *)at, at += (size_t)x.d[0] * chunks * sizeof(double);
-    r->s = (float *)at, at += n * sizeof(float);
     r->t = (float *)at, at += n * sizeof(float);
+    r->row_s = (float *)at, at += n * sizeof(float);
+    r->row_t = (float *)at, at += n * sizeof(float);
     r->mask = (float *)at, at += (size_t)x.d[0] * P * sizeof(float);
     return (size_t)(at - (char *)base);
 }
@@ -91,10 +93,9 @@ static void softmax_item(void *arg, int64_t i) {
     const Run *r = arg;
     int64_t n, at;
     const int64_t m = stretch(r, i, &n, &at), from = n * r->K * r->P + at;
-    rows()->channel_softmax(r->s + from, (const float *)r->c->src[0] + from, (float)(1 / r->a->tau),
-                            r->K, r->P, m);
-    rows()->channel_softmax(r->t + from, (const float *)r->c->src[1] + from, (float)(1 / r->a->tau),
-                            r->K, r->P, m);
+    const float *student = r->c->src[0], *teacher = r->c->src[1], scale = (float)(1 / r->a->tau);
+    rows()->channel_softmax(r->s + from, r->row_s + from, student + from, scale, r->K, r->P, m);
+    rows()->channel_softmax(r->t + from, r->row_t + from, teacher + from, scale, r->K, r->P, m);
 }
 static void column_item(void *arg, int64_t k) {
     const Run *r = arg;
@@ -102,16 +103,18 @@ static void column_item(void *arg, int64_t k) {
     const int64_t images = r->c->src_shape[0].d[0];
     *m = (Moments){.n = (double)r->own};
     for (int pass = 0; pass < 2 && r->own; pass++) {
+        const double mean_s = m->mean_s, mean_t = m->mean_t;         /* 0 in the first */
         for (int64_t n = 0; n < images; n++) {
             const float *s = r->s + (n * r->K + k) * r->P, *t = r->t + (n * r->K + k) * r->P,
                         *mask = r->mask + n * r->P;
+            double x = 0, y = 0, z = 0;
+#pragma omp simd reduction(+ : x, y, z)
             for (int64_t i = 0; i < r->P; i++) {
-                if (mask[i] == 0) continue;
-                const double a = (double)s[i] - m->mean_s * pass,
-                             b = (double)t[i] - m->mean_t * pass;
-                if (!pass) m->ab += a, m->aa += b;           /* sums, for the means */
-                else m->ab += a * b, m->aa += a * a, m->bb += b * b;
+                const double a = mask[i] != 0 ? (double)s[i] - mean_s : 0,
+                             b = mask[i] != 0 ? (double)t[i] - mean_t : 0;
+                x += pass ? a * b : a, y += pass ? a * a : b, z += b * b;
             }
+            m->ab += x, m->aa += y, m->bb += pass * z;       /* first the sums, for the means */
         }
         if (!pass) *m = (Moments){.n = m->n, .mean_s = m->ab / m->n, .mean_t = m->aa / m->n};
     }
@@ -132,49 +135,46 @@ static void row_item(void *arg, int64_t i) {
     int64_t n, first;
     const int64_t m = stretch(r, i, &n, &first), from = n * r->K * r->P + first;
     const double tau2 = r->a->tau * r->a->tau, parts = r->a->store ? parts_n(r->c) : 1;
-    const double by_row = -tau2 * r->a->beta / r->count, by_column = -tau2 * r->a->gamma / r->K;
+    const double by_row = -tau2 * r->a->beta / r->count,
+                 by_column = -parts * tau2 * r->a->gamma / r->K;
     double ab[CHUNK] = {0}, aa[CHUNK] = {0}, bb[CHUNK] = {0}, inner[CHUNK] = {0},
            mean_s[CHUNK] = {0}, mean_t[CHUNK] = {0}, sum = 0;
-    float *out = (float *)r->c->saved + from;
     const float *mask = r->mask + n * r->P + first;
-    for (int k = 0; k < r->K; k++)       /* 1 / K but for rounding, which would show where a row is nearly flat */
+    for (int k = 0; k < r->K; k++)       /* 0 but for rounding, which would show with two classes */
         for (int64_t j = 0; j < m; j++)
-            mean_s[j] += (double)r->s[from + k * r->P + j] / r->K,
-                mean_t[j] += (double)r->t[from + k * r->P + j] / r->K;
+            mean_s[j] += (double)r->row_s[from + k * r->P + j] / r->K,
+                mean_t[j] += (double)r->row_t[from + k * r->P + j] / r->K;
     for (int k = 0; k < r->K; k++)
         for (int64_t j = 0; j < m; j++) {
-            const double a = (double)r->s[from + k * r->P + j] - mean_s[j],
-                         b = (double)r->t[from + k * r->P + j] - mean_t[j];
+            const double a = (double)r->row_s[from + k * r->P + j] - mean_s[j],
+                         b = (double)r->row_t[from + k * r->P + j] - mean_t[j];
             ab[j] += a * b, aa[j] += a * a, bb[j] += b * b;
         }
     Correlation row[CHUNK];
     for (int64_t j = 0; j < m; j++)
         row[j] = correlate(ab[j], aa[j], bb[j]), sum += mask[j] != 0 ? row[j].r : 0;
     r->row_sum[i] = sum;
-    for (int k = 0; k < r->K; k++)
-        for (int64_t j = 0; j < m; j++) {
-            const double s = (double)r->s[from + k * r->P + j],
-                         t = (double)r->t[from + k * r->P + j];
+    for (int last = 0; last < 2; last++)
+        for (int k = 0; k < r->K; k++) {
             const Correlation *column = &r->column[k];
-            const double g =
-                by_row * (row[j].along_b * (t - mean_t[j]) + row[j].along_a * (s - mean_s[j])) +
-                parts * by_column *
-                    (column->along_b * (t - r->moments[k].mean_t) +
-                     column->along_a * (s - r->moments[k].mean_s));
-            out[k * r->P + j] = (float)g, inner[j] += g * s;
-        }
-    for (int k = 0; k < r->K; k++)
-        for (int64_t j = 0; j < m; j++) {
-            const double s = (double)r->s[from + k * r->P + j];
-            out[k * r->P + j] =
-                mask[j] != 0 ? (float)(s / r->a->tau * ((double)out[k * r->P + j] - inner[j])) : 0;
+            const Moments *all = &r->moments[k];
+            for (int64_t j = 0; j < m; j++) {
+                const int64_t at = from + k * r->P + j;
+                const double s = (double)r->s[at], t = (double)r->t[at];
+                const double g = by_row * (row[j].along_b * ((double)r->row_t[at] - mean_t[j]) +
+                                           row[j].along_a * ((double)r->row_s[at] - mean_s[j])) +
+                                 by_column * (column->along_b * (t - all->mean_t) +
+                                              column->along_a * (s - all->mean_s));
+                if (!last) inner[j] += g * s;
+                else r->s[at] = mask[j] != 0 ? (float)(s / r->a->tau * (g - inner[j])) : 0;
+            }
         }
 }
 static void forward(const OpCall *c) {
     Run r;
     const Shape x = c->src_shape[0];
     lay_out(x, c->scratch, &r);
-    r.c = c, r.a = c->attr;
+    r.c = c, r.a = c->attr, r.s = c->saved;
     r.own = pair_mask(c, x.d[2], x.d[3], r.mask);
     r.count = pair_divisor(c, c->n_src > 2 ? 2 : 0, x.d[2], x.d[3], COUNT_POSITIONS);
     const int64_t items = x.d[0] * r.chunks;
@@ -189,7 +189,7 @@ static void forward(const OpCall *c) {
         r.column[k] = correlate(r.moments[k].ab, r.moments[k].aa, r.moments[k].bb);
     double inter = 0, intra = 0;
     if (r.count > 0) parallel_for(items, row_item, &r);
-    else for (int64_t i = 0; i < shape_count(x); i++) ((float *)c->saved)[i] = 0;
+    else for (int64_t i = 0; i < shape_count(x); i++) r.s[i] = 0;
     for (int64_t i = 0; i < items && r.count > 0; i++) inter += r.row_sum[i];
     for (int k = 0; k < r.K; k++) intra += r.column[k].r;
     const double within = r.moments[0].n > 0 ? 1 - intra / r.K : 0;      /* no position: no loss */

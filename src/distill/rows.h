@@ -16,8 +16,9 @@ typedef struct Rows {
     /* Two rows of logits at a scale with their log-sums: p and q hold their softmaxes; returns KL(p || q), and leaves
      * q - p in q. Written so that rows next to each other keep their digits. */
     double (*kl)(const float *p, float *q, const float *x, const float *y, float scale, double shift, int64_t n);
-    /* p = softmax(scale x) over channels that lie `stride` apart, of n positions side by side. */
-    void   (*channel_softmax)(float *p, const float *x, float scale, int channels, int64_t stride, int64_t n);
+    /* p = softmax(scale x) over channels that lie `stride` apart, of n positions side by side, and d = p - 1 / channels,
+     * whose digits are its own however flat p is. */
+    void   (*channel_softmax)(float *p, float *d, const float *x, float scale, int channels, int64_t stride, int64_t n);
 } Rows;
 const Rows *rows(void);                          /* of cpu_level() */
 #endif

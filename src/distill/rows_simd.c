@@ -115,20 +115,27 @@ static double row_kl(const float *p, float *q, const float *x, const float *y, f
     return total;
 }
 
-static void channel_softmax(float *p, const float *x, float scale, int channels, int64_t stride,
-                            int64_t n) {
+/* e = exp(x - max) and e - 1, each with its digits; d follows from the latter. */
+static void channel_softmax(float *p, float *d, const float *x, float scale, int channels,
+                            int64_t stride, int64_t n) {
     for (int64_t i = 0; i < n; i += VL) {
         const int part = n - i < VL ? (int)(n - i) : VL;
-        vf max = v_set(-INFINITY), sum = v_set(0);
+        vf max = v_set(-INFINITY), sum = v_set(0), less = v_set(0);
         for (int c = 0; c < channels; c++) max = v_max(v_load_part(x + c * stride + i, part), max);
         for (int c = 0; c < channels; c++) {
-            const vf e = v_exp((v_load_part(x + c * stride + i, part) - max) * v_set(scale));
-            sum = sum + e;
-            v_store_part(p + c * stride + i, e, part);
+            const int64_t at = c * stride + i;
+            vf q, two_n = v_exp_split((v_load_part(x + at, part) - max) * v_set(scale), &q);
+            const vf e = (q + v_set(1)) * two_n, e1 = q * two_n + (two_n - v_set(1));
+            sum = sum + e, less = less + e1;
+            v_store_part(p + at, e, part);
+            v_store_part(d + at, e1, part);
         }
-        const vf inverse = v_set(1) / sum;
-        for (int c = 0; c < channels; c++)
-            v_store_part(p + c * stride + i, v_load_part(p + c * stride + i, part) * inverse, part);
+        const vf inverse = v_set(1) / sum, mean = less * v_set(1 / (float)channels);
+        for (int c = 0; c < channels; c++) {
+            const int64_t at = c * stride + i;
+            v_store_part(p + at, v_load_part(p + at, part) * inverse, part);
+            v_store_part(d + at, (v_load_part(d + at, part) - mean) * inverse, part);
+        }
     }
 }
 

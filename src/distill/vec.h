@@ -162,15 +162,21 @@ static inline vf v_exp_rest(vf r) {
     p = p * r + v_set(5.0000001201e-1f);
     return p * (r * r);
 }
-/* e^x for x <= 1 or so, relative error below 1.2e-7; 0 below -87.7.
+/* e^x = 2^n (1 + q) for x <= 1 or so: returns 2^n, 0 below -87.7.
  * x = n ln 2 + r, |r| <= ln 2 / 2; n is rounded by adding 1.5 * 2^23, whose low bits then hold it; the bits
  * of 2^-127 would be those of 0. */
-static inline vf v_exp(vf x) {
+static inline vf v_exp_split(vf x, vf *q) {
     x = v_max(v_set(-88.1f), x);
     vf t = x * v_set(1.44269504f) + v_set(12582912.0f), n = t - v_set(12582912.0f);
     vf r = x - n * v_set(0.693359375f);
     r = r + n * v_set(2.12194440e-4f);
-    return (v_exp_rest(r) + r + v_set(1.0f)) * v_pow2_bits(t);
+    *q = v_exp_rest(r) + r;
+    return v_pow2_bits(t);
+}
+/* e^x, relative error below 1.2e-7. */
+static inline vf v_exp(vf x) {
+    vf q, two_n = v_exp_split(x, &q);
+    return (q + v_set(1.0f)) * two_n;
 }
 /* Natural logarithm of a positive normal number: x = m 2^e, m in [sqrt(1/2), sqrt(2)). */
 static inline vf v_log(vf x) {
