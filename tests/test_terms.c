@@ -7,8 +7,8 @@
 #include "base/rng.h"
 #include "distill/class_weights.h"
 #include "distill/fullres.h"
-#include "measure.h"
 #include "distill/rows.h"
+#include "measure.h"
 #include "tempdir.h"
 #include "test.h"
 
@@ -348,7 +348,7 @@ static void expect_split(Case c, int parts) {
     for (int p = 0; p < parts; p++) labels[p] = whole.labels + p * c.n * SIDE * SIDE;
     for (u.gather = true, u.part = 0; u.part < parts; u.part++) {
         bind_part(&part, &whole, u.part);
-        plan_run_forward(part.plan, &(OpRun){.training = true, .parts = &u});
+        plan_run_forward(part.plan, &(OpRun){.training = true, .parts = &u}, &part.loss, 1);
     }
     for (u.gather = false, u.part = 0; u.part < parts; u.part++) {
         bind_part(&part, &whole, u.part);

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/parallel.h"
 #include "base/rng.h"
+#include "distill/parts.h"
 #include "measure.h"
 #include "runs.h"
 #include "tempdir.h"
@@ -169,6 +170,48 @@ TEST(a_teacher_that_no_term_reads_is_not_run) {
     EXPECT(job_teacher(w.job) != NULL);
     EXPECT(job_teacher_plan(w.job) == NULL);
     work_close(&w);
+}
+/* Gathered by two passes of the student, of the terms that gather alone; the teacher, its mirror too, is run in the first. */
+TEST(gathering_runs_the_teacher_once_and_no_other_term) {
+    enum { STEPS = 4000 };
+    static const float stage[] = {1, 0};
+    static StepTime times[STEPS];
+    const int32_t *labels[2];
+    double total[2][2], alone[2];
+    Batch four = noise(4), two[2] = {part(&four, 0, 2), part(&four, 2, 2)};
+    for (int i = 0; i < 2; i++) labels[i] = two[i].labels;
+    for (int other = 0; other < 2; other++) {                /* another teacher from the second pass on */
+        Work w;
+        StepResult x;
+        Parts p = {.parts = 2, .labels = labels, .gather = true};
+        EXPECT_OK(work_open(
+            &w, config(SCENES STUDENT TEACHER
+                       "student.weights=formula:1 distill.task=rdd distill.task.tfe=flip "
+                       "distill.losses=[kd,at,dist] train.batch=2 train.accumulate=2")));
+        Plan *plan = job_student_plan(w.job);
+        Net *teacher = job_teacher(w.job);
+        plan_profile(plan, true);
+        job_parts(w.job, &p);
+        for (p.part = 0; p.part < 2; p.part++) job_gather(w.job, &two[p.part], 1, stage);
+        const int n = plan_step_times(plan, times, STEPS);
+        for (int i = 0; i < n; i++)
+            if (str_starts(times[i].node, "loss.") && !times[i].backward)
+                EXPECT((times[i].ms > 0) == str_starts(times[i].node, "loss.dist."));
+        for (int64_t i = 0; other && i < teacher->n_values; i++) teacher->values[i] *= 1.5f;
+        teacher->version++;
+        p.gather = false;
+        for (p.part = 0; p.part < 2; p.part++) {
+            EXPECT_OK(job_step(w.job, &two[p.part], 1, stage, p.part > 0, &x));
+            total[other][p.part] = x.total;
+        }
+        job_parts(w.job, NULL);
+        EXPECT_OK(job_step(w.job, &two[0], 1, stage, false, &x));
+        alone[other] = x.total;
+        work_close(&w);
+    }
+    EXPECT(total[0][0] == total[1][0] && total[0][1] == total[1][1]);
+    EXPECT(alone[0] != alone[1]);
+    batch_free(&four);
 }
 /* Mean over the pixels of KL(softmax(t) || softmax(s_i)), one t for all of them. */
 static double kl_by_hand(const float *t, const float *s, int pixels, int classes) {
@@ -854,7 +897,8 @@ TEST(a_checkpoint_of_any_run_can_teach) {
     work_close(&w);
 }
 
-TEST_MAIN(T(accumulation_gives_the_mean_gradient), T(gradients_apart_add_up_and_leave_no_trace),
+TEST_MAIN(T(accumulation_gives_the_mean_gradient),
+          T(gathering_runs_the_teacher_once_and_no_other_term), T(gradients_apart_add_up_and_leave_no_trace),
           T(a_term_reports_what_it_cannot_compute), T(a_teacher_that_no_term_reads_is_not_run),
           T(a_student_is_resized_to_a_teacher_of_another_stride),
           T(the_teacher_sees_the_mirrored_image),

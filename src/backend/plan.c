@@ -264,7 +264,26 @@ static void watch_step(const Plan *p, const Step *s) {
             widen_range(&p->watched[s->node], v);
 }
 
-static void run_steps(Plan *p, const OpRun *run, bool backward) {
+/* Which values are read on the way to those of the nodes. Caller frees. */
+static bool *values_needed(const Plan *p, const Node *of, int n_of) {
+    bool *needed = xcalloc((size_t)p->n_values, sizeof *needed);
+    for (int i = 0; i < n_of; i++) needed[p->nodes[plan_resolve(p, of[i].id)].value] = true;
+    for (int i = p->n_steps - 1; i >= 0; i--) {
+        const Step *s = &p->steps[i];
+        bool wanted = false;
+        for (int k = 0; k < s->n_write; k++) wanted |= needed[s->write[k]];
+        for (int k = 0; k < s->n_read && wanted && !s->backward; k++) needed[s->read[k]] = true;
+    }
+    return needed;
+}
+static bool writes_any(const Step *s, const bool *needed) {
+    for (int i = 0; i < s->n_write; i++)
+        if (needed[s->write[i]]) return true;
+    return false;
+}
+
+/* needed: of the forward pass, steps that write one of these values alone; NULL: all steps, forward and backward. */
+static void run_steps(Plan *p, const OpRun *run, const bool *needed) {
     p->run = *run, p->run.training = p->spec.training;
     if (p->version != p->net->version || p->version == 0) {
         CHECK(!p->spec.ranges || p->version == 0);      /* scales of weights are part of the primitives */
@@ -273,7 +292,8 @@ static void run_steps(Plan *p, const OpRun *run, bool backward) {
     } else {
         for (int i = 0; i < p->n_param_steps; i++) p->param_steps[i].ms = 0;
     }
-    for (int i = 0; i < p->n_steps && (backward || !p->steps[i].backward); i++) {
+    for (int i = 0; i < p->n_steps; i++) {
+        if (needed && (p->steps[i].backward || !writes_any(&p->steps[i], needed))) continue;
         run_step(p, &p->steps[i]);
         if (p->watched) watch_step(p, &p->steps[i]);
     }
@@ -281,10 +301,14 @@ static void run_steps(Plan *p, const OpRun *run, bool backward) {
 
 void plan_run(Plan *p, const OpRun *run, bool accumulate) {
     p->accumulate = accumulate;
-    run_steps(p, run, true);
+    run_steps(p, run, NULL);
 }
 
-void plan_run_forward(Plan *p, const OpRun *run) { run_steps(p, run, false); }
+void plan_run_forward(Plan *p, const OpRun *run, const Node *of, int n_of) {
+    bool *needed = values_needed(p, of, n_of);
+    run_steps(p, run, needed);
+    free(needed);
+}
 
 void plan_run_convs(Plan *p) {
     for (int i = 0; i < p->n_steps; i++)

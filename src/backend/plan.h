@@ -32,8 +32,9 @@ void plan_bind(Plan *p, Node input, const void *data);      /* borrows; plain la
 /* Forward, and with a loss backward: gradients go to net->grads. accumulate: add to them instead of
  * overwriting. Parameters' backend copies are refreshed when net->version changed. */
 void plan_run(Plan *p, const OpRun *run, bool accumulate);
-/* Forward alone, of a plan with a loss too: what the next run does not do again is lost. */
-void plan_run_forward(Plan *p, const OpRun *run);
+/* Forward alone, and only what these nodes' values are made of; of a plan with a loss too: what the next run does not do
+ * again is lost. */
+void plan_run_forward(Plan *p, const OpRun *run, const Node *of, int n_of);
 /* p works in host's arena from here on (its outputs keep a place of their own): for two plans that never run at the
  * same time. Returns false, and changes nothing, when it does not fit. host must outlive p. */
 bool plan_share_arena(Plan *p, const Plan *host);

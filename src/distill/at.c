@@ -40,7 +40,7 @@ static void forward(const OpCall *c) {                       /* maps N x 1 x h x
     double *v = c->scratch, sum = 0;
     float *mask = (float *)(v + 4 * P);
     const PairCount what = ((const AtAttr *)c->attr)->per_image ? COUNT_IMAGES : COUNT_POSITIONS;
-    const double count = pair_divisor(c, c->n_src > 2 ? 2 : 0, x.d[2], x.d[3], what),
+    const double count = pair_divisor(c, x.d[2], x.d[3], what),
                  share = count > 0 ? 1 / count : 0;
     pair_mask(c, x.d[2], x.d[3], mask);
     for (int64_t n = 0; n < x.d[0]; n++)

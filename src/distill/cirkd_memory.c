@@ -242,7 +242,7 @@ static void forward(const OpCall *c) {           /* projected student, teacher, 
     parallel_for(GROUPS, group_item, &r);
     double sum = 0;
     for (int i = 0; i < r.p[0].images * r.p[0].per_image; i++) sum += r.value[i];
-    const double valid = pair_divisor(c, 2, x.d[2], x.d[3], COUNT_NEAREST),
+    const double valid = pair_divisor(c, x.d[2], x.d[3], COUNT_NEAREST),
                  share = valid > 0 ? 1 / valid : 0;
     c->dst[0] = (float)(share * sum);
     panels_gradient(&r.p[0], r.dx, NULL, share / r.a->tau, c->saved);

@@ -176,7 +176,7 @@ static void forward(const OpCall *c) {
     lay_out(x, c->scratch, &r);
     r.c = c, r.a = c->attr, r.s = c->saved;
     r.own = pair_mask(c, x.d[2], x.d[3], r.mask);
-    r.count = pair_divisor(c, c->n_src > 2 ? 2 : 0, x.d[2], x.d[3], COUNT_POSITIONS);
+    r.count = pair_divisor(c, x.d[2], x.d[3], COUNT_POSITIONS);
     const int64_t items = x.d[0] * r.chunks;
     parallel_for(items, softmax_item, &r);
     parallel_for(r.K, column_item, &r);

@@ -70,10 +70,8 @@ static void pair_of_forward(const OpCall *c) {
     double *u = c->scratch, *vs = u + 2 * P, *vt = u + 3 * P, *raw = u + 4 * P, *d = u + 5 * P,
            size[3], sum = 0;
     float *mask = (float *)(u + 6 * P), *g[2] = {c->saved, (float *)c->saved + shape_count(x)};
-    OpCall labels = *c;                                      /* pair_mask wants them third */
-    labels.n_src = c->n_src - 2, labels.src = c->src + 2, labels.src_shape = c->src_shape + 2;
-    pair_mask(&labels, x.d[2], x.d[3], mask);
-    const double count = pair_divisor(c, c->n_src > 4 ? 4 : 0, x.d[2], x.d[3], COUNT_POSITIONS),
+    pair_mask(c, x.d[2], x.d[3], mask);
+    const double count = pair_divisor(c, x.d[2], x.d[3], COUNT_POSITIONS),
                  share = count > 0 ? 1 / count : 0;
     for (int64_t n = 0; n < x.d[0]; n++) {
         difference(c, 2, n, P, mask + n * P, u, vt, raw, size);

@@ -44,7 +44,7 @@ static void forward(const OpCall *c) {
     Planes p = {.c = c, .diff = (float *)((char *)c->saved + 64), .sum = c->scratch};
     float *mask = (float *)(p.sum + planes);
     const double count =
-        pair_divisor(c, c->n_src > 2 ? 2 : 0, x.d[2], x.d[3], COUNT_POSITIONS) * (double)x.d[1];
+        pair_divisor(c, x.d[2], x.d[3], COUNT_POSITIONS) * (double)x.d[1];
     pair_mask(c, x.d[2], x.d[3], mask);
     p.mask = mask;
     parallel_for(planes, plane_item, &p);

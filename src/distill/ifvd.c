@@ -158,7 +158,7 @@ static void forward(const OpCall *c) {
     }
     const Shape x = c->src_shape[0];
     c->dst[0] = (float)differences(
-        &r, a->compat ? (double)(r.N * r.P) : pair_divisor(c, 2, x.d[2], x.d[3], COUNT_NEAREST));
+        &r, a->compat ? (double)(r.N * r.P) : pair_divisor(c, x.d[2], x.d[3], COUNT_NEAREST));
     r.g = c->saved;
     parallel_for(r.N * r.side[0].C, gradient_item, &r);
 }

@@ -46,7 +46,7 @@ static void run(const OpCall *c, bool fast) {
     const KdAttr *a = c->attr;
     Shape x = c->src_shape[0];
     const int64_t items = x.d[0] * kl_chunks(grid_count(x));
-    const double count = pair_divisor(c, a->valid ? 2 : 0, x.d[2], x.d[3], COUNT_POSITIONS);
+    const double count = pair_divisor(c, x.d[2], x.d[3], COUNT_POSITIONS);
     FrKl kl = {.p = c->src[1],
                .q = c->src[0],
                .n = (int)x.d[0],

@@ -56,10 +56,16 @@ void pair_backward(const OpCall *c) {
 static int64_t corner_pos(int64_t i, int64_t n_low, int64_t n_full) {
     return n_low > 1 ? (int64_t)rint((double)(i * (n_full - 1)) / (double)(n_low - 1)) : 0;
 }
+/* Which source holds the labels; 0: none. */
+static int labels_at(const OpCall *c) {
+    const int last = c->n_src - 1;
+    return c->src_shape[last].rank == 3 ? last : 0;
+}
 int64_t pair_mask(const OpCall *c, int64_t h, int64_t w, float *mask) {
     const int64_t images = c->src_shape[0].d[0];
-    const int32_t *labels = c->n_src > 2 ? c->src[2] : NULL;
-    const Shape y = labels ? c->src_shape[2] : (Shape){0};
+    const int at = labels_at(c);
+    const int32_t *labels = at ? c->src[at] : NULL;
+    const Shape y = c->src_shape[at];
     int64_t count = 0;
     for (int64_t i = 0; i < images * h * w; i++) {
         const int64_t n = i / (h * w), row = i / w % h, col = i % w;
@@ -88,7 +94,8 @@ static double count_part(const int32_t *labels, Shape y, int64_t h, int64_t w, P
     }
     return sum;
 }
-double pair_divisor(const OpCall *c, int labels, int64_t h, int64_t w, PairCount what) {
+double pair_divisor(const OpCall *c, int64_t h, int64_t w, PairCount what) {
+    const int labels = labels_at(c);
     const Parts *p = labels ? parts_of(c) : NULL;
     double sum = 0;
     if (!p) return count_part(labels ? c->src[labels] : NULL, c->src_shape[labels], h, w, what);

@@ -1,7 +1,7 @@
 /* pair.h - what the terms on the low grid share: a map of the student's, one of the teacher's, labels.
  *
  * Sources of such an op: student N x C x h x w, teacher N x Ct x h x w, and, where only labelled positions
- * count, labels N x H x W. Another grid is mended on the student's side by a bilinear resize (align_corners),
+ * count, labels N x H x W, always the last. Another grid is mended on the student's side by a bilinear resize (align_corners),
  * other channels, where a formula compares them one by one, by a 1x1 convolution `adapter` without bias that
  * is trained with the student. The teacher's side is constant. */
 #ifndef RETORT_DISTILL_PAIR_H
@@ -27,12 +27,12 @@ Err    pair_infer_same(const OpSite *s, Shape *dst);               /* channels t
 size_t pair_saved_bytes(const OpSite *s, Shape dst);               /* the gradient by the student, at ddst = 1 */
 void   pair_backward(const OpCall *c);                             /* dstudent += ddst * saved */
 /* mask: N x h x w of 0 and 1, from labels at row round(i (H - 1) / (h - 1)), halves to even, h = 1: row 0, columns
- * likewise; all 1 when c has no third source. Returns how many are 1. */
+ * likewise; all 1 when c has no labels. Returns how many are 1. */
 int64_t pair_mask(const OpCall *c, int64_t h, int64_t w, float *mask);
 /* What a mean over the grid divides by: of the micro-batch, or, of an update in parts, the mean over its parts, so that
- * their values average to the whole's. labels: number of the source that holds them, 0: none (positions all count). */
+ * their values average to the whole's. */
 typedef enum { COUNT_POSITIONS, COUNT_IMAGES, COUNT_PAIRS, COUNT_NEAREST } PairCount;
-double  pair_divisor(const OpCall *c, int labels, int64_t h, int64_t w, PairCount what);
+double  pair_divisor(const OpCall *c, int64_t h, int64_t w, PairCount what);
 /* Labels at row floor(i H / h), columns likewise: N x h x w. */
 void    pair_labels_nearest(const int32_t *labels, Shape y, int64_t h, int64_t w, int32_t *out);
 static inline int64_t grid_count(Shape s) { return s.d[2] * s.d[3]; }

@@ -100,7 +100,7 @@ static void forward(const OpCall *c) {
                            .tile = tile,
                            .arg = &r});
     double sum = 0;
-    const double pairs = pair_divisor(c, c->n_src > 2 ? 2 : 0, r.h, r.w, COUNT_PAIRS);
+    const double pairs = pair_divisor(c, r.h, r.w, COUNT_PAIRS);
     for (int i = 0; i < chunks; i++) sum += r.value[i];
     c->dst[0] = pairs > 0 ? (float)(sum / pairs) : 0;
     panels_gradient(&r.p[0], r.dx, r.mask, pairs > 0 ? 4 / pairs : 0, r.pooled);

@@ -12,11 +12,13 @@
 
 #include "base/log.h"
 #include "base/progress.h"
+#include "distill/parts.h"
 #include "io/weights.h"
 #include "train/calibrate.h"
 #include "train/side.h"
 
 enum { TAUGHT_MAX = 32, OUTPUTS_MAX = 64, CALIBRATION_IMAGES = 16 };
+enum { KEPT_SHARE = 8 }; /* of the student's values: what may be kept of the teacher's between gathering and stepping */
 typedef struct Taught { Node from, to; } Taught;   /* a value of the teacher, an input of the student's net */
 struct Job {
     const Config *c;
@@ -34,8 +36,8 @@ struct Job {
     Plan *splan, *tplan;
     float stage_value[2];
     const struct Parts *parts; /* borrowed; NULL: each step by itself */
-    float *stats;              /* running statistics and counts, put back after gathering */
-    int64_t *counts;
+    float *kept;               /* the teacher's outputs for each part; NULL: not gathered, or too large */
+    bool has_kept;             /* those of the present update */
     uint8_t *mirrored; /* images and rectangles, and the logits put right again */
     int32_t *mirrored_rects;
     float *flipped;
@@ -439,7 +441,7 @@ Err job_open(const Config *c, int batch, int h, int w, Dataset *d, Choices *choi
 void job_close(Job *j) {
     if (!j) return;
     for (int i = 0; i <= LOSSES_MAX; i++) side_close(&j->side[i]);
-    free(j->stats), free(j->counts);
+    free(j->kept);
     free(j->mirrored), free(j->mirrored_rects), free(j->flipped);
     if (j->splan) plan_close(j->splan);
     if (j->tplan) plan_close(j->tplan);
@@ -493,6 +495,33 @@ static void run_mirrored(Job *j, const Batch *b, const OpRun *run) {
     for (int64_t i = 0; i < shape_count(logits); i++)
         j->flipped[i] = out[i - i % w + w - 1 - i % w];
     plan_bind(j->splan, j->flip, j->flipped);
+}
+
+/* What the student's net sees of the teacher, one after the other: copied to `to`, or shown from `from`. Returns how
+ * many floats. */
+static int64_t pass_taught(Job *j, float *to, const float *from) {
+    int64_t at = 0;
+    for (int i = 0; i < j->n_taught + (j->flip.id != 0); i++) {
+        const bool flip = i == j->n_taught;
+        const Node source = flip ? j->tn.logits : j->taught[i].from;
+        const int64_t n = shape_count(plan_shape(j->tplan, source));
+        if (to)
+            memcpy(to + at, flip ? j->flipped : plan_value(j->tplan, source),
+                   (size_t)n * sizeof *to);
+        if (from) plan_bind(j->splan, flip ? j->flip : j->taught[i].to, from + at);
+        at += n;
+    }
+    return at;
+}
+
+/* Of an update whose parts are gathered first, the teacher is run once where its outputs are small. */
+static void keep_taught(Job *j) {
+    const int64_t floats = j->tplan ? pass_taught(j, NULL, NULL) : 0;
+    const size_t all = (size_t)floats * (size_t)j->parts->parts;
+    if (!floats || KEPT_SHARE * all * sizeof(float) > plan_stats(j->splan).arena_bytes) return;
+    if (!j->kept) j->kept = xcalloc(all, sizeof *j->kept);
+    pass_taught(j, j->kept + j->parts->part * floats, NULL);
+    j->has_kept = true;
 }
 
 static void run_teacher(Job *j, const Batch *b, const OpRun *run) {
@@ -565,47 +594,38 @@ static Err after_run(Job *j, const OpRun *run, bool accumulate) {
     return OK;
 }
 
-/* ---- the terms apart ------------------------------------------------------------------------ */
+/* ---- what a run in training moves beside gradients ------------------------------------------ */
 
-/* Running statistics, counts and states: what a run in training moves beside gradients. */
-typedef struct Moved {
-    float *stats;
-    int64_t *counts;
-    void **states;
-} Moved;
-
-static size_t state_bytes(const Tensor *s) {
-    size_t bytes;
-    CHECK(shape_bytes(s->shape, s->dtype, &bytes));
-    return bytes;
-}
-
-static Moved keep_moved(const Net *n) {
+Moved moved_keep(const Net *n) {
     const size_t rest = (size_t)(n->n_values - n->n_trainable);
     Moved m = {xcalloc(rest + 1, sizeof *m.stats),
-               xcalloc((size_t)n->n_params + 1, sizeof *m.counts),
-               xcalloc((size_t)n->n_states + 1, sizeof *m.states)};
+               xcalloc((size_t)n->n_params + 1, sizeof *m.counts)};
     memcpy(m.stats, n->values + n->n_trainable, rest * sizeof *m.stats);
     for (int i = 0; i < n->n_params; i++) m.counts[i] = n->params[i].count;
-    for (int i = 0; i < n->n_states; i++) {
-        m.states[i] = xcalloc(1, state_bytes(n->states[i]) + 1);
-        memcpy(m.states[i], n->states[i]->data, state_bytes(n->states[i]));
-    }
     return m;
 }
 
-static void put_back(Net *n, const Moved *m) {
+void moved_put_back(Net *n, const Moved *m) {
     memcpy(n->values + n->n_trainable, m->stats,
            (size_t)(n->n_values - n->n_trainable) * sizeof *m->stats);
     for (int i = 0; i < n->n_params; i++) n->params[i].count = m->counts[i];
-    for (int i = 0; i < n->n_states; i++)
-        memcpy(n->states[i]->data, m->states[i], state_bytes(n->states[i]));
-    n->version++;
 }
 
-static void forget_moved(const Net *n, Moved *m) {
-    for (int i = 0; i < n->n_states; i++) free(m->states[i]);
-    free(m->stats), free(m->counts), free(m->states);
+void moved_free(Moved *m) {
+    free(m->stats), free(m->counts);
+}
+
+/* ---- the terms apart ------------------------------------------------------------------------ */
+
+/* What methods remember, one after the other: copied to `to`, or put back from `from`. Returns how many bytes. */
+static size_t pass_states(const Net *n, char *to, const char *from) {
+    size_t at = 0, bytes;
+    for (int i = 0; i < n->n_states; i++, at += bytes) {
+        CHECK(shape_bytes(n->states[i]->shape, n->states[i]->dtype, &bytes));
+        if (to) memcpy(to + at, n->states[i]->data, bytes);
+        if (from) memcpy(n->states[i]->data, from + at, bytes);
+    }
+    return at;
 }
 
 /* Products of the present gradient with itself and with `other`, over the shared weights. */
@@ -628,11 +648,13 @@ void job_conflict(Job *j, const Batch *b, uint64_t seed, Conflict *out) {
     float weight[1 + LOSSES_MAX], *task = xcalloc((size_t)n->n_trainable + 1, sizeof *task);
     double own, with, task_norm = 0;
     memcpy(weight, j->weight, sizeof weight);
-    Moved moved = keep_moved(n);
+    Moved moved = moved_keep(n);
+    char *states = xcalloc(pass_states(n, NULL, NULL) + 1, 1);
+    pass_states(n, states, NULL);
     for (int i = 0; i <= j->c->n_losses; i++) {
         for (int k = 0; k <= LOSSES_MAX; k++) j->weight[k] = k == i ? weight[k] : 0;
         plan_run(j->splan, &run, false);
-        put_back(n, &moved);
+        moved_put_back(n, &moved), pass_states(n, NULL, states);
         if (!i) memcpy(task, n->grads, (size_t)n->n_trainable * sizeof *task);
         measure(n, task, &own, &with);
         if (!i) task_norm = sqrt(own);
@@ -640,8 +662,8 @@ void job_conflict(Job *j, const Batch *b, uint64_t seed, Conflict *out) {
         out->cosine[i] = own > 0 && task_norm > 0 ? with / (sqrt(own) * task_norm) : NAN;
     }
     memcpy(j->weight, weight, sizeof weight);
-    forget_moved(n, &moved);
-    free(task);
+    moved_free(&moved);
+    free(states), free(task);
     out->seconds = sys_now() - start;
 }
 
@@ -662,9 +684,11 @@ void job_forget(Job *j) {
     for (int i = 0; i <= j->c->n_losses; i++) j->side[i].loaded = false;
 }
 
-/* Runs the teacher, and shows everything to the student's net. */
+/* Runs the teacher, unless its outputs were kept, and shows everything to the student's net. */
 static void bind_batch(Job *j, const Batch *b, const OpRun *run, const float stage[2]) {
-    if (j->tplan) run_teacher(j, b, run);
+    if (j->has_kept)
+        pass_taught(j, NULL, j->kept + j->parts->part * pass_taught(j, NULL, NULL));
+    else if (j->tplan) run_teacher(j, b, run);
     memcpy(j->stage_value, stage, sizeof j->stage_value);
     plan_bind(j->splan, j->sn.image, b->images);
     plan_bind(j->splan, j->sn.rects, b->rects);
@@ -674,34 +698,36 @@ static void bind_batch(Job *j, const Batch *b, const OpRun *run, const float sta
 }
 
 void job_parts(Job *j, const struct Parts *p) {
-    j->parts = p;
+    j->parts = p, j->has_kept = false;
 }
 
-bool job_gathers(const Job *j, const float stage[2]) {
+/* Values of the terms that gather; returns how many. */
+static int gathering(const Job *j, const float stage[2], Node out[1 + LOSSES_MAX]) {
     const Config *c = j->c;
+    int n = 0;
     for (int i = 0; i <= c->n_losses; i++) {
         const LossTerm *t = i ? &c->losses[i - 1] : &c->task;
-        if (t->method->gathers && t->method->gathers(t->opt, stage)) return true;
+        if (t->method->gathers && t->method->gathers(t->opt, stage)) out[n++] = j->term[i];
     }
-    return false;
+    return n;
+}
+bool job_gathers(const Job *j, const float stage[2]) {
+    return gathering(j, stage, (Node[1 + LOSSES_MAX]){NO_NODE}) > 0;
 }
 
-/* A forward pass that leaves nothing behind but what the terms gathered. */
+/* A forward pass that leaves nothing behind but what the terms gathered, and the teacher's outputs. */
 void job_gather(Job *j, const Batch *b, uint64_t seed, const float stage[2]) {
     const OpRun run = {
         .training = true, .seed = seed, .first_sample = b->first_sample, .parts = j->parts};
-    Net *n = j->student;
-    const size_t rest = (size_t)(n->n_values - n->n_trainable);
-    if (!j->stats) {
-        j->stats = xcalloc(rest + 1, sizeof *j->stats);
-        j->counts = xcalloc((size_t)n->n_params + 1, sizeof *j->counts);
-    }
+    Node terms[1 + LOSSES_MAX];
+    const int n = gathering(j, stage, terms);
+    j->has_kept = false;
     bind_batch(j, b, &run, stage);
-    memcpy(j->stats, n->values + n->n_trainable, rest * sizeof *j->stats);
-    for (int k = 0; k < n->n_params; k++) j->counts[k] = n->params[k].count;
-    plan_run_forward(j->splan, &run);
-    memcpy(n->values + n->n_trainable, j->stats, rest * sizeof *j->stats);
-    for (int k = 0; k < n->n_params; k++) n->params[k].count = j->counts[k];
+    Moved moved = moved_keep(j->student);
+    plan_run_forward(j->splan, &run, terms, n);
+    moved_put_back(j->student, &moved);
+    moved_free(&moved);
+    keep_taught(j);
 }
 
 Err job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool accumulate,

@@ -256,7 +256,7 @@ static void announce(const Run *r) {
                  "student.weights");
     if (c->accumulate > 1 && job_gathers(r->job, (const float[]){1, 1}))
         log_info("a loss is defined over the whole update: its %" PRId64
-                 " micro-batches are run forward twice "
+                 " micro-batches are run forward twice by the student "
                  "(min_kept_scope or scope=micro-batch takes each by itself)",
                  c->accumulate);
 }
@@ -406,12 +406,7 @@ static bool finite_result(const Run *r, const StepResult *x) {
 /* Run both stages once on the first batch, so that a bad option fails now and not at the switch.
  * The running statistics and counts are put back; weights are not touched. */
 static Err dry_run(Run *r, const Batch *b) {
-    Net *n = job_student(r->job);
-    const size_t rest = (size_t)(n->n_values - n->n_trainable);
-    float *stats = xcalloc(rest + 1, sizeof *stats);
-    int64_t *counts = xcalloc((size_t)n->n_params + 1, sizeof *counts);
-    memcpy(stats, n->values + n->n_trainable, rest * sizeof *stats);
-    for (int k = 0; k < n->n_params; k++) counts[k] = n->params[k].count;
+    Moved moved = moved_keep(job_student(r->job));
     Err rc = OK;
     for (int i = 0; i < 2 && !rc; i++) {
         const float stage[2] = {i == 0, i == 1};
@@ -419,11 +414,9 @@ static Err dry_run(Run *r, const Batch *b) {
         rc = job_step(r->job, b, (uint64_t)r->c->seed, stage, false, &x);
         if (!rc && !finite_result(r, &x)) rc = not_finite(r, b, b->n, &x, "the loss");
     }
-    memcpy(n->values + n->n_trainable, stats, rest * sizeof *stats);
-    for (int k = 0; k < n->n_params; k++) n->params[k].count = counts[k];
-    n->version++;
+    moved_put_back(job_student(r->job), &moved);
+    moved_free(&moved);
     job_forget(r->job);
-    free(stats), free(counts);
     r->dry = true;
     return rc;
 }

@@ -75,6 +75,11 @@ typedef struct RunStatus {
 Err  status_write(const Config *c, const RunStatus *s);
 
 /* job.c */
+/* Running statistics and counts, which a run in training moves beside gradients. */
+typedef struct Moved { float *stats; int64_t *counts; } Moved;
+Moved moved_keep(const Net *n);
+void  moved_put_back(Net *n, const Moved *m);
+void  moved_free(Moved *m);
 const char *job_teacher_digest(const Job *j);        /* "" without a teacher */
 /* schedule.c */
 /* step: updates done so far; w: for switch=auto. */
