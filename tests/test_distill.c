@@ -230,6 +230,21 @@ TEST(only_tfe_flip_reads_the_mirrored_teacher) {
         drop(&r);
     }
 }
+TEST(what_rdd_reads_of_the_teachers_auxiliary_head) {
+    static const struct { const char *options; bool aux, read; } cases[] = {
+        {"", true, true}, {"", false, true}, {"tfe=entropy", true, true},
+        {"tfe=entropy", false, false}, {"tfe=entropy aux_mask=main", true, false}};
+    for (int i = 0; i < 5; i++) {
+        Case c = small;
+        c.no_aux = !cases[i].aux;
+        Run r = make(with(c, "rdd", cases[i].options));
+        bool read = false;
+        for (int k = 0; k < r.node->n_src; k++)
+            read |= r.input[r.node->src[k]] == r.field[T_AUX];
+        if (read != cases[i].read) FAIL("case %d: read %d", i, read);
+        drop(&r);
+    }
+}
 TEST(tse_gradient) {
     static const char *const rules[] = {"xor", "or", "and", "student", "student-not-teacher"};
     Case c = small;
@@ -644,7 +659,8 @@ TEST(methods_are_listed) {
 
 TEST_MAIN(T(a_random_mask_is_as_large_as_the_rules), T(ce_gradient), T(kd_gradient),
           T(ohem_gradient), T(kd_gradient_through_a_resize_is_the_resizes), T(tfe_gradient), T(only_tfe_flip_reads_the_mirrored_teacher),
-          T(tse_gradient), T(ce_fused_equals_reference), T(kd_fused_equals_reference),
+          T(what_rdd_reads_of_the_teachers_auxiliary_head), T(tse_gradient),
+          T(ce_fused_equals_reference), T(kd_fused_equals_reference),
           T(ohem_fused_equals_reference), T(tfe_fused_equals_reference),
           T(tse_fused_equals_reference), T(heads_may_be_missing), T(large_logits_stay_finite),
           T(sure_pixels_keep_their_digits), T(close_students_keep_their_digits),

@@ -284,6 +284,11 @@ TEST(the_teacher_sees_the_mirrored_image) {
     const float *want = plan_value(job_teacher_plan(w.job), logits);
     for (int64_t i = 0; i < shape_count(s); i++)
         EXPECT(got[i] == want[i / s.d[3] * s.d[3] + s.d[3] - 1 - i % s.d[3]]);
+    /* The second stage does not read it: what there is stays. */
+    memcpy(got, plan_value(job_student_plan(w.job), flip), (size_t)shape_count(s) * sizeof *got);
+    EXPECT_OK(job_step(w.job, &b, 1, (float[]){0, 1}, false, &x));
+    EXPECT(!memcmp(got, plan_value(job_student_plan(w.job), flip),
+                   (size_t)shape_count(s) * sizeof *got));
     free(got), batch_free(&b), batch_free(&m);
     work_close(&w);
 }

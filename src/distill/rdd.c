@@ -113,9 +113,11 @@ static Node build(Net *n, const KdSite *s, const void *opt) {
         compat && !listed && K == COMPAT_CLASSES ? cityscapes_weights : o->class_weights;
     a.class_weight = class_weights(n, s, "rdd", weights, K);
     KdSite site = *s;
-    if (o->tfe != TFE_FLIP) site.t_flip = NO_NODE;      /* what nobody reads costs no second run of the teacher */
+    /* What nobody reads costs no second run of the teacher, nor its auxiliary head. */
+    if (o->tfe != TFE_FLIP) site.t_flip = NO_NODE;
+    if (o->tfe != TFE_AUX && (!s->aux.id || a.main_mask)) site.t_aux = NO_NODE;
     /* TFE compares the teacher's two heads position by position */
-    if (s->t_aux.id && !n->err) {
+    if (site.t_aux.id && !n->err) {
         const Shape main = net_shape(n, s->t_logits), aux = net_shape(n, s->t_aux);
         if (main.d[2] != aux.d[2] || main.d[3] != aux.d[3])
             site.t_aux = nn_resize_like(n, s->t_aux, s->t_logits, true);

@@ -524,10 +524,12 @@ static void keep_taught(Job *j) {
     j->has_kept = true;
 }
 
-static void run_teacher(Job *j, const Batch *b, const OpRun *run) {
+/* mirrored: the first stage takes part, which alone reads the mirrored images' logits. */
+static void run_teacher(Job *j, const Batch *b, const OpRun *run, bool mirrored) {
     OpRun quiet = *run;
     quiet.training = false;
-    if (j->flip.id) run_mirrored(j, b, &quiet);
+    if (j->flip.id && mirrored) run_mirrored(j, b, &quiet);
+    else if (j->flip.id) plan_bind(j->splan, j->flip, j->flipped);
     plan_bind(j->tplan, j->tn.image, b->images);
     plan_bind(j->tplan, j->tn.rects, b->rects);
     if (j->n_taught) plan_run(j->tplan, &quiet, false);
@@ -688,7 +690,7 @@ void job_forget(Job *j) {
 static void bind_batch(Job *j, const Batch *b, const OpRun *run, const float stage[2]) {
     if (j->has_kept)
         pass_taught(j, NULL, j->kept + j->parts->part * pass_taught(j, NULL, NULL));
-    else if (j->tplan) run_teacher(j, b, run);
+    else if (j->tplan) run_teacher(j, b, run, stage[0] != 0);
     memcpy(j->stage_value, stage, sizeof j->stage_value);
     plan_bind(j->splan, j->sn.image, b->images);
     plan_bind(j->splan, j->sn.rects, b->rects);
