@@ -103,12 +103,12 @@ TEST(faults_of_one_kind_are_one_problem) {
 
 /* What time did not allow is named. */
 TEST(what_was_not_reached_is_named) {
-    EXPECT_RUNS("check", TINY, "check.seconds=0.01", "check.floor=0", "teacher.model=deeplabv3_resnet18",
+    EXPECT_RUNS("check", TINY, "data.scenes.val=20000", "check.seconds=0.01", "check.floor=0", "teacher.model=deeplabv3_resnet18",
                 "teacher.weights=formula:1");
     EXPECT_HAS(ran.out, "not reached within check.seconds=0.01: ");
     EXPECT_HAS(ran.out, "a step of either stage, of about ");          /* not begun, since it cannot be cut short */
     EXPECT_HAS(ran.out, ", an image of val by the student, of about ");
-    EXPECT_HAS(ran.out, " of 40 images of val by the teacher; check=full looks at everything");
+    EXPECT_HAS(ran.out, " of 20000 images of val by the teacher; check=full looks at everything");
     EXPECT(!strstr(ran.out, "one step of"));
     EXPECT_HAS(ran.out, "expected: not known");
     EXPECT_RUNS("check", TINY, "check.seconds=1e6");             /* a limit far away leaves nothing out */
