@@ -1,6 +1,11 @@
 /* pixels_simd.c - see pixels.h. */
 #include "data/pixels.h"
 
+#include <string.h>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
 #include "base/cpu.h"
 
 enum { WEIGHT_BITS = 11, WEIGHT_ONE = 1 << WEIGHT_BITS };    /* of bilinear sampling, as in resample.h */
@@ -45,20 +50,55 @@ static inline Spread mix(Spread x, Spread y, uint32_t weight) {
     return (Spread){x.rg * rest + y.rg * weight, x.b * rest + y.b * weight};
 }
 
-static inline void sample_places(uint8_t *restrict dst, const uint8_t *restrict rgb,
-                                 const Places *p, int n) {
+static inline void sample_place(uint8_t *restrict dst, const uint8_t *restrict rgb, const Places *p,
+                                int i) {
     const uint64_t half = 1 << (2 * WEIGHT_BITS - 1);
+    const Spread a = mix(spread(rgb + (int64_t)p->at[0][i] * 3),
+                         spread(rgb + (int64_t)p->at[1][i] * 3), (uint32_t)p->wx[i]),
+                 b = mix(spread(rgb + (int64_t)p->at[2][i] * 3),
+                         spread(rgb + (int64_t)p->at[3][i] * 3), (uint32_t)p->wx[i]),
+                 v = mix(a, b, (uint32_t)p->wy[i]);
+    const uint64_t rg = v.rg + half + (half << 32);
+    dst[0] = (uint8_t)(rg >> (2 * WEIGHT_BITS));
+    dst[1] = (uint8_t)(rg >> (32 + 2 * WEIGHT_BITS));
+    dst[2] = (uint8_t)((v.b + half) >> (2 * WEIGHT_BITS));
+}
+
+#ifdef __AVX2__
+/* left[0..5] r g b of two neighbours -> (r r) (g g) (b b) in 16 bits, times (1 - wx, wx), summed in pairs. */
+static inline __m128i mix_neighbours(const uint8_t *left, __m128i wx) {
+    const __m128i pairs = _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1);
+    const __m128i px = _mm_loadl_epi64((const __m128i *)(const void *)left);
+    return _mm_madd_epi16(_mm_shuffle_epi8(px, pairs), wx);
+}
+/* As sample_place, three channels at once, where right is left + 1. Reads eight bytes at `upper` and `lower`. */
+static inline void sample_inside(uint8_t *restrict dst, const uint8_t *upper, const uint8_t *lower,
+                                 int wx, int wy) {
+    const __m128i x = _mm_set1_epi32((WEIGHT_ONE - wx) | wx << 16), a = mix_neighbours(upper, x),
+                  b = mix_neighbours(lower, x),
+                  half = _mm_set1_epi32(1 << (2 * WEIGHT_BITS - 1)),
+                  down = _mm_mullo_epi32(_mm_sub_epi32(b, a), _mm_set1_epi32(wy)),
+                  sum = _mm_add_epi32(_mm_add_epi32(_mm_slli_epi32(a, WEIGHT_BITS), down), half),
+                  v = _mm_srli_epi32(sum, 2 * WEIGHT_BITS);
+    const int packed = _mm_cvtsi128_si32(_mm_shuffle_epi8(v, _mm_set1_epi32(0x0c080400)));
+    memcpy(dst, &packed, 3);
+}
+#endif
+
+/* pixels: of the image that rgb is. */
+static inline void sample_places(uint8_t *restrict dst, const uint8_t *restrict rgb,
+                                 const Places *p, int n, int pixels) {
     for (int i = 0; i < n; i++) {
-        const Spread a = mix(spread(rgb + (int64_t)p->at[0][i] * 3),
-                             spread(rgb + (int64_t)p->at[1][i] * 3), (uint32_t)p->wx[i]),
-                     b = mix(spread(rgb + (int64_t)p->at[2][i] * 3),
-                             spread(rgb + (int64_t)p->at[3][i] * 3), (uint32_t)p->wx[i]),
-                     v = mix(a, b, (uint32_t)p->wy[i]);
-        const uint64_t rg = v.rg + half + (half << 32);
-        dst[3 * i] = (uint8_t)(rg >> (2 * WEIGHT_BITS));
-        dst[3 * i + 1] = (uint8_t)(rg >> (32 + 2 * WEIGHT_BITS));
-        dst[3 * i + 2] = (uint8_t)((v.b + half) >> (2 * WEIGHT_BITS));
+#ifdef __AVX2__
+        if (p->at[1][i] == p->at[0][i] + 1 && p->at[2][i] < pixels - 2) {
+            sample_inside(dst + 3 * i, rgb + (int64_t)p->at[0][i] * 3,
+                          rgb + (int64_t)p->at[2][i] * 3, p->wx[i], p->wy[i]);
+            continue;
+        }
+#endif
+        sample_place(dst + 3 * i, rgb, p, i);
     }
+    (void)pixels;
 }
 
 void SIMD(pixels_places)(uint8_t *restrict dst, int32_t *restrict label,
@@ -68,7 +108,7 @@ void SIMD(pixels_places)(uint8_t *restrict dst, int32_t *restrict label,
     for (int at = 0; at < n; at += FEW) {
         const int few = n - at < FEW ? n - at : FEW;
         find_places(&p, r, at, few);
-        sample_places(dst + 3 * at, rgb, &p, few);
+        sample_places(dst + 3 * at, rgb, &p, few, r->h * r->w);
         for (int i = 0; i < few; i++) {
             const int k = p.nearest[i] < 0 ? 255 : id[p.nearest[i]];
             label[at + i] = k == 255 ? -1 : k;
