@@ -105,7 +105,7 @@ done
     printf '\nEach mode of PyTorch, ms (median of the rounds it was run in):\n\n'
     for pair in "${pairs[@]}"; do
         for p in ${precision//,/ }; do
-            [ "$p" = int8 ] || [ -z "$have_torch" ] || printf -- '- %s, %s: %s\n' "${pair/:/, }" "$p" "$(by_time "$out/${pair/:/-}.$p" | awk '{ printf "%s%s %.0f", NR > 1 ? ", " : "", $2, $1 }')"
+            [ "$p" = int8 ] || [ -z "$have_torch" ] || printf -- '- %s, %s: %s\n' "${pair/:/, }" "$p" "$(by_time "$out/${pair/:/-}.$p" | awk '{ printf "%s%s %.0f", (NR > 1 ? ", " : ""), $2, $1 }')"
         done
     done
 } | tee "$out/table.md"

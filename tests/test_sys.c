@@ -434,6 +434,7 @@ TEST(machine_facts_are_sane) {
     sys_wall_time(wall);
     EXPECT_INT(strlen(wall), 20);
     EXPECT(sys_cpus() >= 1 && sys_mem_available() > 1 << 20 && sys_peak_rss() > 1 << 16);
+    EXPECT(sys_rss() > 1 << 16 && sys_rss() <= sys_peak_rss() + (1 << 20));
     double t = sys_now();
     EXPECT(sys_now() >= t);
     EXPECT(*sys_hostname() && *sys_cache_dir());

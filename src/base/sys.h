@@ -66,6 +66,7 @@ void     sys_sleep(double seconds);     /* a signal may end it early */
 int      sys_cpus(void);                /* processors this process may use */
 uint64_t sys_mem_available(void);       /* bytes */
 uint64_t sys_peak_rss(void);            /* bytes */
+uint64_t sys_rss(void);                 /* bytes resident now; 0: the system does not tell */
 bool     sys_isatty(int fd);
 int      sys_columns(int fd);           /* of the terminal; 0: not known */
 bool     sys_utf8(void);                /* the user's locale shows UTF-8 */

@@ -103,6 +103,15 @@ uint64_t sys_peak_rss(void) {
     return getrusage(RUSAGE_SELF, &r) ? 0 : (uint64_t)r.ru_maxrss * 1024;
 }
 
+uint64_t sys_rss(void) {
+    unsigned long long total, resident;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (!f) return 0;
+    const int n = fscanf(f, "%llu %llu", &total, &resident);
+    fclose(f);
+    return n == 2 ? resident * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
 bool sys_isatty(int fd) { return isatty(fd) == 1; }
 
 int sys_columns(int fd) {

@@ -99,7 +99,7 @@ typedef struct Bench {
     double     ms[PARTS][STEPS_MAX];
     double     start, open_s, first_s;   /* sys_now() when the bench began; seconds until all is made, to the end of the first step */
     bool       start_only;           /* `bench start` */
-    double     loaded_mb;            /* resident when the bench began: program and libraries */
+    double     loaded_mb;            /* resident before the first step: libraries, weights, plans not yet run */
 } Bench;
 
 static double plan_ms(Bench *b, Plan *p, double *loss, double *backward) {
@@ -245,7 +245,7 @@ static Err bench_steps(Bench *b, int steps) {
 static Err bench_job(Config *c, int h, int w, bool start_only) {
     Bench *b = xcalloc(1, sizeof *b);
     b->start_only = start_only;
-    b->start = sys_now(), b->loaded_mb = (double)sys_peak_rss() / 1e6;
+    b->start = sys_now();
     int steps = c->steps > STEPS_MAX ? 20 : (int)c->steps;           /* the configuration's default is a whole training */
     if (!c->student.classes) c->student.classes = 11;
     if (!c->teacher.classes) c->teacher.classes = c->student.classes;
@@ -255,7 +255,7 @@ static Err bench_job(Config *c, int h, int w, bool start_only) {
     b->choices = c->tune ? choices_of_machine() : NULL;
     Err rc = job_open(c, (int)c->batch, h, w, NULL, b->choices, &b->job);
     if (!rc) rc = optimizer_open(c, job_student(b->job), &b->optimizer);
-    b->open_s = sys_now() - b->start;
+    b->open_s = sys_now() - b->start, b->loaded_mb = (double)sys_rss() / 1e6;
     if (!rc) rc = bench_steps(b, steps);
     if (b->optimizer) optimizer_close(b->optimizer);
     if (b->job) job_close(b->job);
