@@ -14,6 +14,7 @@
 
 #include "backend/plan_priv.h"
 #include "base/parallel.h"
+#include "distill/parts.h"
 #include "test.h"
 #include "train/trainer.h"
 
@@ -151,6 +152,32 @@ TEST(nor_one_with_a_teacher_in_8_bit_integers) {
     count_three_steps("teacher.precision=int8", NULL);
 }
 
+/* Of two parts, whose thresholds are gathered first. */
+static void update_in_parts(Training *t, int64_t number) {
+    const float stage[2] = {0, 1};
+    const int32_t *labels[] = {t->batch.labels, t->batch.labels};
+    Parts p = {.parts = 2, .labels = labels, .gather = true};
+    StepResult r;
+    job_parts(t->job, &p);
+    EXPECT(job_gathers(t->job, stage));
+    for (p.part = 0; p.part < 2; p.part++) job_gather(t->job, &t->batch, 1, stage);
+    p.gather = false;
+    for (p.part = 0; p.part < 2; p.part++)
+        EXPECT_OK(job_step(t->job, &t->batch, 1, stage, p.part > 0, &r));
+    job_parts(t->job, NULL);
+    optimizer_step(t->opt, number);
+}
+TEST(nor_an_update_in_parts) {
+    if (!can_count) SKIP("the sanitizer has the allocator");
+    Training t = open_training("train.accumulate=2", NULL);
+    update_in_parts(&t, 0);
+    count_from_here();
+    for (int i = 1; i < 4; i++) update_in_parts(&t, i);
+    counting = false;
+    EXPECT_INT(ours.count, 0);
+    EXPECT(theirs.count > 0);
+}
+
 /* Returns how many primitives ran. */
 static int run_singly(const Plan *p, const Step *steps, int n) {
     int primitives = 0;
@@ -184,7 +211,7 @@ TEST(onednn_frees_what_it_takes_and_only_its_gemm_takes_buffers) {
     EXPECT(primitives > 100);
 }
 
-TEST_MAIN(T(no_step_after_the_first_allocates), T(nor_with_one_thread), T(nor_a_lean_one),
+TEST_MAIN(T(no_step_after_the_first_allocates), T(nor_with_one_thread), T(nor_a_lean_one), T(nor_an_update_in_parts),
           T(nor_in_channels_last), T(nor_one_with_kernels_of_our_own), T(nor_one_in_bfloat16),
           T(nor_one_with_a_teacher_in_8_bit_integers),
           T(onednn_frees_what_it_takes_and_only_its_gemm_takes_buffers))

@@ -220,7 +220,7 @@ void plan_close(Plan *p) {
     cpu_close(p);
     block_free(p->arena_block);
     block_free(p->own_block);
-    free(p->values), free(p->steps), free(p->param_steps);
+    free(p->values), free(p->steps), free(p->param_steps), free(p->needed);
     net_close(p->sized);
     arena_close(p->arena);
     free(p);
@@ -264,9 +264,11 @@ static void watch_step(const Plan *p, const Step *s) {
             widen_range(&p->watched[s->node], v);
 }
 
-/* Which values are read on the way to those of the nodes. Caller frees. */
-static bool *values_needed(const Plan *p, const Node *of, int n_of) {
-    bool *needed = xcalloc((size_t)p->n_values, sizeof *needed);
+/* Which values are read on the way to those of the nodes. */
+static const bool *values_needed(Plan *p, const Node *of, int n_of) {
+    if (!p->needed) p->needed = xcalloc((size_t)p->n_values, sizeof *p->needed);
+    bool *needed = p->needed;
+    memset(needed, 0, (size_t)p->n_values * sizeof *needed);
     for (int i = 0; i < n_of; i++) needed[p->nodes[plan_resolve(p, of[i].id)].value] = true;
     for (int i = p->n_steps - 1; i >= 0; i--) {
         const Step *s = &p->steps[i];
@@ -305,9 +307,7 @@ void plan_run(Plan *p, const OpRun *run, bool accumulate) {
 }
 
 void plan_run_forward(Plan *p, const OpRun *run, const Node *of, int n_of) {
-    bool *needed = values_needed(p, of, n_of);
-    run_steps(p, run, needed);
-    free(needed);
+    run_steps(p, run, values_needed(p, of, n_of));
 }
 
 void plan_run_convs(Plan *p) {

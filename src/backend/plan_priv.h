@@ -86,6 +86,7 @@ struct Plan {
     OpRun       run;                         /* of the run in progress */
     bool        accumulate, profiling;
     float      *watched;                     /* ranges of plan_watch, or NULL */
+    bool       *needed;                      /* [n_values] of plan_run_forward, or NULL */
     int         n_reorders;
     ValueId     param_scratch;               /* see plan_param_scratch; 0: none yet */
     struct CpuState *cpu;                    /* handles of the CPU backend; closed by cpu_close */

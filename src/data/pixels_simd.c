@@ -98,7 +98,6 @@ static inline void sample_places(uint8_t *restrict dst, const uint8_t *restrict 
 #endif
         sample_place(dst + 3 * i, rgb, p, i);
     }
-    (void)pixels;
 }
 
 void SIMD(pixels_places)(uint8_t *restrict dst, int32_t *restrict label,

@@ -38,6 +38,7 @@ struct Job {
     const struct Parts *parts; /* borrowed; NULL: each step by itself */
     float *kept;               /* the teacher's outputs for each part; NULL: not gathered, or too large */
     bool has_kept;             /* those of the present update */
+    Moved moved;               /* put back after gathering */
     uint8_t *mirrored; /* images and rectangles, and the logits put right again */
     int32_t *mirrored_rects;
     float *flipped;
@@ -442,6 +443,7 @@ void job_close(Job *j) {
     if (!j) return;
     for (int i = 0; i <= LOSSES_MAX; i++) side_close(&j->side[i]);
     free(j->kept);
+    moved_free(&j->moved);
     free(j->mirrored), free(j->mirrored_rects), free(j->flipped);
     if (j->splan) plan_close(j->splan);
     if (j->tplan) plan_close(j->tplan);
@@ -598,13 +600,13 @@ static Err after_run(Job *j, const OpRun *run, bool accumulate) {
 
 /* ---- what a run in training moves beside gradients ------------------------------------------ */
 
-Moved moved_keep(const Net *n) {
+void moved_keep(const Net *n, Moved *m) {
     const size_t rest = (size_t)(n->n_values - n->n_trainable);
-    Moved m = {xcalloc(rest + 1, sizeof *m.stats),
-               xcalloc((size_t)n->n_params + 1, sizeof *m.counts)};
-    memcpy(m.stats, n->values + n->n_trainable, rest * sizeof *m.stats);
-    for (int i = 0; i < n->n_params; i++) m.counts[i] = n->params[i].count;
-    return m;
+    if (!m->stats)
+        *m = (Moved){xcalloc(rest + 1, sizeof *m->stats),
+                     xcalloc((size_t)n->n_params + 1, sizeof *m->counts)};
+    memcpy(m->stats, n->values + n->n_trainable, rest * sizeof *m->stats);
+    for (int i = 0; i < n->n_params; i++) m->counts[i] = n->params[i].count;
 }
 
 void moved_put_back(Net *n, const Moved *m) {
@@ -650,7 +652,8 @@ void job_conflict(Job *j, const Batch *b, uint64_t seed, Conflict *out) {
     float weight[1 + LOSSES_MAX], *task = xcalloc((size_t)n->n_trainable + 1, sizeof *task);
     double own, with, task_norm = 0;
     memcpy(weight, j->weight, sizeof weight);
-    Moved moved = moved_keep(n);
+    Moved moved = {0};
+    moved_keep(n, &moved);
     char *states = xcalloc(pass_states(n, NULL, NULL) + 1, 1);
     pass_states(n, states, NULL);
     for (int i = 0; i <= j->c->n_losses; i++) {
@@ -725,10 +728,9 @@ void job_gather(Job *j, const Batch *b, uint64_t seed, const float stage[2]) {
     const int n = gathering(j, stage, terms);
     j->has_kept = false;
     bind_batch(j, b, &run, stage);
-    Moved moved = moved_keep(j->student);
+    moved_keep(j->student, &j->moved);
     plan_run_forward(j->splan, &run, terms, n);
-    moved_put_back(j->student, &moved);
-    moved_free(&moved);
+    moved_put_back(j->student, &j->moved);
     keep_taught(j);
 }
 

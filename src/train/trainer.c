@@ -406,7 +406,8 @@ static bool finite_result(const Run *r, const StepResult *x) {
 /* Run both stages once on the first batch, so that a bad option fails now and not at the switch.
  * The running statistics and counts are put back; weights are not touched. */
 static Err dry_run(Run *r, const Batch *b) {
-    Moved moved = moved_keep(job_student(r->job));
+    Moved moved = {0};
+    moved_keep(job_student(r->job), &moved);
     Err rc = OK;
     for (int i = 0; i < 2 && !rc; i++) {
         const float stage[2] = {i == 0, i == 1};

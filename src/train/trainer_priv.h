@@ -77,7 +77,7 @@ Err  status_write(const Config *c, const RunStatus *s);
 /* job.c */
 /* Running statistics and counts, which a run in training moves beside gradients. */
 typedef struct Moved { float *stats; int64_t *counts; } Moved;
-Moved moved_keep(const Net *n);
+void  moved_keep(const Net *n, Moved *m);             /* allocates at the first time; starts zeroed */
 void  moved_put_back(Net *n, const Moved *m);
 void  moved_free(Moved *m);
 const char *job_teacher_digest(const Job *j);        /* "" without a teacher */
