@@ -103,6 +103,22 @@ TEST(parsing_takes_whole_strings_only) {
     for (size_t k = 0; k < sizeof bad_f / sizeof *bad_f; k++)
         EXPECT(!parse_f64(bad_f[k], &d));
 }
+TEST(long_lines_are_broken_at_blanks_and_bars) {
+    static const struct { const char *text, *want; int at; } cases[] = {
+        {"one two three", "one two\n  three", 0},
+        {"one two three", "one\n  two\n  three", 6},
+        {"a|bb|cccccc|d e", "a|bb|\n  cccccc|d\n  e", 0},
+        {"  in  further down", "  in\n  further\n  down", 0},
+        {"longer-than-a-line x", "longer-than-a-line\n  x", 0},
+        {"\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9 \xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9",
+         "\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9 \xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9", 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Str s = {0};
+        str_wrap(&s, cases[i].text, cases[i].at, 2, 10);
+        EXPECT_STR(s.s, cases[i].want);
+        str_free(&s);
+    }
+}
 TEST(nearest_name_is_suggested) {
     static const char *const names[] = {"train.lr", "train.steps", "data.kind"};
     EXPECT_STR(str_nearest("train.lrr", names, 3), "train.lr");
@@ -403,6 +419,7 @@ TEST_MAIN(T(spark_goes_from_lowest_to_highest), T(spark_keeps_the_mean_of_any_nu
           T(utf8_rejects_overlong_and_surrogates), T(html_and_json_cannot_be_broken_out_of),
           T(numbers_ignore_the_locale), T(json_numbers_round_trip),
           T(parsing_takes_whole_strings_only), T(nearest_name_is_suggested), T(path_pieces),
+          T(long_lines_are_broken_at_blanks_and_bars),
           T(arena_hands_out_zeroed_aligned_memory), T(arena_reuses_chunks_after_reset),
           T(block_too_big_is_an_error_with_purpose), T(philox_known_answers),
           T(streams_differ_in_every_part_of_the_key), T(distributions_have_their_moments),

@@ -174,6 +174,18 @@ TEST(every_command_explains_itself) {
     EXPECT_RUNS("--version");
     EXPECT_HAS(ran.out, "retort ");
 }
+/* No terminal: 80 columns. One word may be longer than a line. */
+TEST(help_keeps_to_the_width_of_the_screen) {
+    static const char *const commands[] = {"train", "eval", "predict", "loss", "study", "export"};
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        EXPECT_RUNS(commands[i], "--help");
+        for (const char *line = ran.out; *line; line += strcspn(line, "\n") + 1) {
+            const int n = (int)strcspn(line, "\n");
+            const size_t word = strspn(line, " ") + strcspn(line + strspn(line, " "), " |\n");
+            if (n > 80 && (int)word < n) FAIL("%s: %.*s", commands[i], n, line);
+        }
+    }
+}
 TEST(lost_output_is_a_failure) {
     retort_to("/dev/full", (const char *const[]){"info", NULL});
     EXPECT_INT(ran.code, 6);
@@ -490,6 +502,7 @@ TEST(plans_are_shown_for_both_modes) {
 
 TEST_MAIN(T(wrong_words_name_the_right_ones), T(wrong_options_name_the_right_ones),
           T(a_configuration_is_refused_with_its_line), T(every_command_explains_itself),
+          T(help_keeps_to_the_width_of_the_screen),
           T(lost_output_is_a_failure), T(lists_that_do_not_hold_are_refused),
           T(labels_that_do_not_hold_are_refused), T(images_that_are_none_are_refused),
           T(images_to_predict_are_checked), T(weights_of_another_network_are_reported),

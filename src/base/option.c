@@ -9,8 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/str.h"
+#include "base/sys.h"
 
 /* Readers store into `at` and return NULL, or what was expected. */
 typedef const char *(*ReadFn)(const Option *o, void *at, Arena *a, const char *text);
@@ -313,13 +315,50 @@ char *option_text(const Option *row, const void *in) {
     return s.s;
 }
 
+static int help_columns(void) {
+    enum { USUAL = 80, LEAST = 40 };
+    const int columns = sys_columns(STDOUT_FILENO);
+    return columns <= 0 ? USUAL : columns < LEAST ? LEAST : columns;
+}
+
 void option_help(const Option *table, const char *prefix) {
+    enum { NAME_AT = 2, TEXT_AT = 6 };
+    const int columns = help_columns();
     for (const Option *o = table; o && o->name; o++) {
+        Str line = {0}, out = {0};
         char *full = full_name(prefix, o->name);
-        printf("  %s=%s\n      %s", full, o->def ? o->def : "", o->help ? o->help : "");
-        if (o->choices) printf(" (%s)", o->choices);
-        if (o->unit && *o->unit) printf(" [%s]", o->unit);
-        printf("%s\n", o->flags & OPT_REQUIRED ? " (required)" : "");
-        free(full);
+        str_addf(&line, "%s=%s", full, o->def ? o->def : "");
+        str_addf(&out, "%*s", NAME_AT, "");
+        str_wrap(&out, line.s, NAME_AT, TEXT_AT, columns);
+        line.n = 0;
+        str_add(&line, o->help ? o->help : "");
+        if (o->choices) str_addf(&line, " (%s)", o->choices);
+        if (o->unit && *o->unit) str_addf(&line, " [%s]", o->unit);
+        if (o->flags & OPT_REQUIRED) str_add(&line, " (required)");
+        str_addf(&out, "\n%*s", TEXT_AT, "");
+        str_wrap(&out, line.s, TEXT_AT, TEXT_AT, columns);
+        puts(out.s);
+        free(full), str_free(&line), str_free(&out);
     }
+}
+
+/* A line that is too long goes on a little further in than it began. */
+void help_print(const char *fmt, ...) {
+    enum { FURTHER = 2 };
+    const int columns = help_columns();
+    Str all = {0}, out = {0};
+    va_list ap;
+    va_start(ap, fmt);
+    str_addv(&all, fmt, ap);
+    va_end(ap);
+    for (const char *text = all.s; *text;) {
+        const size_t n = strcspn(text, "\n");
+        char *line = xprintf("%.*s", (int)n, text);
+        str_wrap(&out, line, 0, (int)strspn(line, " ") + FURTHER, columns);
+        str_add(&out, "\n");
+        free(line);
+        text += n + (text[n] == '\n');
+    }
+    fputs(out.s, stdout);
+    str_free(&all), str_free(&out);
 }

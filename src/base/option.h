@@ -45,5 +45,7 @@ void  option_defaults(const Option *table, void *out, Arena *a);
 /* Set one by name from text; `where` ("a.yaml:12" or "command line") and `prefix` go into the error (E2076). */
 Err   option_set(const Option *table, void *out, Arena *a, const char *prefix, const char *name, const char *value, const char *where);
 char *option_text(const Option *row, const void *in);        /* the value as typed; caller frees */
-void  option_help(const Option *table, const char *prefix);  /* prints rows to stdout */
+/* To stdout, as wide as the terminal, or 80 columns: rows of a table; lines of text. */
+void  option_help(const Option *table, const char *prefix);
+void  help_print(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 #endif

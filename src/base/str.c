@@ -51,9 +51,8 @@ void str_addn(Str *s, const char *text, size_t n) {
 
 void str_add(Str *s, const char *text) { str_addn(s, text, strlen(text)); }
 
-void str_addf(Str *s, const char *fmt, ...) {
-    va_list ap, again;
-    va_start(ap, fmt);
+void str_addv(Str *s, const char *fmt, va_list ap) {
+    va_list again;
     va_copy(again, ap);
     int n = str_vformat(NULL, 0, fmt, ap);
     CHECK(n >= 0);
@@ -61,12 +60,38 @@ void str_addf(Str *s, const char *fmt, ...) {
     str_vformat(s->s + s->n, (size_t)n + 1, fmt, again);
     s->n += (size_t)n;
     va_end(again);
+}
+
+void str_addf(Str *s, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    str_addv(s, fmt, ap);
     va_end(ap);
 }
 
 void str_free(Str *s) {
     free(s->s);
     *s = (Str){0};
+}
+
+static int columns_of(const char *text, size_t n) {
+    int columns = 0;
+    for (size_t i = 0; i < n; i++) columns += ((unsigned char)text[i] & 0xc0) != 0x80;
+    return columns;
+}
+
+void str_wrap(Str *s, const char *text, int at, int indent, int columns) {
+    while (*text) {
+        const size_t gap = strspn(text, " "), word = strcspn(text + gap, " |"),
+                     n = gap + word + (text[gap + word] == '|');
+        const int wide = columns_of(text, n);
+        if (at + wide > columns && at > indent) {
+            str_addf(s, "\n%*s", indent, "");
+            str_addn(s, text + gap, n - gap);
+            at = indent + wide - (int)gap;
+        } else str_addn(s, text, n), at += wide;
+        text += n;
+    }
 }
 
 /* ---- escaping -------------------------------------------------------------------------------- */

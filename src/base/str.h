@@ -9,10 +9,14 @@ int str_vformat(char *dst, size_t n, const char *fmt, va_list ap);
 typedef struct { char *s; size_t n, cap; } Str;       /* s is NUL-terminated once anything was added */
 void str_add(Str *s, const char *text);
 void str_addn(Str *s, const char *text, size_t n);
+void str_addv(Str *s, const char *fmt, va_list ap);
 void str_addf(Str *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void str_free(Str *s);
 /* Bytes (1..4) of the valid UTF-8 sequence at text and its code point, or 0. NUL counts as one byte. */
 int  str_utf8_next(const char *text, uint32_t *code);
+/* The words of one line of text, from column `at` on; a line longer than `columns` is broken at blanks, or behind a |, and goes
+ * on at column indent. */
+void str_wrap(Str *s, const char *text, int at, int indent, int columns);
 void str_escape_terminal(Str *s, const char *bytes);  /* \xNN for all but printable UTF-8 */
 void str_escape_lines(Str *s, const char *bytes);     /* the same, newlines kept but for a last one */
 void str_escape_html(Str *s, const char *bytes);

@@ -48,7 +48,7 @@ Err cli_args(const char *command, const char *usage, int argc, char **argv, int 
              CliArgs *out) {
     *out = (CliArgs){.help = cli_wants_help(argc, argv)};
     if (out->help) {
-        printf("retort %s\n\n", usage);
+        help_print("retort %s\n\n", usage);
         config_help(command);
         return OK;
     }

@@ -284,14 +284,14 @@ static Err write_out(const LossRun *r) {
 
 static void print_help(void) {
     const char *names[64];
-    printf("retort loss METHOD IN OUT [key=value ...]\n\n"
+    help_print("retort loss METHOD IN OUT [key=value ...]\n\n"
            "The value of one loss on the tensors of IN (safetensors: student.logits,\n"
            "teacher.logits, ..., labels), and its gradients, to OUT; see docs/formats.md.\n"
            "METHOD is one of these; rdd is rdd-tfe or rdd-tse, its two stages;\n"
            "skd.ho-discriminator is the loss of its discriminator.\n");
     for (int i = 0, n = method_names(names, 64); i < n; i++) {
         const KdMethod *m = method_find(names[i]);
-        printf("\n%s (%s)\n", m->name, m->cite);
+        help_print("\n%s (%s)\n", m->name, m->cite);
         if (m->options) option_help(m->options, "");
     }
     printf("\nbackend  cpu, or ref: plain C\n"

@@ -226,7 +226,7 @@ static Err study(const CliArgs *args, Arena *a) {
 Err cmd_study(int argc, char **argv) {
     CliArgs args;
     if (cli_wants_help(argc, argv)) {
-        printf("retort %s\n\n", usage);
+        help_print("retort %s\n\n", usage);
         option_help(options, "");
         printf("\nretort train --help lists the rest.\n");
         return OK;

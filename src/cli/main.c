@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/option.h"
 #include "base/str.h"
 #include "base/sys.h"
 
@@ -23,10 +24,10 @@ static const struct {
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static void print_help(void) {
-    printf("retort %s distils big segmentation networks into small ones\n\n", RETORT_VERSION);
+    help_print("retort %s distils big segmentation networks into small ones\n\n", RETORT_VERSION);
     for (int i = 0; i < COMMANDS; i++)
-        printf("  retort %-8s %s\n", commands[i].name, commands[i].help);
-    printf("\nretort COMMAND --help lists its options.\n"
+        help_print("  retort %-8s %s\n", commands[i].name, commands[i].help);
+    help_print("\nretort COMMAND --help lists its options.\n"
            "Options are key=value; --x is x=true, --x V is x=V.\n");
 }
 

@@ -225,7 +225,7 @@ void config_help(const char *command) {
     for (int i = 0; i < n_names; i++) {
         const KdMethod *m = method_find(names[i]);
         char prefix[64];
-        printf("\n%s (%s)%s\n", m->name, m->cite, m->task ? ", a task loss" : "");
+        help_print("\n%s (%s)%s\n", m->name, m->cite, m->task ? ", a task loss" : "");
         snprintf(prefix, sizeof prefix, m->task ? "distill.task." : "distill.losses.%s.", m->name);
         if (m->options) option_help(m->options, prefix);
     }
