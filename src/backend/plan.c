@@ -294,10 +294,12 @@ static void run_steps(Plan *p, const OpRun *run, const bool *needed) {
     } else {
         for (int i = 0; i < p->n_param_steps; i++) p->param_steps[i].ms = 0;
     }
-    for (int i = 0; i < p->n_steps; i++) {
+    p->done_flops = 0;
+    for (int i = 0; i < p->n_steps && !sys_late(); i++) {
         if (needed && (p->steps[i].backward || !writes_any(&p->steps[i], needed))) continue;
         run_step(p, &p->steps[i]);
         if (p->watched) watch_step(p, &p->steps[i]);
+        if (p->steps[i].kind == STEP_CONV) p->done_flops += p->steps[i].flops;
     }
 }
 
@@ -353,7 +355,8 @@ PlanStats plan_stats(const Plan *p) {
                    .param_bytes = p->own_bytes,
                    .peak_bytes = p->peak_bytes,
                    .n_steps = p->n_steps,
-                   .n_reorders = p->n_reorders};
+                   .n_reorders = p->n_reorders,
+                   .done_flops = p->done_flops};
     for (int i = 0; i < p->n_steps; i++) {
         if (p->steps[i].kind == STEP_CONV) s.conv_flops += p->steps[i].flops;
         if (p->steps[i].again) s.again_flops += p->steps[i].flops;

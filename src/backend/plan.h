@@ -31,7 +31,7 @@ void plan_close(Plan *p);
 void plan_bind(Plan *p, Node input, const void *data);      /* borrows; plain layout; before plan_run */
 /* Forward, and with a loss backward: gradients go to net->grads. accumulate: add to them instead of
  * overwriting. Parameters' backend copies are refreshed when net->version changed. */
-void plan_run(Plan *p, const OpRun *run, bool accumulate);
+void plan_run(Plan *p, const OpRun *run, bool accumulate);      /* past sys_set_deadline's time it ends early */
 /* Forward alone, and only what these nodes' values are made of; of a plan with a loss too: what the next run does not do
  * again is lost. */
 void plan_run_forward(Plan *p, const OpRun *run, const Node *of, int n_of);
@@ -53,6 +53,7 @@ typedef struct {
     size_t arena_bytes, param_bytes, peak_bytes;
     int    n_steps, n_reorders;
     double conv_flops, again_flops;          /* of a run; of them, what makes values again (PlanSpec.lean) */
+    double done_flops;                       /* of conv_flops, what the last run came to */
 } PlanStats;
 PlanStats plan_stats(const Plan *p);
 void plan_profile(Plan *p, bool on);                        /* collect times per step */

@@ -82,6 +82,7 @@ struct Plan {
     bool       *param_written;               /* [n_params]: a gradient write was emitted */
     void       *arena_block, *own_block;
     size_t      arena_bytes, own_bytes, peak_bytes;
+    double      done_flops;
     uint64_t    version;                     /* of the parameters our copies show; 0: none */
     OpRun       run;                         /* of the run in progress */
     bool        accumulate, profiling;

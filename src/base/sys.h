@@ -35,6 +35,9 @@ void sys_free_names(char **names, int n);
 typedef struct DurableFile DurableFile;
 Err  durable_open(const char *path, uint64_t expected_bytes, DurableFile **out);  /* 0: unknown size */
 Err  durable_write(DurableFile *f, const void *data, size_t bytes);
+/* Anywhere in the file, in any order; what durable_write adds lies behind all that was written. */
+Err  durable_write_at(DurableFile *f, uint64_t offset, const void *data, size_t bytes);
+Err  durable_read_at(DurableFile *f, uint64_t offset, void *data, size_t bytes);
 Err  durable_commit(DurableFile *f, Err (*verify)(const char *tmp_path));  /* closes f; verify may be NULL */
 void durable_abort(DurableFile *f);                           /* closes and unlinks; NULL is fine */
 Err  durable_write_all(const char *path, const void *data, size_t bytes);
@@ -79,6 +82,12 @@ const char *sys_test_data(void);        /* RETORT_TEST_DATA or ../shared beside 
 /* Signals: handlers set a flag; loops poll it. Returns 0 or the signal number. A second one exits. */
 void sys_catch_signals(void);           /* INT, TERM, USR1 -> flag; PIPE, XFSZ, HUP ignored; SEGV -> 139 with a line */
 int  sys_signal_pending(void);
+Err  sys_poll(void);                    /* OK, or E 128 + N when a signal is pending */
+/* A time (sys_now) by which this thread's work is to end, 0: none. Past it SIGALRM is pending, and plans leave their run
+ * unfinished: what they give then is to be thrown away, so whoever sets one asks sys_late afterwards. */
+void sys_set_deadline(double until);
+bool sys_late(void);
+enum { LATE = 128 + 14 };               /* what sys_poll returns then */
 bool sys_stop_asked(void);              /* the pending one is no signal but a .stop, see lock_open */
 
 /* Another program, talked to through its standard input and output; its standard error is dropped. */

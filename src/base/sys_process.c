@@ -264,6 +264,12 @@ void sys_catch_signals(void) {
     }
 }
 
+static _Thread_local double deadline;
+_Static_assert(LATE == 128 + SIGALRM, "as if the kernel had sent it");
+
+void sys_set_deadline(double until) { deadline = until; }
+bool sys_late(void) { return deadline > 0 && sys_now() > deadline; }
+
 /* `retort stop` is as good as a signal. */
 static atomic_bool asked;
 int sys_signal_pending(void) {
@@ -271,6 +277,11 @@ int sys_signal_pending(void) {
     if (!atomic_load(&pending) && sys_any_stop_asked() &&
         atomic_compare_exchange_strong(&pending, &none, SIGUSR1))
         atomic_store(&asked, true);
-    return atomic_load(&pending);
+    const int sig = atomic_load(&pending);
+    return !sig && sys_late() ? SIGALRM : sig;
+}
+Err sys_poll(void) {
+    const int sig = sys_signal_pending();
+    return sig ? err_set(128 + sig, "stopped by signal %d", sig) : OK;
 }
 bool sys_stop_asked(void) { return atomic_load(&asked); }

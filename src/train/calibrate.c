@@ -76,7 +76,7 @@ static Heads run_images(Plan *p, const ModelNodes *m, bool with_aux, const Batch
     uint8_t *images = xcalloc((size_t)(turn * pixels), 3);
     int32_t *rects = xcalloc((size_t)turn, 4 * sizeof *rects);
     plan_bind(p, m->image, images), plan_bind(p, m->rects, rects);
-    for (int64_t first = 0; first < b->n; first += turn) {
+    for (int64_t first = 0; first < b->n && !sys_signal_pending(); first += turn) {
         for (int64_t i = 0; i < turn; i++) {
             memcpy(images + i * pixels * 3, b->images + (first + i) % b->n * pixels * 3,
                    (size_t)pixels * 3);
@@ -247,7 +247,7 @@ static Err measure(Net *n, const ModelNodes *m, const PlanSpec *spec, const Batc
     plan_watch(p, ranges);
     *out = run_images(p, m, is_output(spec, m->aux), b);
     plan_close(p);
-    return OK;
+    return sys_poll();
 }
 
 Err calibrate(Net *n, const ModelNodes *m, const PlanSpec *spec, const Batch *images, Plan **out,
@@ -264,6 +264,9 @@ Err calibrate(Net *n, const ModelNodes *m, const PlanSpec *spec, const Batch *im
     if (!rc) rc = plan_make(n, &bytes, out);
     if (!rc && !known) {
         rounded = run_images(*out, m, is_output(spec, m->aux), images);
+        rc = sys_poll();                                 /* cut short: nothing to remember */
+    }
+    if (!rc && !known) {
         memset(agreement, 0, sizeof *agreement);         /* its gaps too: they are remembered */
         agreement->images = images->n;
         agreement_pixels(exact.v[0], rounded.v[0], exact.main, images, agreement);

@@ -177,6 +177,7 @@ static Err count_pixels(const KdSite *s, ClassPixels *out) {
     Dataset *d = j->data;
     Progress progress = progress_start("labels", d->n, "counting the pixels of each class");
     for (int i = 0; i < d->n; i++) {
+        TRY(sys_poll());
         Sample own = {0};
         const Sample *x;
         int64_t count[IGNORE_U8 + 1] = {0}, all = 0;
@@ -745,6 +746,7 @@ Err job_step(Job *j, const Batch *b, uint64_t seed, const float stage[2], bool a
                         .staged = is_read(j, j->stage)};
     bind_batch(j, b, &run, stage);
     plan_run(j->splan, &run, accumulate);
+    if (sys_late()) return sys_poll();
     out->total = *plan_value(j->splan, j->total);
     out->task = *plan_value(j->splan, j->term[0]);
     for (int i = 0; i < j->c->n_losses; i++) out->terms[i] = *plan_value(j->splan, j->term[1 + i]);
