@@ -2,6 +2,7 @@
  * each against a plain computation of its definition. */
 #include "base/rng.h"
 #include "eval/windows.h"
+#include "prob_planes.h"
 #include "test.h"
 
 /* ---- metrics --------------------------------------------------------------------------------- */
@@ -334,7 +335,8 @@ static void expect_views(Net *net, const ModelNodes *at, const InferOptions *o, 
     Window *v = windows_of(o, im->h, im->w, &n);
     Predictor *p;
     EXPECT_OK(predictor_open(net, at, o, &p));
-    EXPECT_OK(predictor_fill(p, im->rgb, im->h, im->w, &(Prediction){pred, sure, probs}));
+    EXPECT_OK(predictor_fill(p, im->rgb, im->h, im->w,
+                             &(Prediction){pred, sure, prob_planes(&(Planes){probs, im->h, im->w, classes})}));
     for (int i = 0; i < n; i++) {
         Plan *plan = network_on(net, at, im, &v[i], px);
         EXPECT(plan != NULL);
@@ -436,7 +438,7 @@ TEST(logits_that_are_not_finite_are_refused) {
     const NetParam *w = &net->params[net_find_param(net, "head.block.4.weight")];
     for (int64_t i = 0; i < shape_count(w->shape); i++) w->data[i] = 3e38f;
     EXPECT_OK(predictor_open(net, &at, &(InferOptions){0}, &p));
-    EXPECT_ERR(predictor_run(p, rgb, 33, 33, pred, NULL), E(8, 62));
+    EXPECT_ERR(predictor_run(p, rgb, 33, 33, pred), E(8, 62));
     EXPECT_HAS(err_text(), "deeplabv3_mobilenetv2: its output ");
     predictor_close(p);
     net_close(net);

@@ -78,23 +78,33 @@ TEST(a_legend_stands_beside_the_picture) {
         EXPECT(!memcmp(plain.px + y * plain.w * 3, with.px + y * with.w * 3, (size_t)plain.w * 3));
     free(plain.px), free(with.px);
 }
+/* Probabilities of each pixel sum to 1, and the largest is that of its class. */
+static void expect_probs_fit(const char *probs, const char *classes, int h, int w) {
+    SafeFile f;
+    Image label;
+    EXPECT_OK(st_read(temp_path(probs), EXIT_DATA, &f));
+    EXPECT_OK(image_read_labels(temp_path(classes), &label));
+    const Tensor *t = tensor_find(f.tensors, "probs");
+    EXPECT(t && shape_equal(t->shape, SHAPE(11, h, w)) && label.h == h && label.w == w);
+    int64_t wrong = 0;
+    for (int64_t i = 0, n = (int64_t)h * w; t && i < n; i++) {
+        const float *v = (const float *)t->data + i, chosen = v[label.px[i] * n];
+        double sum = 0;
+        for (int k = 0; k < 11; k++) sum += v[k * n], wrong += v[k * n] > chosen;
+        wrong += fabs(sum - 1) > 1e-5;
+    }
+    EXPECT_INT(wrong, 0);
+    free(label.px);
+    st_close(&f);
+}
 /* Probabilities by windows are those of predictor_fill, and sum to 1. */
 TEST(windows_and_probabilities_reach_the_files) {
     make_photos();
-    SafeFile f;
-    EXPECT_RUNS("predict", MODEL, "in/b/three.png", "out=p", "--probs", "eval.mode=slide",
-                "eval.window=16x16", "eval.mirror=true");
-    EXPECT_OK(st_read(temp_path("p/three.probs.safetensors"), EXIT_DATA, &f));
-    const Tensor *t = tensor_find(f.tensors, "probs");
-    EXPECT(t && shape_equal(t->shape, SHAPE(11, 33, 17)));
-    for (int i = 0; t && i < 33 * 17; i++) {
-        double sum = 0;
-        for (int k = 0; k < 11; k++) sum += ((const float *)t->data)[k * 33 * 17 + i];
-        EXPECT_NEAR(sum, 1, 1e-5);
-    }
-    st_close(&f);
+    EXPECT_RUNS("predict", MODEL, "in/b/three.png", "out=p", "--probs", "write=label",
+                "eval.mode=slide", "eval.window=16x16", "eval.mirror=true");
+    expect_probs_fit("p/three.probs.safetensors", "p/three.label.png", 33, 17);
 }
-/* 4.2 Mpx take 45 MB in windows, 125 MB whole. */
+/* 4.2 Mpx take 45 MB in windows, 125 MB whole; their probabilities are 185 MB. */
 TEST(large_images_go_through_in_bounded_memory) {
     enum { H = 2000, W = 2100, LIMIT_MB = 80 };
     struct rusage used;
@@ -105,14 +115,11 @@ TEST(large_images_go_through_in_bounded_memory) {
     EXPECT_OK(image_write_png_rgb(temp_path("large.png"), px, H, W));
     free(px);
     EXPECT_RUNS("predict", "lraspp_mobilenetv2", "width=0.1", "weights=formula:1", "classes=11",
-                "large.png", "out=p", "window=257x257");
+                "large.png", "out=p", "window=257x257", "write=[label, probs]");
     EXPECT(!getrusage(RUSAGE_CHILDREN, &used));
     if (used.ru_maxrss > LIMIT_MB * 1024)
         FAIL("%ld kB, expected at most %d MB", used.ru_maxrss, LIMIT_MB);
-    Image label;
-    EXPECT_OK(image_read_labels(temp_path("p/large.label.png"), &label));
-    EXPECT(label.h == H && label.w == W);
-    free(label.px);
+    expect_probs_fit("p/large.probs.safetensors", "p/large.label.png", H, W);
 }
 TEST(what_cannot_be_meant_is_refused) {
     make_photos();

@@ -72,6 +72,39 @@ TEST(round_trip_of_every_type) {
     st_close(&f);
     EXPECT_OK(st_verify(path));
 }
+/* More than is read at a time, so that its digest is put together from parts too. */
+TEST(pieces_in_any_order_are_the_same_file) {
+    enum { N = 300001, STEP = 9973 };
+    static float v[N];
+    Bytes whole, pieces;
+    StPieces *f;
+    for (int i = 0; i < N; i++) v[i] = (float)i;
+    EXPECT_OK(st_write(temp_path("a.safetensors"), &(Tensor){"t", DT_F32, SHAPE(N), v}, 1, NULL, 0));
+    EXPECT_OK(st_create(temp_path("b.safetensors"), "t", DT_F32, SHAPE(N), &f));
+    for (int i = N / STEP; i >= 0; i--) {
+        const int n = N - i * STEP < STEP ? N - i * STEP : STEP;
+        EXPECT_OK(st_put(f, (uint64_t)i * STEP * sizeof *v, v + i * STEP, (size_t)n * sizeof *v));
+    }
+    EXPECT(!sys_exists(temp_path("b.safetensors")));
+    EXPECT_OK(st_finish(f));
+    EXPECT_OK(sys_read_file(temp_path("a.safetensors"), 1 << 22, EXIT_DATA, &whole));
+    EXPECT_OK(sys_read_file(temp_path("b.safetensors"), 1 << 22, EXIT_DATA, &pieces));
+    EXPECT(whole.bytes == pieces.bytes && !memcmp(whole.data, pieces.data, whole.bytes));
+    free(whole.data), free(pieces.data);
+}
+TEST(pieces_that_are_given_up_leave_nothing) {
+    StPieces *f;
+    char **names;
+    int n;
+    EXPECT_OK(sys_mkdirs(temp_path("d")));
+    EXPECT_OK(st_create(temp_path("d/b.safetensors"), "t", DT_F32, SHAPE(4), &f));
+    EXPECT_OK(st_put(f, 4, "1234", 4));
+    st_abort(f);
+    EXPECT_OK(sys_list(temp_path("d"), EXIT_DATA, &names, &n));
+    EXPECT_INT(n, 0);
+    sys_free_names(names, n);
+    EXPECT_ERR(st_create(temp_path("no/b.safetensors"), "t", DT_F32, SHAPE(4), &f), E(6, 9));
+}
 TEST(data_are_aligned) {
     const char *path = temp_path("a.safetensors");
     write_sample(path);
@@ -245,7 +278,7 @@ TEST(write_to_a_bad_place_is_an_output_error) {
     EXPECT_ERR(st_write(temp_path("absent/x"), NULL, 0, NULL, 0), E(6, 9));
 }
 
-TEST_MAIN(T(round_trip_of_every_type), T(data_are_aligned), T(empty_list_is_a_file), T(truncation_at_every_byte_is_refused),
+TEST_MAIN(T(round_trip_of_every_type), T(pieces_in_any_order_are_the_same_file), T(pieces_that_are_given_up_leave_nothing), T(data_are_aligned), T(empty_list_is_a_file), T(truncation_at_every_byte_is_refused),
           T(every_flipped_bit_is_detected), T(damaged_tensor_is_named), T(foreign_files_without_digests_are_models_not_checkpoints),
           T(absurd_header_lengths_are_refused), T(hostile_shapes_and_offsets_are_refused_by_name), T(hostile_json_is_refused),
           T(escapes_are_decoded), T(random_damage_never_crashes), T(huge_headers_take_seconds_not_hours),

@@ -6,6 +6,7 @@
 #include "base/rng.h"
 #include "distill/parts.h"
 #include "measure.h"
+#include "prob_planes.h"
 #include "runs.h"
 #include "tempdir.h"
 #include "test.h"
@@ -487,7 +488,8 @@ static void check_prediction(Net *n, const ModelNodes *at, Predictor *p, int h, 
     const int32_t rect[4] = {0, 0, w, h};
     Rng r = rng_stream(1, RNG_METHOD, 0, 0);
     for (int i = 0; i < 3 * h * w; i++) rgb[i] = (uint8_t)rng_below(&r, (uint64_t)i, 256);
-    EXPECT_OK(predictor_run(p, rgb, h, w, pred, probs));
+    EXPECT_OK(predictor_fill(p, rgb, h, w,
+                             &(Prediction){.pred = pred, .probs = prob_planes(&(Planes){probs, h, w, 11})}));
     Plan *plan;
     Node in[] = {at->image, at->rects};
     Shape shapes[] = {SHAPE(1, h, w, 3), SHAPE(1, 4)};

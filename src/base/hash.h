@@ -6,4 +6,9 @@
 uint64_t hash_fnv1a(const char *s);
 typedef struct { char hex[33]; } Digest;             /* XXH3-128 in hexadecimal */
 Digest hash_digest(const void *data, size_t bytes);
+/* The same of contents that come in parts. */
+typedef struct Hasher Hasher;
+Hasher *hasher_open(void);
+void    hasher_add(Hasher *h, const void *data, size_t bytes);
+Digest  hasher_close(Hasher *h);
 #endif

@@ -45,6 +45,16 @@ static Err write_fully(int fd, const void *data, size_t bytes) {
     return OK;
 }
 
+static Err write_fully_at(int fd, uint64_t offset, const void *data, size_t bytes) {
+    for (const uint8_t *p = data; bytes;) {
+        ssize_t n = pwrite(fd, p, bytes < 1u << 30 ? bytes : 1u << 30, (off_t)offset);
+        if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+        if (n < 0) return errno;
+        p += n, offset += (uint64_t)n, bytes -= (size_t)n;
+    }
+    return OK;
+}
+
 /* The errno as E6xxx; a full disk also says how much was needed and is free. */
 static Err durable_error(DurableFile *f, int error, uint64_t wanted) {
     struct statvfs vfs;
@@ -96,7 +106,7 @@ Err durable_open(const char *path, uint64_t expected_bytes, DurableFile **out) {
     *f = (DurableFile){.fd = -1, .path = target, .tmp = xprintf("%s.tmp-%s-%d", target, sys_hostname(), sys_pid())};
     atomic_fetch_add(&n_open, 1);
     unlink(f->tmp);                     /* left by an earlier process that had our number */
-    f->fd = open(f->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+    f->fd = open(f->tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (f->fd < 0) {
         f->err =
             errno == ENOENT
@@ -121,12 +131,21 @@ Err durable_open(const char *path, uint64_t expected_bytes, DurableFile **out) {
     return OK;
 }
 
-Err durable_write(DurableFile *f, const void *data, size_t bytes) {
+Err durable_write_at(DurableFile *f, uint64_t offset, const void *data, size_t bytes) {
     if (f->err) return f->err;
-    int error = write_fully(f->fd, data, bytes);
+    int error = write_fully_at(f->fd, offset, data, bytes);
     if (error) return durable_error(f, error, bytes);
-    f->written += bytes;
+    if (f->written < offset + bytes) f->written = offset + bytes;
     return OK;
+}
+
+Err durable_write(DurableFile *f, const void *data, size_t bytes) {
+    return durable_write_at(f, f->written, data, bytes);
+}
+
+Err durable_read_at(DurableFile *f, uint64_t offset, void *data, size_t bytes) {
+    if (!f->err) f->err = sys_read_fd(f->fd, f->tmp, offset, data, bytes, EXIT_OUTPUT);
+    return f->err;
 }
 
 /* fsync the folder that holds path, so that the rename itself is on the disk. */

@@ -61,8 +61,7 @@ static Err open_regular(const char *path, int exit_code, int *fd, uint64_t *byte
 }
 
 /* Read exactly `bytes` at offset; a file that ends before was changed under us. */
-static Err read_exactly(int fd, const char *path, uint64_t offset, void *dst, size_t bytes,
-                        int exit_code) {
+Err sys_read_fd(int fd, const char *path, uint64_t offset, void *dst, size_t bytes, int exit_code) {
     for (size_t done = 0; done < bytes;) {
         size_t want = bytes - done < 1u << 30 ? bytes - done : 1u << 30;
         ssize_t n = pread(fd, (uint8_t *)dst + done, want, (off_t)(offset + done));
@@ -97,7 +96,7 @@ Err sys_read_file(const char *path, size_t max_bytes, int exit_code, Bytes *out)
                      path, size);
         goto done;
     }
-    if ((rc = read_exactly(fd, path, 0, data, (size_t)size, exit_code))) goto done;
+    if ((rc = sys_read_fd(fd, path, 0, data, (size_t)size, exit_code))) goto done;
     data[size] = 0;                     /* a text can be used as a string */
     *out = (Bytes){data, (size_t)size}, data = NULL;
 done:
@@ -110,7 +109,7 @@ Err sys_read_at(const char *path, uint64_t offset, void *dst, size_t bytes, int 
     int fd;
     uint64_t size;
     TRY(open_regular(path, exit_code, &fd, &size));
-    Err rc = read_exactly(fd, path, offset, dst, bytes, exit_code);
+    Err rc = sys_read_fd(fd, path, offset, dst, bytes, exit_code);
     close(fd);
     return rc;
 }
@@ -168,7 +167,7 @@ Err sys_read_beneath(const char *dir, const char *name, uint64_t offset, size_t 
     else if (!(data = malloc(bytes + 1)))
         rc = err_set(E(EXIT_LIMIT, 23), "%s: out of memory, %zu bytes wanted to read it", name,
                      bytes);
-    if (!rc) rc = read_exactly(fd, name, offset, data, bytes, exit_code);
+    if (!rc) rc = sys_read_fd(fd, name, offset, data, bytes, exit_code);
     close(fd);
     if (rc) free(data);
     else *out = data;

@@ -196,7 +196,7 @@ static Err time_validation(Check *k, Job *j, Timing *t) {
     Err rc = predictor_open(job_student(j), job_nodes(j), &k->c->infer, &p);
     for (int i = 0; i < 2 && !rc && (!i || fits(t, t->eval_s)); i++) { /* the first one makes the plan */
         const double start = sys_now();
-        rc = predictor_run(p, s.rgb, s.h, s.w, pred, NULL);
+        rc = predictor_run(p, s.rgb, s.h, s.w, pred);
         t->eval_s = sys_now() - start;
     }
     if (!rc) predictor_close(p);

@@ -37,7 +37,7 @@ static Err teach_one(Predictor *p, Dataset *d, int i, Confusion *all, int64_t *c
     const int64_t pixels = (int64_t)s.h * s.w;
     uint8_t *pred = xcalloc((size_t)pixels, 1);
     Confusion *one = confusion_open(all->n);
-    Err rc = predictor_run(p, s.rgb, s.h, s.w, pred, NULL);
+    Err rc = predictor_run(p, s.rgb, s.h, s.w, pred);
     if (!rc) {
         confusion_add(one, s.label, pred, pixels);
         confusion_counts(one, counts + all->images++ * 3 * all->n);

@@ -3,7 +3,7 @@
  * Nothing is written before all names are known to differ. An image that cannot be used is told and
  * passed over, the others are predicted, and the exit code is that of the first failure; a folder that
  * cannot be written to ends it at once. Of an image this holds 4 bytes a pixel (RGB, class), the
- * grids of one row of windows, and one encoded PNG at a time; with probabilities 4 K bytes more. */
+ * grids of one row of windows, and one encoded PNG at a time; probabilities go to their file row by row. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,15 +44,15 @@ typedef struct {
 typedef struct {
     const Context *c;
     Image *im;                       /* write_overlay, the last one, draws into it */
-    const uint8_t *pred;
-    float *probs;
+    uint8_t *pred;
+    StPieces *probs;                 /* not yet finished; NULL: none */
 } Predicted;
 
-static Err write_label(const char *path, const Predicted *p) {
+static Err write_label(const char *path, Predicted *p) {
     return image_write_png_palette(path, p->pred, p->im->h, p->im->w, p->c->palette, p->c->classes);
 }
 
-static Err write_ids(const char *path, const Predicted *p) {
+static Err write_ids(const char *path, Predicted *p) {
     const int64_t pixels = (int64_t)p->im->h * p->im->w;
     uint8_t *ids = xcalloc((size_t)pixels, 1);
     for (int64_t i = 0; i < pixels; i++) ids[i] = p->c->ids[p->pred[i]];
@@ -61,13 +61,30 @@ static Err write_ids(const char *path, const Predicted *p) {
     return rc;
 }
 
-static Err write_probs(const char *path, const Predicted *p) {
-    return st_write(path,
-                    &(Tensor){"probs", DT_F32, SHAPE(p->c->classes, p->im->h, p->im->w), p->probs},
-                    1, NULL, 0);
+/* The planes of the classes lie behind each other in the file: rows of each go to their place. */
+static Err put_probs(void *self, int y, int n, const float *probs) {
+    const Predicted *p = self;
+    const size_t w = (size_t)p->im->w, block = (size_t)n * w;
+    Err rc = OK;
+    for (size_t k = 0; k < (size_t)p->c->classes && !rc; k++)
+        rc = st_put(p->probs, (k * (size_t)p->im->h + (size_t)y) * w * sizeof *probs,
+                    probs + k * block, block * sizeof *probs);
+    return rc;
+}
+static Err open_probs(const char *base, Predicted *p) {
+    if (!(p->c->config->predict.write & PREDICT_PROBS)) return OK;
+    char *path = xprintf("%s.probs.safetensors", base);
+    Err rc = st_create(path, "probs", DT_F32, SHAPE(p->c->classes, p->im->h, p->im->w), &p->probs);
+    free(path);
+    return rc;
+}
+static Err write_probs(const char *path, Predicted *p) {
+    StPieces *f = p->probs;
+    p->probs = NULL;
+    return st_finish(f);
 }
 
-static Err write_overlay(const char *path, const Predicted *p) {
+static Err write_overlay(const char *path, Predicted *p) {
     Image *im = p->im, with = {0};
     uint8_t *row = xcalloc((size_t)im->w, 3);
     bool seen[256] = {false};
@@ -90,14 +107,14 @@ static Err write_overlay(const char *path, const Predicted *p) {
 /* In the order of the bits PREDICT_LABEL ... */
 static const struct {
     const char *suffix;
-    Err (*write)(const char *path, const Predicted *p);
+    Err (*write)(const char *path, Predicted *p);
 } outputs[] = {{"label.png", write_label},
                {"ids.png", write_ids},
                {"probs.safetensors", write_probs},
                {"overlay.png", write_overlay}};
 _Static_assert(sizeof outputs / sizeof *outputs == PREDICT_OUTPUTS, "one bit, one writer");
 
-static Err write_outputs(const char *base, const Predicted *p) {
+static Err write_outputs(const char *base, Predicted *p) {
     Err rc = OK;
     for (int i = 0; i < PREDICT_OUTPUTS && !rc; i++) {
         if (!(p->c->config->predict.write & 1u << i)) continue;
@@ -111,25 +128,21 @@ static Err write_outputs(const char *base, const Predicted *p) {
 /* ---- images ---------------------------------------------------------------------------------- */
 static Err predict_one(const Context *c, const Input *job) {
     Image im;
-    void *probs = NULL;
     TRY(image_read_rgb(job->path, &im));
     if (im.turned)
         log_warn("%s: asks for a rotation (EXIF); its pixels are taken as stored", job->path);
-    const size_t pixels = (size_t)im.h * (size_t)im.w;
-    uint8_t *pred = xcalloc(pixels, 1);
+    Predicted p = {c, &im, xcalloc((size_t)im.h, (size_t)im.w), NULL};
     char *base = path_join(c->config->out, job->stem), *dir = xstrdup(base);
     *strrchr(dir, '/') = 0;
-    Err rc = c->config->predict.write & PREDICT_PROBS
-                 ? block_alloc(&probs, pixels * (size_t)c->classes * sizeof(float), "probabilities")
-                 : OK;
-    if (!rc) rc = predictor_run(c->predictor, im.px, im.h, im.w, pred, probs);
-    if (!rc) rc = sys_mkdirs(dir);
-    if (!rc) rc = write_outputs(base, &(Predicted){c, &im, pred, probs});
-    free(base);
-    free(dir);
-    free(pred);
-    block_free(probs);
-    free(im.px);
+    Err rc = sys_mkdirs(dir);
+    if (!rc) rc = open_probs(base, &p);
+    const ProbSink sink = {p.probs ? put_probs : NULL, &p};
+    if (!rc)
+        rc = predictor_fill(c->predictor, im.px, im.h, im.w,
+                            &(Prediction){.pred = p.pred, .probs = sink});
+    if (!rc) rc = write_outputs(base, &p);
+    st_abort(p.probs);
+    free(base), free(dir), free(p.pred), free(im.px);
     return rc && rc >= 1000 && err_exit_code(rc) != EXIT_OUTPUT ? err_wrap(rc, "%s", job->path)
                                                                 : rc;
 }

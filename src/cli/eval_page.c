@@ -206,7 +206,7 @@ static Err worst_image(Str *out, const EvalResult *r, Predictor *p, Dataset *d, 
     double miou, accuracy;
     TRY(dataset_read(d, index, &s));
     uint8_t *pred = xcalloc((size_t)s.h * (size_t)s.w, 1);
-    Err rc = predictor_run(p, s.rgb, s.h, s.w, pred, NULL);
+    Err rc = predictor_run(p, s.rgb, s.h, s.w, pred);
     result_image(r, index, &miou, &accuracy);
     str_add(out, "<p>");
     str_escape_html(out, d->names[index]);

@@ -64,7 +64,7 @@ static Err time_images(const Config *c, Job *j, Dataset *val, double *out) {
         const double start = sys_now();
         if ((rc = dataset_read(val, i % val->n, &s))) break;
         uint8_t *pred = xcalloc((size_t)s.h * (size_t)s.w, 1);
-        rc = predictor_run(p, s.rgb, s.h, s.w, pred, NULL);
+        rc = predictor_run(p, s.rgb, s.h, s.w, pred);
         best = fmin(best, sys_now() - start);
         free(pred);
         sample_free(&s);

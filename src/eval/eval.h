@@ -28,16 +28,24 @@ typedef struct InferOptions {        /* of the group `eval`; all zero: whole ima
 } InferOptions;
 enum { WHOLE_MAX_PX = 1 << 22, WINDOW_PX = 769 };
 
-/* What is wanted of an image; NULL: not. probs: K x H x W, the others H x W. confidence: the
- * probability of the predicted class. */
-typedef struct Prediction { uint8_t *pred; float *confidence, *probs; } Prediction;
+/* Gets the probabilities of rows [y, y + n), K x n x W, block by block from the top. */
+typedef struct ProbSink {
+    Err (*put)(void *self, int y, int n, const float *probs);
+    void *self;
+} ProbSink;
+/* What is wanted of an image; NULL: not. pred, confidence (the probability of the predicted class): H x W. */
+typedef struct Prediction {
+    uint8_t *pred;
+    float *confidence;
+    ProbSink probs;
+} Prediction;
 typedef struct Predictor Predictor;          /* keeps plans per size */
 Err  predictor_open(Net *n, const ModelNodes *nodes, const InferOptions *o, Predictor **out);
 char *predictor_text(const Predictor *p);    /* "whole", or how else images were seen; caller frees */
 void predictor_close(Predictor *p);
 Err  predictor_fill(Predictor *p, const uint8_t *rgb, int h, int w, const Prediction *out);
-Err  predictor_run(Predictor *p, const uint8_t *rgb, int h, int w, uint8_t *pred, float *probs);
-/* The end of it: logits 1 x K x h x w, enlarged with aligned corners to h x w, to the best class. */
+Err  predictor_run(Predictor *p, const uint8_t *rgb, int h, int w, uint8_t *pred);
+/* The end of it: logits 1 x K x h x w, enlarged with aligned corners to h x w, to the best class; probs: K x h x w. */
 void predictor_classes(const float *logits, Shape s, int h, int w, uint8_t *pred, float *probs);
 
 /* ---- confusion.c, interval.c: one integer matrix and its scores -------------------------------- */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/parallel.h"
 #include "base/progress.h"
 #include "base/sys.h"
 #include "eval/windows.h"
@@ -74,8 +75,8 @@ void predictor_classes(const float *logits, Shape s, int h, int w, uint8_t *pred
     CHECK(s.rank == 4 && s.d[0] == 1 && s.d[1] <= 256);
     const View all = {.at = {.h = h, .w = w, .H = h, .W = w, .bottom = h, .right = w},
                       .logits = logits, .gh = (int)s.d[2], .gw = (int)s.d[3]};
-    views_rows(&all, 1, (int)s.d[1], AVERAGE_PROBABILITIES, h, w, 0, h,
-               &(Prediction){.pred = pred, .probs = probs});
+    views_rows((Rows){.v = &all, .n = 1, .k = (int)s.d[1], .h = h, .w = w, .to = h,
+                      .pred = pred, .probs = probs});
 }
 
 char *predictor_text(const Predictor *p) { return infer_text(&p->options, p->slid); }
@@ -102,6 +103,7 @@ static Err look(Predictor *p, Pass *s, const Window *at, bool alone) {
     plan_bind(plan, p->nodes.image, whole ? s->rgb : s->pixels);
     plan_bind(plan, p->nodes.rects, rect);
     plan_run(plan, &(OpRun){.training = false}, false);
+    if (sys_late()) return sys_poll();
     TRY(plan_check_finite(plan, p->nodes.logits));
     const Shape shape = plan_shape(plan, p->nodes.logits);
     const size_t bytes = (size_t)shape_count(shape) * sizeof(float);
@@ -135,6 +137,22 @@ static void set_picture(const Resize *to, const uint8_t *rgb, int h, int w, Pass
     s->rgb = *own, s->h = to->h, s->w = to->w;
 }
 
+/* Probabilities in blocks of rows, so that a block is small but rows of one class lie together in a file. */
+static Err put_rows(Rows r, const ProbSink *sink) {
+    enum { BLOCK_BYTES = 1 << 23 };
+    const int64_t row = (int64_t)r.k * r.w * (int64_t)sizeof(float), fit = BLOCK_BYTES / row;
+    const int end = r.to, most = fit > parallel_threads() ? (int)fit : parallel_threads();
+    Err rc = OK;
+    r.probs = xcalloc((size_t)(most < end - r.from ? most : end - r.from), (size_t)row);
+    for (; r.from < end && !rc; r.from = r.to) {
+        r.to = end - r.from < most ? end : r.from + most;
+        views_rows(r);
+        rc = sink->put(sink->self, r.from, r.to - r.from, r.probs);
+    }
+    free(r.probs);
+    return rc;
+}
+
 Err predictor_fill(Predictor *p, const uint8_t *rgb, int h, int w, const Prediction *out) {
     int n, done = 0;
     Window *v = windows_of(&p->options, h, w, &n);
@@ -145,14 +163,16 @@ Err predictor_fill(Predictor *p, const uint8_t *rgb, int h, int w, const Predict
     const bool slide = n > 1 && windows_slide(&p->options, h, w);
     Progress progress = progress_start("windows", n, "one image");       /* the caller's ends the line */
     p->slid |= slide;
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n && !rc; i++) {
         const int next = i + 1 < n ? v[i + 1].top : h;
-        const int sig = sys_signal_pending();
-        rc = sig ? err_set(128 + sig, "stopped by signal %d", sig) : look(p, &s, &v[i], n == 1);
-        if (rc) break;
+        if ((rc = sys_poll()) || (rc = look(p, &s, &v[i], n == 1))) break;
         if (slide) progress_to(&progress, i + 1);
         if (next == done) continue;
-        views_rows(s.live, s.n_live, s.classes, p->options.average, h, w, done, next, out);
+        const Rows rows = {.v = s.live, .n = s.n_live, .k = s.classes, .h = h, .w = w,
+                           .from = done, .to = next, .average = p->options.average,
+                           .pred = out->pred, .confidence = out->confidence};
+        if (out->probs.put) rc = put_rows(rows, &out->probs);
+        else views_rows(rows);
         drop_views(&s, done = next);
     }
     drop_views(&s, h);
@@ -160,6 +180,6 @@ Err predictor_fill(Predictor *p, const uint8_t *rgb, int h, int w, const Predict
     return rc;
 }
 
-Err predictor_run(Predictor *p, const uint8_t *rgb, int h, int w, uint8_t *pred, float *probs) {
-    return predictor_fill(p, rgb, h, w, &(Prediction){.pred = pred, .probs = probs});
+Err predictor_run(Predictor *p, const uint8_t *rgb, int h, int w, uint8_t *pred) {
+    return predictor_fill(p, rgb, h, w, &(Prediction){.pred = pred});
 }

@@ -1,7 +1,6 @@
 /* views.c - rows of an image out of the grids that cover it. See windows.h.
  *
- * A row takes K x W floats and a second lot where several views meet; no K x H x W tensor exists unless
- * probabilities are asked for. Ties go to the lower class. */
+ * A row takes K x W floats and a second lot where several views meet. Ties go to the lower class. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,14 +11,8 @@
 /* Place of an image's pixel on one side of a view's grid. */
 typedef struct Place { int lo, hi; float weight; } Place;
 
-typedef struct Rows {                /* argument of all rows */
-    const View *v;
-    int n, k, h, w, from;
-    bool probabilities;              /* views are turned into probabilities before they are summed */
-    const Prediction *out;
-    Place *const *column;            /* [n]: where each view has the image's columns */
-    int to, parts;                   /* rows [from, to) are cut into parts, which have scratch each */
-} Rows;
+/* Of Rows: column[n]: where each view has the image's columns. probabilities: views are turned into them before
+ * they are summed. parts: what the rows are cut into, with scratch each. */
 typedef struct Scratch {
     float *one, *sum, *total, *best, *blend;     /* K x W, K x W, W, W, the widest grid's width; sum, total: of several views */
 } Scratch;
@@ -101,20 +94,20 @@ static void add_view(const Rows *r, int j, int y, const Scratch *s) {
 
 /* v: K x W of row y, probabilities or logits. */
 static void finish_row(const Rows *r, float *v, float *best, int y) {
-    const Prediction *out = r->out;
-    const int64_t at = (int64_t)y * r->w, plane = (int64_t)r->h * r->w;
-    uint8_t *pred = out->pred + at;
+    const int64_t at = (int64_t)y * r->w, above = (int64_t)(y - r->from) * r->w,
+                  plane = (int64_t)(r->to - r->from) * r->w;
+    uint8_t *pred = r->pred + at;
     for (int k = 0; k < r->k; k++)
         for (int x = 0; x < r->w; x++) {
             const float value = v[(int64_t)k * r->w + x];
             if (k == 0 || value > best[x]) best[x] = value, pred[x] = (uint8_t)k;
         }
-    if (!out->probs && !out->confidence) return;
+    if (!r->probs && !r->confidence) return;
     if (!r->probabilities) softmax(v, r->k, r->w, 0, r->w);
-    for (int x = 0; x < r->w && out->confidence; x++)
-        out->confidence[at + x] = v[(int64_t)pred[x] * r->w + x];
-    for (int k = 0; k < r->k && out->probs; k++)
-        memcpy(out->probs + k * plane + at, v + (int64_t)k * r->w, (size_t)r->w * sizeof *v);
+    for (int x = 0; x < r->w && r->confidence; x++)
+        r->confidence[at + x] = v[(int64_t)pred[x] * r->w + x];
+    for (int k = 0; k < r->k && r->probs; k++)
+        memcpy(r->probs + k * plane + above, v + (int64_t)k * r->w, (size_t)r->w * sizeof *v);
 }
 
 static void one_row(const Rows *r, const Scratch *s, int y) {
@@ -147,15 +140,12 @@ static void some_rows(void *arg, int64_t i) {
     free(all);
 }
 
-void views_rows(const View *v, int n, int classes, InferAverage average, int h, int w, int from,
-                int to, const Prediction *out) {
-    Rows r = {.v = v, .n = n, .k = classes, .h = h, .w = w, .from = from, .to = to, .out = out};
-    r.probabilities = n > 1 && average == AVERAGE_PROBABILITIES;
-    Place **column = xcalloc((size_t)n, sizeof *column);     /* the same for all rows */
-    for (int j = 0; j < n; j++) column[j] = columns_of(&r, &v[j]);
-    r.column = column;
+void views_rows(Rows r) {
+    r.probabilities = r.n > 1 && r.average == AVERAGE_PROBABILITIES;
+    r.column = xcalloc((size_t)r.n, sizeof *r.column);       /* the same for all rows */
+    for (int j = 0; j < r.n; j++) r.column[j] = columns_of(&r, &r.v[j]);
     r.parts = parallel_threads();
     parallel_for(r.parts, some_rows, &r);
-    for (int j = 0; j < n; j++) free(column[j]);
-    free(column);
+    for (int j = 0; j < r.n; j++) free(r.column[j]);
+    free(r.column);
 }

@@ -26,7 +26,17 @@ typedef struct View {
     float *own;                      /* logits, where they are a copy */
     int gh, gw;
 } View;
-/* Rows [from, to) of an image of h x w, of which all views are there. */
-void views_rows(const View *v, int n, int classes, InferAverage average, int h, int w, int from,
-                int to, const Prediction *out);
+/* Rows [from, to) of an image of h x w, of which all views are there. pred, confidence: as in Prediction;
+ * probs: K x (to - from) x w, these rows alone. */
+typedef struct Rows {
+    const View *v;
+    int n, k, h, w, from, to;        /* n views of k classes */
+    InferAverage average;
+    uint8_t *pred;
+    float *confidence, *probs;       /* NULL: not wanted */
+    struct Place **column;           /* these three: of views.c alone */
+    bool probabilities;
+    int parts;
+} Rows;
+void views_rows(Rows r);
 #endif

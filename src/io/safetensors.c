@@ -1,7 +1,7 @@
 /* safetensors.c - reading, verifying and writing safetensors files.
  *
  * st_read and st_verify fetch the header, check all of it, and only then the tensors one by one:
- * peak memory is the tensors' own. st_parse does the same over bytes, for tests and fuzzing. */
+ * peak memory is the tensors' own, or that of a piece. st_parse does the same over bytes, for tests and fuzzing. */
 #include "io/safetensors.h"
 
 #include <inttypes.h>
@@ -15,15 +15,19 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "files are little-endian and read as they are");
 
-/* Where the bytes come from: memory, or a file when data is NULL. */
+enum { PIECE_BYTES = 1 << 20 };      /* read at a time where a tensor as a whole is not needed */
+
+/* Where the bytes come from: memory, a file that is being written, or else the file of that name. */
 typedef struct {
     const char *name;
     const uint8_t *data;
+    DurableFile *open;
     uint64_t bytes;
     int exit_code;
 } Source;
 
 static Err fetch(const Source *s, uint64_t offset, void *dst, size_t n) {
+    if (s->open) return durable_read_at(s->open, offset, dst, n);
     if (!s->data) return sys_read_at(s->name, offset, dst, n, s->exit_code);
     CHECK(offset <= s->bytes && n <= s->bytes - offset);
     if (n) memcpy(dst, s->data + offset, n);
@@ -76,9 +80,8 @@ static Err open_header(const Source *s, Arena *arena, StHeader *h, uint64_t *dat
     return rc;
 }
 
-static Err check_digest(const Source *s, const StEntry *e, const void *data) {
-    if (!e->digest || !strcmp(hash_digest(data, (size_t)(e->end - e->begin)).hex, e->digest))
-        return OK;
+static Err check_digest(const Source *s, const StEntry *e, Digest found) {
+    if (!strcmp(found.hex, e->digest)) return OK;
     return err_set(
         E(s->exit_code, 12),
         "%s: tensor %s does not match its digest; the file is damaged, take another copy", s->name,
@@ -95,7 +98,8 @@ static Err read_source(const Source *s, bool tensors, SafeFile *out) {
         const StEntry *e = &h.entries[i];
         Tensor *t = tensor_add(l, e->name, e->dtype, e->shape);
         rc = fetch(s, data_at + e->begin, t->data, (size_t)(e->end - e->begin));
-        if (!rc) rc = check_digest(s, e, t->data);
+        if (!rc && e->digest)
+            rc = check_digest(s, e, hash_digest(t->data, (size_t)(e->end - e->begin)));
     }
     if (rc) tensor_list_close(l);
     else *out = (SafeFile){l, h.meta, h.n_meta};
@@ -105,7 +109,7 @@ static Err read_source(const Source *s, bool tensors, SafeFile *out) {
 
 Err st_parse(const uint8_t *data, size_t bytes, const char *name, int exit_code, SafeFile *out) {
     static const uint8_t nothing; /* so that empty input is not taken for "read the file" */
-    return read_source(&(Source){name, data ? data : &nothing, bytes, exit_code}, true, out);
+    return read_source(&(Source){name, data ? data : &nothing, NULL, bytes, exit_code}, true, out);
 }
 
 static Err read_file(const char *path, int exit_code, bool tensors, SafeFile *out) {
@@ -122,6 +126,20 @@ Err st_read_meta(const char *path, int exit_code, SafeFile *out) {
     return read_file(path, exit_code, false, out);
 }
 
+/* Of so many bytes, read piece by piece. */
+static Err digest_fetched(const Source *s, uint64_t offset, uint64_t bytes, Digest *out) {
+    Hasher *h = hasher_open();
+    uint8_t *piece = xcalloc(1, PIECE_BYTES);
+    Err rc = OK;
+    for (uint64_t at = 0, n; at < bytes && !rc; at += n) {
+        n = bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES;
+        if (!(rc = fetch(s, offset + at, piece, (size_t)n))) hasher_add(h, piece, (size_t)n);
+    }
+    *out = hasher_close(h);
+    free(piece);
+    return rc;
+}
+
 Err st_verify(const char *path) {
     Source s = {.name = path, .exit_code = EXIT_CHECKPOINT};
     StHeader h;
@@ -131,11 +149,9 @@ Err st_verify(const char *path) {
     Err rc = open_header(&s, arena, &h, &data_at);
     for (int i = 0; i < h.n && !rc; i++) {
         const StEntry *e = &h.entries[i];
-        void *data;
-        if ((rc = block_alloc(&data, (size_t)(e->end - e->begin), "verifying a checkpoint"))) break;
-        rc = fetch(&s, data_at + e->begin, data, (size_t)(e->end - e->begin));
-        if (!rc) rc = check_digest(&s, e, data);
-        block_free(data);
+        Digest found;
+        rc = digest_fetched(&s, data_at + e->begin, e->end - e->begin, &found);
+        if (!rc && e->digest) rc = check_digest(&s, e, found);
     }
     st_header_free(&h);
     arena_close(arena);
@@ -159,6 +175,7 @@ typedef struct {
     int i;
     size_t bytes;
     uint64_t begin;
+    Digest digest;
 } Placed;
 
 static int compare_placed(const void *a, const void *b) {
@@ -188,7 +205,7 @@ static void add_meta(Str *s, const Placed *given, int n, const MetaPair *meta, i
     for (int i = 0; i < n; i++) {
         str_add(&digests, ",");
         str_json(&digests, given[i].t->name);
-        str_addf(&digests, ":\"%s\"", hash_digest(given[i].t->data, given[i].bytes).hex);
+        str_addf(&digests, ":\"%s\"", given[i].digest.hex);
     }
     str_add(&digests, "}");
     str_add(s, "{\"__metadata__\":{\"digests\":");
@@ -231,6 +248,8 @@ Err st_write(const char *path, const Tensor *t, int n, const MetaPair *meta, int
     DurableFile *f = NULL;
     Placed *placed = xcalloc((size_t)n + 1, sizeof *placed);
     uint64_t data_bytes = place(placed, t, n);
+    for (int i = 0; i < n; i++)
+        placed[i].digest = hash_digest(placed[i].t->data, placed[i].bytes);
     qsort(placed, (size_t)n, sizeof *placed, compare_given);
     make_header(&header, placed, n, meta, n_meta);
     uint64_t length = header.n;
@@ -244,4 +263,54 @@ Err st_write(const char *path, const Tensor *t, int n, const MetaPair *meta, int
     free(placed);
     str_free(&header);
     return rc;
+}
+
+/* ---- in pieces ------------------------------------------------------------------------------- */
+struct StPieces {
+    DurableFile *file;
+    Tensor tensor;                   /* no data */
+    Placed placed;
+    uint64_t data_at;
+};
+
+Err st_create(const char *path, const char *name, Dtype dtype, Shape shape, StPieces **out) {
+    Str header = {0};
+    StPieces *f = xcalloc(1, sizeof *f);
+    *out = NULL;
+    f->tensor = (Tensor){name, dtype, shape, NULL};
+    place(&f->placed, &f->tensor, 1);
+    f->placed.digest = hash_digest(NULL, 0);     /* as long as the one to come */
+    make_header(&header, &f->placed, 1, NULL, 0);
+    f->data_at = ST_LENGTH_BYTES + header.n;
+    str_free(&header);
+    Err rc = durable_open(path, f->data_at + f->placed.bytes, &f->file);
+    if (rc) st_abort(f);
+    else *out = f;
+    return rc;
+}
+
+Err st_put(StPieces *f, uint64_t offset, const void *data, size_t bytes) {
+    CHECK(offset <= f->placed.bytes && bytes <= f->placed.bytes - offset);
+    return durable_write_at(f->file, f->data_at + offset, data, bytes);
+}
+
+Err st_finish(StPieces *f) {
+    Str header = {0};
+    const Source written = {.open = f->file};
+    Err rc = digest_fetched(&written, f->data_at, f->placed.bytes, &f->placed.digest);
+    make_header(&header, &f->placed, 1, NULL, 0);
+    const uint64_t length = header.n;
+    CHECK(f->data_at == ST_LENGTH_BYTES + length);
+    if (!rc) rc = durable_write_at(f->file, 0, &length, sizeof length);
+    if (!rc) rc = durable_write_at(f->file, sizeof length, header.s, header.n);
+    str_free(&header);
+    if (rc) return st_abort(f), rc;
+    rc = durable_commit(f->file, verify_written);
+    free(f);
+    return rc;
+}
+
+void st_abort(StPieces *f) {
+    if (f) durable_abort(f->file);
+    free(f);
 }

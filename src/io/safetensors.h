@@ -22,6 +22,13 @@ Err st_parse(const uint8_t *data, size_t bytes, const char *name, int exit_code,
  * E(exit, 12). An entry "digests" among meta is left out. Tensors lie by element size: aligned. */
 Err st_write(const char *path, const Tensor *t, int n, const MetaPair *meta, int n_meta);
 Err st_verify(const char *path);
+/* A file of one tensor that comes in pieces, at any offsets in any order, until all of it is there; memory is that of a
+ * piece. name: borrowed. st_finish and st_abort close f; nothing is at path before st_finish. */
+typedef struct StPieces StPieces;
+Err  st_create(const char *path, const char *name, Dtype dtype, Shape shape, StPieces **out);
+Err  st_put(StPieces *f, uint64_t offset, const void *data, size_t bytes);
+Err  st_finish(StPieces *f);
+void st_abort(StPieces *f);                              /* NULL is fine */
 const char *st_meta(const SafeFile *f, const char *key); /* NULL when absent */
 void st_close(SafeFile *f);
 #endif
