@@ -19,7 +19,7 @@ typedef struct Case {
     double void_share;
     BackendKind backend;
     float stage[2];                      /* 0, 0: the second alone */
-    bool aux;                            /* layers mid are auxiliary logits */
+    bool aux;                            /* layers mid are auxiliary logits, the teacher's features those of the mirror */
 } Case;
 enum { K = 4, SIDE = 13, LAYERS = 3, FIELDS = 2 * LAYERS, STATES_MAX = 4 };
 static const char *const layer_names[LAYERS] = {"mid", "features", "logits"};
@@ -98,7 +98,7 @@ static Run make(Case c) {
                 .classes = K,
                 .tap = find_layer,
                 .side = &side};
-    if (c.aux) s.aux = r.node[0], s.t_aux = r.node[LAYERS];
+    if (c.aux) s.aux = r.node[0], s.t_aux = r.node[LAYERS], s.t_flip = r.node[LAYERS + 1];
     s.labels = r.label_node = net_input(r.net, "labels", DT_I32, SHAPE(c.n, SIDE, SIDE));
     s.stage = r.stage_node = net_input(r.net, "stage", DT_F32, SHAPE(2));
     const KdMethod *m = method_find(c.method);
@@ -322,10 +322,13 @@ static void bind_part(Run *part, const Run *whole, int p) {
     plan_bind(part->plan, part->label_node, whole->labels + p * part->c.n * SIDE * SIDE);
 }
 static void compare_part(const Run *part, const Run *whole, int p, int parts) {
+    int compared = 0;
     for (int i = 0; i < LAYERS; i++) {
         const float *a = plan_gradient(part->plan, part->node[i]),
                     *b = plan_gradient(whole->plan, whole->node[i]);
+        EXPECT(!a == !b);
         if (!a || !b) continue;
+        compared++;
         const double size = max_abs(b, whole->count[i]);
         for (int64_t e = 0; e < part->count[i]; e++)
             if (!(fabs((double)a[e] / parts - (double)b[p * part->count[i] + e]) <= 1e-5 * size)) {
@@ -334,6 +337,7 @@ static void compare_part(const Run *part, const Run *whole, int p, int parts) {
                 break;
             }
     }
+    EXPECT(compared > 0);
 }
 /* The loss of a batch is the mean of its parts' values, and so are the gradients: as an update runs them, every part
  * forward once to gather where the method wants that, and then to emit. */
@@ -372,7 +376,7 @@ static const char *const splittable[][2] = {
     {"ce", ""},
     {"ce", "class_weights=1,2,0.5,3"},
     {"ohem", ""},
-    {"ohem", "theta=0.1"},
+    {"ohem", "theta=0.1 min_kept_fraction=0.2"},
     {"ohem", "theta=0 min_kept_count=99 class_weights=1,2,0.5,3"},
     {"ohem", "min_kept_scope=image theta=0.2"},
     {"rdd", "tfe=entropy"},
@@ -384,12 +388,12 @@ static const char *const splittable[][2] = {
     {"rdd", "tfe=entropy min_kept_scope=image theta=0.1"},
     {"rdd", "tfe=entropy normaliser=all"},
     {"dice", ""},
-    {"dice", "class_weights=1,2,0.5,3"},
+    {"dice", "class_weights=1,2,0.5,3 smooth=3"},
     {"dist", ""},
-    {"dist", "mask=valid"},
+    {"dist", "mask=valid tau=2 beta=0.5"},
     {"dist", "gamma=0"},
     {"kd", ""},
-    {"kd", "mask=valid"},
+    {"kd", "mask=valid tau=2"},
     {"at", ""},
     {"at", "norm=image mask=valid"},
     {"at", "mask=valid"},
@@ -399,9 +403,11 @@ static const char *const splittable[][2] = {
     {"ifvd", "compat=rdd2023"},
     {"cwd", ""},
     {"cwd", "tap=features"},
-    {"cwd", "tap=features mask=valid"},
+    {"cwd", "tap=features mask=valid tau=1"},
+    {"cwd", "tap=features compat=rdd2023"},
     {"dsd", ""},
     {"dsd", "mask=valid"},
+    {"dsd", "psd=0.5 csd=2 tau=1"},
     {"skd.pa", ""},
     {"skd.pa", "mask=valid"}};
 static void split_all(const char *method, const char *options, Case c) {
@@ -416,17 +422,99 @@ TEST(parts_of_a_batch_average_to_the_whole) {
     for (size_t i = 0; i < sizeof splittable / sizeof *splittable; i++)
         split_all(splittable[i][0], splittable[i][1], plain);
 }
+/* Options of rdd with all heads there are, in the first stage, in the second, and between. */
+static const char *const of_heads[] = {"",
+                                       "theta=0.1 min_kept_fraction=0.3",
+                                       "tfe=entropy theta=0 rule=or class_weights=1,2,0.5,3",
+                                       "tfe_kl=main-other aux_mask=main theta=0.2",
+                                       "tfe=flip rule=student-not-teacher theta=0.4 min_kept_count=77",
+                                       "tfe=flip tfe_kl=main-other normaliser=all rule=and theta=0.3",
+                                       "rule=random theta=0.3",
+                                       "rule=student theta=0.2 min_kept_scope=image"};
+enum { OF_HEADS = sizeof of_heads / sizeof *of_heads };
+static const Case with_heads = {.n = 4, .own = K, .there = K, .h = 7, .w = 9, .aux = true};
 TEST(parts_of_a_batch_with_auxiliary_heads_do_too) {
-    Case c = {.n = 4, .own = K, .there = K, .h = 7, .w = 9, .aux = true};
+    Case c = with_heads;
     static const float stages[][2] = {{0, 1}, {1, 0}, {0.25f, 0.75f}};
-    static const char *const options[] = {"", "theta=0.1 min_kept_fraction=0.3",
-                                          "tfe=entropy theta=0 rule=or class_weights=1,2,0.5,3",
-                                          "aux_mask=main theta=0.2"};
     for (int s = 0; s < 3; s++) {
         memcpy(c.stage, stages[s], sizeof c.stage);
-        for (int i = 0; i < 4; i++) split_all("rdd", options[i], c);
+        for (int i = 0; i < OF_HEADS; i++) split_all("rdd", of_heads[i], c);
     }
+    memcpy(c.stage, stages[1], sizeof c.stage);
+    split_all("rdd", "compat=rdd2023", c);
     split_all("ce", "", c), split_all("ohem", "theta=0.1", c), split_all("dice", "", c);
+}
+/* Definitions over the micro-batch: within an update in parts each is what it is by itself, to the bit. */
+static const char *const apart[][2] = {
+    {"ohem", "theta=0.05 min_kept_scope=micro-batch"},
+    {"rdd", "tfe=entropy theta=0.05 min_kept_scope=micro-batch"},
+    {"rdd", "tfe=entropy compat=rdd2023 min_kept_count=50"},
+    {"dice", "scope=micro-batch"},
+    {"dist", "scope=micro-batch"},
+    {"lovasz", ""},
+    {"lovasz", "class_weights=1,2,0.5,3"},
+    {"cirkd", "memory=off minibatch=0.5 tau=0.2"},
+    {"cirkd", "minibatch=0 pixel=1 region=1 pixel_queue=9 region_queue=5 pixel_samples=8 region_samples=4 pixels=2"},
+    {"skd.ho", "discriminator=0.2 lr=1e-3"}};
+enum { APART = sizeof apart / sizeof *apart };
+TEST(micro_batches_are_what_they_are_alone) {
+    for (int i = 0; i < APART; i++) {
+        Case c = with(plain, apart[i][0], apart[i][1]);
+        c.n = 2;
+        Run r = make(c);
+        const int32_t *labels[2] = {r.labels, r.labels};
+        run(&r);
+        const double alone = r.value;
+        const int at = plan_gradient(r.plan, r.node[1]) ? 1 : 2;
+        float *g = copy(plan_gradient(r.plan, r.node[at]), r.count[at]);
+        for (int p = 0; p < 2; p++) {
+            const Parts u = {.part = p, .parts = 2, .labels = labels};
+            swap_states(&r, false);
+            plan_run(r.plan, &(OpRun){.training = true, .parts = &u}, false);
+            EXPECT(alone != 0 && (double)*plan_value(r.plan, r.loss) == alone);
+            if (memcmp(g, plan_gradient(r.plan, r.node[at]), sizeof(float) * (size_t)r.count[at]))
+                FAIL("%s %s: part %d has another gradient", c.method, c.options, p);
+        }
+        free(g);
+        drop(&r);
+    }
+}
+/* "name=" or "name=choice" among the options that the tests above give the method; "": any of its rows. */
+static bool is_tried(const char *method, const char *word) {
+    const size_t n = strlen(word);
+    const char *const(*const tables[])[2] = {splittable, apart};
+    const int rows[] = {sizeof splittable / sizeof *splittable, APART};
+    for (int t = 0; t < 3; t++)
+        for (int i = 0; i < (t < 2 ? rows[t] : OF_HEADS); i++) {
+            const char *options = t < 2 ? tables[t][i][1] : of_heads[i];
+            if (strcmp(t < 2 ? tables[t][i][0] : "rdd", method)) continue;
+            if (!n) return true;
+            for (const char *at = options; (at = strstr(at, word)); at += n)
+                if ((at == options || at[-1] == ' ') &&
+                    (word[n - 1] == '=' || !at[n] || at[n] == ' '))
+                    return true;
+        }
+    return false;
+}
+TEST(every_method_and_every_choice_is_tried_in_parts) {
+    const char *names[64];
+    const int n = method_names(names, 64);
+    char word[128];
+    for (int i = 0; i < n; i++) {
+        EXPECT(is_tried(names[i], ""));
+        for (const Option *o = method_find(names[i])->options; o && o->name; o++) {
+            char choices[256], *rest = choices;
+            snprintf(choices, sizeof choices, "%s", o->type == OPT_ENUM ? o->choices : "");
+            for (char *choice; (choice = strsep(&rest, "|")) && *choice;) {
+                snprintf(word, sizeof word, "%s=%s", o->name, choice);
+                if (strcmp(choice, o->def) && !is_tried(names[i], word))
+                    FAIL("%s: %s is not tried", names[i], word);
+            }
+            snprintf(word, sizeof word, "%s=", o->name);
+            if (o->type != OPT_ENUM && !strstr(o->name, "tap") && !is_tried(names[i], word))
+                FAIL("%s: %s is not tried", names[i], word);
+        }
+    }
 }
 /* scope=micro-batch is another loss, and wants no second pass. */
 TEST(micro_batches_may_stand_alone) {
@@ -631,7 +719,10 @@ TEST(class_weights_come_from_a_file) {
     FILE *f = fopen(path, "w");
     EXPECT(f && fputs("1 2\n0.25, 4\n", f) >= 0 && !fclose(f));
     expect_weights(path, (double[K]){1, 2, 0.25, 4});
-    unlink(path);
+    EXPECT(!rename(path, temp_path("2.txt")) && !chdir(temp_path("")));
+    expect_weights("2.txt", (double[K]){1, 2, 0.25, 4});         /* names that begin like numbers */
+    expect_weights("./2.txt", (double[K]){1, 2, 0.25, 4});
+    expect_weights("1 2 3 0.5", (double[K]){1, 2, 3, 0.5});
     Net *n = net_open("test");
     EXPECT(class_weights(n, &(KdSite){.tap = NULL}, "ce", path, K) == NULL);
     EXPECT_HAS(n->err_msg, "inverse-log");
@@ -647,7 +738,9 @@ TEST_MAIN(T(class_weights_follow_from_the_labels), T(class_weights_come_from_a_f
           T(dist_gradient), T(dice_gradient), T(skd_pa_gradient), T(cirkd_gradient),
           T(skd_ho_rises_along_its_gradient), T(cirkd_keeps_pixels_of_their_class),
           T(cirkd_draws_filled_slots_only), T(parts_of_a_batch_average_to_the_whole),
-          T(parts_of_a_batch_with_auxiliary_heads_do_too), T(micro_batches_may_stand_alone),
+          T(parts_of_a_batch_with_auxiliary_heads_do_too),
+          T(micro_batches_are_what_they_are_alone),
+          T(every_method_and_every_choice_is_tried_in_parts), T(micro_batches_may_stand_alone),
           T(threads_do_not_change_bits), T(nothing_labelled_gives_zero),
           T(masked_positions_say_nothing), T(nan_reaches_the_loss), T(flat_rows_keep_their_digits),
           T(wrong_layers_are_refused),

@@ -82,13 +82,17 @@ static void from_file(Net *n, const char *where, const char *path, int64_t class
     free(text), free(b.data);
 }
 
+/* "[1, 2]", "1, 2", "1 2"; "2.txt" and "../w" are files. */
+static bool is_numbers(const char *text) {
+    return *text == '[' || strchr(text, ',') || !text[strspn(text, " 0123456789.+-eE")];
+}
 const float *class_weights(Net *n, const KdSite *s, const char *where, const char *text,
                            int64_t classes) {
     if (!text || !*text || !strcmp(text, "none") || n->err) return NULL;
     float *out = arena_alloc(n->arena, sizeof(float) * (size_t)classes);
     if (!strcmp(text, "median") || !strcmp(text, "inverse-log"))
         from_data(n, s, where, text, classes, out);
-    else if (strspn(text, "[ 0123456789.,+-")) from_text(n, where, text, classes, out);
+    else if (is_numbers(text)) from_text(n, where, text, classes, out);
     else from_file(n, where, text, classes, out);
     return n->err ? NULL : out;
 }
