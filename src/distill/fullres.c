@@ -215,6 +215,7 @@ static FrPass pass_of(const Run *r, int map, int src) {
                     .q = r->s.q[map], .row_count = r->s.below[map]};
 }
 
+typedef struct LabelCount { double weights, valid; } LabelCount;
 typedef struct { const Run *r; const int32_t *labels; const float *class_weight; } CountArg;
 static void count_row(void *arg, int64_t row) {      /* valid pixels and their class weights */
     const Run *r = ((CountArg *)arg)->r;
@@ -455,21 +456,27 @@ static double emit_head(Run *r, int head, const float *weight, double a) {
     return sum_f64(p.row_loss, r->rows);
 }
 
-/* Labelled pixels of each image; returns what the labels' class weights sum to, of an update in parts on average. */
-static double count_labels(Run *r, const float *class_weight, double *valid) {
-    const Parts *p = parts_of(r->call);
-    double z = 0, all = 0;
-    for (int i = 0; i < (p ? p->parts : 1); i++) {
-        CountArg count = {r, p ? p->labels[i] : r->labels, class_weight};
-        parallel_for(r->rows, count_row, &count);
-        z += sum_f64(r->s.row_sum[0], r->rows), all += (double)sum_i32(r->s.row_count[0], r->rows);
-        for (int n = 0; n < r->n && (!p || i == p->part); n++) {
-            r->s.valid[n] = sum_i32(r->s.row_count[0] + (int64_t)n * r->H, r->H);
-            r->stats->valid += r->s.valid[n];
-        }
+/* What the labels of one part tell: *all of them, and the sum of their class weights. own: those of this run. */
+static void count_part(Run *r, const int32_t *labels, const float *class_weight, LabelCount *sum,
+                       bool own) {
+    parallel_for(r->rows, count_row, &(CountArg){r, labels, class_weight});
+    sum->weights += sum_f64(r->s.row_sum[0], r->rows);
+    sum->valid += (double)sum_i32(r->s.row_count[0], r->rows);
+    for (int n = 0; n < r->n && own; n++) {
+        r->s.valid[n] = sum_i32(r->s.row_count[0] + (int64_t)n * r->H, r->H);
+        r->stats->valid += r->s.valid[n];
     }
-    *valid = all / r->parts;
-    return z / r->parts;
+}
+/* Labelled pixels of each image. Returns the numbers of an update's parts on average, which the first of them counts for
+ * all. */
+static LabelCount count_labels(Run *r, const float *class_weight) {
+    const Parts *p = parts_of(r->call);
+    LabelCount own = {0}, *sum = p ? part_store_data(r->a->counts, sizeof *sum) : &own;
+    if (p && p->part == 0) *sum = own;
+    for (int i = 1; p && p->part == 0 && i < p->parts; i++)
+        count_part(r, p->labels[i], class_weight, sum, false);
+    count_part(r, r->labels, class_weight, p && p->part ? &own : sum, true);
+    return (LabelCount){sum->weights / r->parts, sum->valid / r->parts};
 }
 /* What the weights are made of, stage by stage. */
 typedef struct Stages { double tfe, tse; bool mask, whole; } Stages;     /* mask: TSE or OHEM has pixels; whole: of the update */
@@ -479,12 +486,13 @@ static Stages begin(Run *r, FrWeights *w) {
     const float *stage = a->stage ? r->call->src[a->stage] : NULL;
     Stages g = {stage ? (double)stage[0] : a->tfe, stage ? (double)stage[1] : a->tse, false, a->store && parts_of(r->call)};
     const bool plain = !a->tfe && !a->tse;
-    double valid, z = count_labels(r, plain ? a->class_weight : NULL, &valid);
+    const LabelCount count = count_labels(r, plain ? a->class_weight : NULL);
+    double z = count.weights;
     if (!a->tfe) g.tfe = 0;
     if (!a->tse) g.tse = 0;
-    g.mask = g.tse != 0 && (g.whole ? valid > 0 : r->stats->valid > 0);
+    g.mask = g.tse != 0 && (g.whole ? count.valid > 0 : r->stats->valid > 0);
     w->class_weight = a->class_weight;
-    if (valid == 0 || ((a->compat || a->all_pixels) && !plain)) z = (double)r->rows * r->W;
+    if (count.valid == 0 || ((a->compat || a->all_pixels) && !plain)) z = (double)r->rows * r->W;
     if (plain) w->plain = z > 0 ? (float)(1.0 / z) : 0.0f;
     if (g.tfe != 0) w->easy = r->s.easy, w->map = &r->s.map[2], w->tfe = (float)(g.tfe / z);
     if (g.tse != 0 && a->compat && r->stats->valid < a->count) r->stats->short_of = a->count;
@@ -567,6 +575,7 @@ Err fullres_check(const void *saved) {
 Node fullres_add(Net *n, const OpDef *op, const KdSite *s, FullresAttr *a, bool teacher) {
     Node src[NODE_SRC_MAX] = {s->logits, s->labels};
     int count = 2;
+    a->counts = part_store(n);
     if (s->aux.id) a->aux = count, src[count++] = s->aux;
     if (teacher && s->t_logits.id) a->t = count, src[count++] = s->t_logits;
     if (teacher && s->t_aux.id) a->t_aux = count, src[count++] = s->t_aux;

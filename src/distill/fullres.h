@@ -38,6 +38,7 @@ typedef struct FullresAttr {
     bool   all_pixels;                   /* TFE: Z counts void pixels too */
     const float *class_weight;           /* [K] in the net's arena; NULL: 1. Not used by TFE */
     PartStore *store;                    /* NULL: masks by micro-batches alone */
+    PartStore *counts;                   /* of labels, of all parts */
     bool   compat;                       /* rdd2023: Z over all pixels, k absolute, too few pixels is a failure */
 } FullresAttr;
 
