@@ -172,6 +172,46 @@ TEST(a_teacher_that_no_term_reads_is_not_run) {
     EXPECT(job_teacher_plan(w.job) == NULL);
     work_close(&w);
 }
+/* The teacher's auxiliary head is run where something reads it: in the first stage, and in the second for the student's
+ * own. Another stage in between changes no bit. */
+TEST(the_teachers_auxiliary_head_is_run_while_it_is_read) {
+    enum { STEPS = 4000 };
+    static const struct {
+        const char *words;
+        bool second;
+    } rows[] = {{"student.aux=false", false},
+                {"distill.task.aux_mask=main", false},
+                {"", true},
+                {"student.aux=false distill.losses=[at] distill.losses.at.tap=logits "
+                 "distill.losses.at.teacher_tap=aux",
+                 true}};
+    static StepTime times[STEPS];
+    Batch b = noise(2);
+    for (int r = 0; r < 4; r++) {
+        Work w;
+        StepResult x;
+        double first = 0;
+        EXPECT_OK(work_open(&w, config(SCENES STUDENT TEACHER
+                                       "student.weights=formula:1 student.bn=frozen train.batch=2 "
+                                       "distill.task=rdd %s",
+                                       rows[r].words)));
+        Plan *teacher = job_teacher_plan(w.job);
+        plan_profile(teacher, true);
+        for (int turn = 0; turn < 3; turn++) {
+            const bool tfe = turn != 1;
+            int run = 0;
+            EXPECT_OK(job_step(w.job, &b, 1, (float[]){tfe, !tfe}, false, &x));
+            const int n = plan_step_times(teacher, times, STEPS);
+            for (int i = 0; i < n; i++) run += strstr(times[i].node, "aux") && times[i].ms > 0;
+            if ((run > 0) != (tfe || rows[r].second))
+                FAIL("row %d, turn %d: %d steps of the auxiliary head", r, turn, run);
+            if (turn == 0) first = x.total;
+        }
+        EXPECT(x.total == first);
+        work_close(&w);
+    }
+    batch_free(&b);
+}
 /* Gathered by two passes of the student, of the terms that gather alone; the teacher, its mirror too, is run in the first. */
 TEST(gathering_runs_the_teacher_once_and_no_other_term) {
     enum { STEPS = 4000 };
@@ -905,6 +945,7 @@ TEST(a_checkpoint_of_any_run_can_teach) {
 }
 
 TEST_MAIN(T(accumulation_gives_the_mean_gradient),
+          T(the_teachers_auxiliary_head_is_run_while_it_is_read),
           T(gathering_runs_the_teacher_once_and_no_other_term), T(gradients_apart_add_up_and_leave_no_trace),
           T(a_term_reports_what_it_cannot_compute), T(a_teacher_that_no_term_reads_is_not_run),
           T(a_student_is_resized_to_a_teacher_of_another_stride),

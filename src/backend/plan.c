@@ -269,7 +269,11 @@ static const bool *values_needed(Plan *p, const Node *of, int n_of) {
     if (!p->needed) p->needed = xcalloc((size_t)p->n_values, sizeof *p->needed);
     bool *needed = p->needed;
     memset(needed, 0, (size_t)p->n_values * sizeof *needed);
-    for (int i = 0; i < n_of; i++) needed[p->nodes[plan_resolve(p, of[i].id)].value] = true;
+    for (int i = 0; i < n_of; i++) {
+        const PlanNode *n = &p->nodes[plan_resolve(p, of[i].id)];
+        needed[n->value] = needed[n->as[LAYOUT_PLAIN][0]] = true;        /* what plan_value shows */
+    }
+    needed[0] = false;                           /* no value */
     for (int i = p->n_steps - 1; i >= 0; i--) {
         const Step *s = &p->steps[i];
         bool wanted = false;
@@ -296,7 +300,10 @@ static void run_steps(Plan *p, const OpRun *run, const bool *needed) {
     }
     p->done_flops = 0;
     for (int i = 0; i < p->n_steps && !sys_late(); i++) {
-        if (needed && (p->steps[i].backward || !writes_any(&p->steps[i], needed))) continue;
+        if (needed && (p->steps[i].backward || !writes_any(&p->steps[i], needed))) {
+            p->steps[i].ms = 0;
+            continue;
+        }
         run_step(p, &p->steps[i]);
         if (p->watched) watch_step(p, &p->steps[i]);
         if (p->steps[i].kind == STEP_CONV) p->done_flops += p->steps[i].flops;

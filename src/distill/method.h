@@ -14,6 +14,7 @@ typedef struct KdSite {              /* what a method may use; NO_NODE where abs
     Node logits, aux;                /* student's, N x K x h x w */
     Node t_logits, t_aux;            /* teacher's: inputs of the student's net, constant */
     Node t_flip;                     /* teacher's logits of the mirrored image, mirrored back; of the TFE stage alone */
+    Node t_aux_tfe;                  /* t_aux for who reads it in the TFE stage alone; NO_NODE: t_aux itself */
     Node labels;                     /* i32 N x H x W, -1 = ignore */
     Node stage;                      /* f32 [2]: weights of the TFE and the TSE stage, set per step by the trainer */
     int  only;                       /* KD_TFE or KD_TSE: rdd's other stage will never run; KD_DISCRIMINATOR: skd.ho's

@@ -115,12 +115,15 @@ static Node build(Net *n, const KdSite *s, const void *opt) {
     KdSite site = *s;
     /* What nobody reads costs no second run of the teacher, nor its auxiliary head. */
     if (o->tfe != TFE_FLIP) site.t_flip = NO_NODE;
-    if (o->tfe != TFE_AUX && (!s->aux.id || a.main_mask)) site.t_aux = NO_NODE;
+    if (!s->aux.id || a.main_mask)       /* no auxiliary mask: the second stage does not look at it */
+        site.t_aux = o->tfe != TFE_AUX || s->only == KD_TSE ? NO_NODE
+                     : s->t_aux_tfe.id                      ? s->t_aux_tfe
+                                                            : s->t_aux;
     /* TFE compares the teacher's two heads position by position */
     if (site.t_aux.id && !n->err) {
         const Shape main = net_shape(n, s->t_logits), aux = net_shape(n, s->t_aux);
         if (main.d[2] != aux.d[2] || main.d[3] != aux.d[3])
-            site.t_aux = nn_resize_like(n, s->t_aux, s->t_logits, true);
+            site.t_aux = nn_resize_like(n, site.t_aux, s->t_logits, true);
     }
     return fullres_add(n, &op_rdd, &site, &a, true);
 }

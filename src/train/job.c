@@ -19,7 +19,8 @@
 
 enum { TAUGHT_MAX = 32, OUTPUTS_MAX = 64, CALIBRATION_IMAGES = 16 };
 enum { KEPT_SHARE = 8 }; /* of the student's values: what may be kept of the teacher's between gathering and stepping */
-typedef struct Taught { Node from, to; } Taught;   /* a value of the teacher, an input of the student's net */
+/* A value of the teacher, an input of the student's net; tfe: read in the first stage alone. */
+typedef struct Taught { Node from, to; bool tfe; } Taught;
 struct Job {
     const Config *c;
     Dataset *data; /* borrowed while opening; NULL: none */
@@ -137,16 +138,17 @@ static Err open_nets(Job *j, int classes, int h, int w) {
 }
 
 /* The input of the student's net that shows x of the teacher. */
-static Node taught_input(Job *j, Node x, const char *name) {
+static Node taught_input(Job *j, Node x, const char *name, bool tfe) {
     for (int i = 0; i < j->n_taught; i++)
-        if (j->taught[i].from.id == x.id) return j->taught[i].to;
+        if (j->taught[i].from.id == x.id && j->taught[i].tfe == tfe) return j->taught[i].to;
     if (j->n_taught == TAUGHT_MAX)
         return net_fail(j->student, E(2, 0), "more than %d layers of the teacher are compared",
                         TAUGHT_MAX),
                NO_NODE;
-    const Node to = net_input(j->student, arena_printf(j->arena, "teacher.%s", name), DT_F32,
-                              net_shape(j->teacher, x));
-    j->taught[j->n_taught++] = (Taught){x, to};
+    const Node to =
+        net_input(j->student, arena_printf(j->arena, "teacher.%s%s", name, tfe ? " of TFE" : ""),
+                  DT_F32, net_shape(j->teacher, x));
+    j->taught[j->n_taught++] = (Taught){x, to, tfe};
     return to;
 }
 
@@ -161,7 +163,7 @@ static Node find_layer(const KdSite *s, Net *student, bool teacher, const char *
                    "there is no teacher; set teacher.model, or take this term out of distill.losses"),
                NO_NODE;
     const Node x = net_find(n, name);
-    if (x.id) return teacher ? taught_input(j, x, name) : x;
+    if (x.id) return teacher ? taught_input(j, x, name, false) : x;
     const char **names = arena_alloc(j->arena, (size_t)n->n_nodes * sizeof *names);
     for (int i = 1; i < n->n_nodes; i++) names[i - 1] = n->nodes[i].name;
     const char *near = str_nearest(name, names, n->n_nodes - 1);
@@ -200,8 +202,8 @@ static void add_inputs(Job *j, int h, int w) {
     j->stage = net_input(n, "stage", DT_F32, SHAPE(2));
     j->weights = net_input(n, "weights", DT_F32, SHAPE(1 + LOSSES_MAX));
     if (!j->teacher) return;
-    taught_input(j, j->tn.logits, "logits");
-    if (j->tn.aux.id) taught_input(j, j->tn.aux, "aux");
+    taught_input(j, j->tn.logits, "logits", false);
+    for (int tfe = 0; tfe < 2 && j->tn.aux.id; tfe++) taught_input(j, j->tn.aux, "aux", tfe);
     j->flip = net_input(n, "teacher.flip", DT_F32, net_shape(j->teacher, j->tn.logits));
 }
 
@@ -264,8 +266,10 @@ static Err add_losses(Job *j) {
                    .tap = find_layer,
                    .count_pixels = j->data ? count_pixels : NULL,
                    .owner = j};
-    if (j->teacher) site.t_logits = taught_input(j, j->tn.logits, "logits");
-    if (j->teacher && j->tn.aux.id) site.t_aux = taught_input(j, j->tn.aux, "aux");
+    if (j->teacher) site.t_logits = taught_input(j, j->tn.logits, "logits", false);
+    if (j->teacher && j->tn.aux.id)
+        site.t_aux = taught_input(j, j->tn.aux, "aux", false),
+        site.t_aux_tfe = taught_input(j, j->tn.aux, "aux", true);
     const int first = n->n_params;
     for (int i = 0; i <= c->n_losses; i++) {
         j->weight[i] = (float)(i ? c->losses[i - 1].weight : c->task.weight);
@@ -493,7 +497,7 @@ static void run_mirrored(Job *j, const Batch *b, const OpRun *run) {
     }
     plan_bind(j->tplan, j->tn.image, j->mirrored);
     plan_bind(j->tplan, j->tn.rects, j->mirrored_rects);
-    plan_run(j->tplan, run, false);
+    plan_run_forward(j->tplan, run, &j->tn.logits, 1);
     const float *out = plan_value(j->tplan, j->tn.logits);
     for (int64_t i = 0; i < shape_count(logits); i++)
         j->flipped[i] = out[i - i % w + w - 1 - i % w];
@@ -527,15 +531,19 @@ static void keep_taught(Job *j) {
     j->has_kept = true;
 }
 
-/* mirrored: the first stage takes part, which alone reads the mirrored images' logits. */
-static void run_teacher(Job *j, const Batch *b, const OpRun *run, bool mirrored) {
+/* tfe: the first stage takes part, which alone reads the mirrored images' logits and some values. */
+static void run_teacher(Job *j, const Batch *b, const OpRun *run, bool tfe) {
     OpRun quiet = *run;
+    Node read[TAUGHT_MAX];
+    int n = 0;
     quiet.training = false;
-    if (j->flip.id && mirrored) run_mirrored(j, b, &quiet);
+    if (j->flip.id && tfe) run_mirrored(j, b, &quiet);
     else if (j->flip.id) plan_bind(j->splan, j->flip, j->flipped);
     plan_bind(j->tplan, j->tn.image, b->images);
     plan_bind(j->tplan, j->tn.rects, b->rects);
-    if (j->n_taught) plan_run(j->tplan, &quiet, false);
+    for (int i = 0; i < j->n_taught; i++)
+        if (tfe || !j->taught[i].tfe) read[n++] = j->taught[i].from;
+    if (n) plan_run_forward(j->tplan, &quiet, read, n);
     for (int i = 0; i < j->n_taught; i++)
         plan_bind(j->splan, j->taught[i].to, plan_value(j->tplan, j->taught[i].from));
 }
