@@ -4,12 +4,13 @@ beyond inputs and results. `./run bench losses`.
     python bench/losses.py [rounds=3] [threads=2] [time=wall|cpu] [only=METHOD,...] [PROGRAM]
 
 Both run in turns on the same processors, in processes of their own. Times are medians; time=cpu takes
-processor time in place of the clock's, which on a busy machine with threads=1 is the steadier. PyTorch's memory is how much its
-resident set grows by the first run on full-size tensors, after one on small ones; retort's is its plan's arena.
+processor time in place of the clock's, which on a busy machine with threads=1 is the steadier. PyTorch's memory is how far the
+peak of its resident set in the first run on full-size tensors lies above where it began, after a run on small ones and with what was freed
+given back and the peak reset (Linux); retort's is its plan's arena.
 """
+import ctypes
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -81,6 +82,20 @@ def wanted(method, options, t):
     return {n: v for n, v in t.items() if n == "labels" or (n.split(".")[0] in there and n.split(".")[1] in heads)}
 
 
+def resident(name):
+    """VmRSS or VmHWM (the peak) of this process, in bytes."""
+    with open("/proc/self/status") as f:
+        return next(1024 * int(line.split()[1]) for line in f if line.startswith(name + ":"))
+
+
+def forget_peak():
+    """Gives back what was freed, then makes the present resident set the peak; returns it."""
+    ctypes.CDLL(None).malloc_trim(0)
+    with open("/proc/self/clear_refs", "w") as f:
+        f.write("5")
+    return resident("VmRSS")
+
+
 def torch_side(path, method, options, threads, runs):
     """In a process of its own: prints {"ms", "bytes"}."""
     import torch
@@ -88,18 +103,24 @@ def torch_side(path, method, options, threads, runs):
     import torch_losses as L
     torch.set_num_threads(threads)
 
-    def once(t):
+    def inputs(t):
+        """As PyTorch wants them: labels of 64 bits, no half precision."""
         x = {n: torch.from_numpy(v).long() if n == "labels" else torch.from_numpy(v).float() if v.dtype == np.float16 else torch.from_numpy(v) for n, v in t.items()}
-        student = [v.requires_grad_() for n, v in x.items() if n.startswith(("student.", "projection."))]
+        for n, v in x.items():
+            v.requires_grad_(n.startswith(("student.", "projection.")))
+        return x
+
+    def once(x):
+        student = [v for v in x.values() if v.requires_grad]
         start, cpu = time.perf_counter(), time.process_time()
         torch.autograd.grad(L.LOSSES[method](x, **options), student, allow_unused=True)
         return 1e3 * (time.perf_counter() - start), 1e3 * (time.process_time() - cpu)
-    once(wanted(method, options, tensors((5, 9), (40, 72), 8)))
-    t = load_file(path)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    times = [once(t)]
-    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-    times = [once(t) for _ in range(runs - 1)] or times
+    once(inputs(wanted(method, options, tensors((5, 9), (40, 72), 8))))
+    x = inputs(load_file(path))
+    before = forget_peak()
+    times = [once(x)]
+    grown = resident("VmHWM") - before
+    times = [once(x) for _ in range(runs - 1)] or times
     ms, cpu = (sorted(column)[len(times) // 2] for column in zip(*times))
     print(json.dumps({"ms": ms, "cpu_ms": cpu, "bytes": grown}))
 
