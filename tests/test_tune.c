@@ -1,5 +1,7 @@
 /* test_tune.c - which way a layer is computed: measured, kept per machine, replayed by a resumed run. Times differ
  * from run to run; what is held here does not depend on them. That every way is right: test_ops_backend.c. */
+#include <inttypes.h>
+
 #include "backend/choices.h"
 #include "backend/plan.h"
 #include "models/model.h"
@@ -24,13 +26,13 @@ static void use_cache(const char *dir) { /* before anything asks for it */
     setenv("RETORT_CACHE", dir, 1);
 }
 
-/* Plans a small network with the choices of this machine; returns their text. */
-static char *plan_once(int *measured, bool *kept) {
+/* Plans a small network with the choices of this machine, made in so many seconds; returns their text. */
+static char *plan_within(double limit_s, ChoiceStats *stats, bool *kept) {
     Net *n;
     ModelNodes m;
     Plan *p;
     char *why;
-    Choices *c = choices_of_machine();
+    Choices *c = choices_of_machine(limit_s);
     ModelOptions o = {.model = "deeplabv3_mobilenetv2",
                       .classes = 11,
                       .width = 0.1,
@@ -41,12 +43,19 @@ static char *plan_once(int *measured, bool *kept) {
     EXPECT_INT(plan_make(n, &(PlanSpec){.outputs = &m.logits, .n_outputs = 1, .choices = c}, &p),
                OK);
     choices_save(c, &why);
-    *kept = !why, *measured = choices_stats(c).measured;
+    *kept = !why, *stats = choices_stats(c);
     char *text = choices_text(c);
     free(why);
     plan_close(p);
     net_close(n);
     choices_close(c);
+    return text;
+}
+static char *plan_once(int *measured, bool *kept) {
+    ChoiceStats s;
+    char *text = plan_within(0, &s, kept);
+    EXPECT_INT(s.left, 0);
+    *measured = s.measured;
     return text;
 }
 static char *cache_file(const char *dir) {
@@ -58,6 +67,13 @@ static char *cache_file(const char *dir) {
     sys_free_names(names, n);
     return path;
 }
+/* All that was asked for the second time was told the first time. */
+static void expect_lines_of(char *first, char *second) {
+    char *copy = xstrdup(second), *rest = copy, *line;
+    for (int n = 0; (line = strsep(&rest, "\n")) && *line; n++)
+        EXPECT(n < 1000 && strstr(first, line));
+    free(copy);
+}
 TEST(what_was_measured_is_found_again) {
     int first, second;
     bool kept;
@@ -66,9 +82,47 @@ TEST(what_was_measured_is_found_again) {
     char *a = plan_once(&first, &kept), *b = plan_once(&second, &kept);
     EXPECT(first > 10 && kept);
     EXPECT_INT(second, 0);
-    char *rest = b, *line; /* all that was asked for the second time was told the first time */
-    for (int n = 0; (line = strsep(&rest, "\n")) && *line; n++) EXPECT(n < 1000 && strstr(a, line));
+    expect_lines_of(a, b);
     free(a), free(b);
+}
+/* Multiplications of a layer, from its key: "... SRC * WEIGHTS > DST stride ...". */
+static double operations(const char *key) {
+    double product = 1;
+    const char *weights = strstr(key, " * "), *dst = weights ? strstr(weights, " > ") : NULL;
+    if (!dst) return 0;
+    for (const char *p = weights + 3; p < dst; p += strcspn(p, "x >") + 1) product *= atof(p);
+    int64_t n, c, h, w;
+    CHECK(sscanf(dst, " > %" SCNd64 "x%" SCNd64 "x%" SCNd64 "x%" SCNd64, &n, &c, &h, &w) == 4);
+    return product * (double)(n * h * w);
+}
+/* The time is up after the first layer: it is one of those that make up the first half of the arithmetic, the others are
+ * as usual, and stay so. */
+TEST(measuring_ends_when_its_time_is_up) {
+    ChoiceStats s;
+    bool kept;
+    use_cache(place("cache"));
+    char *a = plan_within(1e-9, &s, &kept), *lines = xstrdup(a), *rest = lines, *line;
+    EXPECT(kept && s.left > 10);
+    EXPECT_INT(s.measured, 2);                   /* a layer, and the plan as a whole */
+    char *layer[256], *first = NULL;
+    double sum = 0, more = 0;
+    int n = 0, usual = 0;
+    while ((line = strsep(&rest, "\n")) && *line) {
+        if (str_starts(line, "plan ")) continue;
+        CHECK(n < 256);
+        layer[n++] = line;
+        sum += operations(line);
+        if (str_ends(line, "\tusual")) usual++;
+        else first = line;
+    }
+    EXPECT(n > 10 && usual == n - 1 && first);
+    for (int i = 0; i < n && first; i++)
+        if (operations(layer[i]) > operations(first)) more += operations(layer[i]);
+    EXPECT(more <= sum / 2);
+    char *b = plan_within(0, &s, &kept);
+    EXPECT(s.measured == 0 && s.left == 0);
+    expect_lines_of(a, b);
+    free(a), free(b), free(lines);
 }
 TEST(a_damaged_cache_is_measured_again) {
     int measured;
@@ -181,6 +235,7 @@ TEST(two_runs_that_start_at_once_choose_alike) {
 }
 
 TEST_MAIN(T(choices_are_lines_of_text), T(what_was_measured_is_found_again),
+          T(measuring_ends_when_its_time_is_up),
           T(a_damaged_cache_is_measured_again), T(a_cache_that_cannot_be_written_is_no_failure),
           T(a_resumed_run_computes_as_it_began_whatever_the_cache_says),
           T(a_run_goes_on_lean_with_the_same_bits),

@@ -27,8 +27,9 @@ struct Choices {
     bool     locked_out;                     /* locked_out: another process held the lock too long */
     DirLock *lock;                           /* held from the first miss until choices_save */
     char    *machine, *path;                 /* of the cache; NULL when replayed */
-    int      measured;
-    double   seconds;
+    int      measured, left;                 /* left: for want of time */
+    double   seconds, limit_s, begun, floor; /* floor: least operations of a layer, in a round */
+    bool     rounds;                         /* what is asked for now is not yet used */
 };
 
 /* ---- the table --------------------------------------------------------------------------------- */
@@ -117,9 +118,10 @@ Choices *choices_replay(const char *text) {
     return c;
 }
 
-Choices *choices_of_machine(void) {
+Choices *choices_of_machine(double limit_s) {
     Choices *c = xcalloc(1, sizeof *c);
     char name[64];
+    c->limit_s = limit_s;
     c->machine = machine_text();
     snprintf(name, sizeof name, "choices-%016llx.txt", (unsigned long long)hash_fnv1a(c->machine));
     c->path = path_join(sys_cache_dir(), name);
@@ -138,7 +140,7 @@ const char *choices_find(Choices *c, const char *key) {
     Choice *x = lookup(c, key);
     if (!x && c->path && !c->lock && !c->locked_out) lock_cache(c), x = lookup(c, key);
     if (!x) x = lookup(c, "*");
-    if (x) x->used = true;
+    if (x) x->used |= !c->rounds;
     return x ? x->way : NULL;
 }
 
@@ -147,8 +149,21 @@ bool choices_measure(const Choices *c) { return c->path != NULL; }
 void choices_add(Choices *c, const char *key, const char *way, double seconds) {
     Choice *x = add(c, key, way);            /* what was there meant nothing */
     free(x->way);
-    x->way = xstrdup(way), x->used = true;
+    x->way = xstrdup(way), x->used |= !c->rounds;
     c->measured++, c->seconds += seconds;
+}
+
+void choices_begin(Choices *c) { c->begun = c->seconds, c->rounds = true; }
+void choices_round(Choices *c, double least_flops) { c->floor = least_flops; }
+void choices_end(Choices *c) { c->floor = 0, c->rounds = false; }
+bool choices_over(const Choices *c) { return c->limit_s > 0 && c->seconds - c->begun >= c->limit_s; }
+bool choices_measures(const Choices *c, double flops) {
+    return choices_measure(c) && flops >= c->floor;
+}
+void choices_leave(Choices *c, const char *key) {
+    Choice *x = add(c, key, CHOICE_USUAL);
+    x->used |= !c->rounds;
+    c->left++;
 }
 
 char *choices_text(const Choices *c) {
@@ -160,7 +175,7 @@ char *choices_text(const Choices *c) {
 
 void choices_save(Choices *c, char **why) {
     *why = NULL;
-    if (c->measured) {
+    if (c->measured || c->left) {
         Str s = {0};
         str_add(&s, c->machine);
         write_lines(&s, c, true);
@@ -172,7 +187,7 @@ void choices_save(Choices *c, char **why) {
 }
 
 ChoiceStats choices_stats(const Choices *c) {
-    ChoiceStats s = {.measured = c->measured, .seconds = c->seconds, .path = c->path};
+    ChoiceStats s = {.measured = c->measured, .left = c->left, .seconds = c->seconds, .limit_s = c->limit_s, .path = c->path};
     for (int i = 0; i < c->n; i++) s.used += c->v[i].used;
     return s;
 }

@@ -252,7 +252,7 @@ static Err bench_job(Config *c, int h, int w, bool start_only) {
     b->c = c;
     b->times = xcalloc(TIMES_MAX, sizeof *b->times);
     batch_make(&b->batch, (int)c->batch, h, w, c->student.classes);
-    b->choices = c->tune ? choices_of_machine() : NULL;
+    b->choices = c->tune ? choices_of_machine(c->tune_seconds) : NULL;
     Err rc = job_open(c, (int)c->batch, h, w, NULL, b->choices, &b->job);
     if (!rc) rc = optimizer_open(c, job_student(b->job), &b->optimizer);
     b->open_s = sys_now() - b->start, b->loaded_mb = (double)sys_rss() / 1e6;

@@ -81,7 +81,8 @@ static Err probe_with(const Config *c, Dataset *train, Dataset *val, Speed *out)
     Loader *l = NULL;
     const double start = sys_now();
     TRY(dataset_crop(train, &o));
-    Choices *choices = c->tune ? choices_of_machine() : NULL;        /* measured now, not in the first run */
+    Choices *choices = /* measured now, not in the first run */
+        c->tune ? choices_of_machine(c->tune_seconds) : NULL;
     Err rc = job_open(c, (int)c->batch, o.crop_h, o.crop_w, train, choices, &j);
     if (!rc) rc = optimizer_open(c, job_student(j), &opt);
     if (!rc) rc = loader_open(train, &o, (int)c->batch, (uint64_t)c->seed, 0, &l);

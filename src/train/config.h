@@ -27,6 +27,7 @@ typedef struct Config {
     LossTerm     losses[LOSSES_MAX]; int n_losses;
     int64_t steps, batch, accumulate, lr_batch, lr_warmup, threads;
     Dtype   precision, teacher_precision;            /* DT_F32 | DT_BF16; the teacher's also DT_I8 */
+    double  tune_seconds;
     bool    tune, lean;                              /* train.tune; train.memory */
     int     optimizer;                               /* sgd | adamw */
     double  lr, momentum, weight_decay, beta1, beta2, adam_eps, schedule_power, clip, ema;

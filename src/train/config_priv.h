@@ -31,7 +31,7 @@ typedef struct ConfigRaw {           /* what options.def describes; types are th
     ModelRaw student, teacher;
     const char *task_kind; double task_warmup, switch_window, switch_drop; int task_schedule, task_switch;
     int64_t steps, batch, accumulate, lr_batch, lr_warmup, threads;
-    int optimizer, schedule, memory, precision, teacher_precision; bool nesterov, tune;
+    int optimizer, schedule, memory, precision, teacher_precision; bool nesterov, tune; double tune_seconds;
     double lr, momentum, weight_decay, betas[2], adam_eps, schedule_power, clip, ema, report_every;
     const char *lr_groups, *eval_split;
     OptEvery checkpoint_every, eval_every;

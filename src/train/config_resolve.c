@@ -298,7 +298,7 @@ static Err check_unlabelled(const Config *c) {
 static void resolve_training(Config *c) {
     const ConfigRaw *r = &c->origin->raw;
     c->steps = r->steps, c->batch = r->batch, c->accumulate = r->accumulate;
-    c->tune = r->tune, c->lean = r->memory == 1;
+    c->tune = r->tune, c->tune_seconds = r->tune_seconds, c->lean = r->memory == 1;
     c->lr_batch = r->lr_batch, c->lr_warmup = r->lr_warmup, c->threads = r->threads;
     c->optimizer = r->optimizer, c->schedule = r->schedule, c->nesterov = r->nesterov;
     c->lr = r->lr, c->momentum = r->momentum, c->weight_decay = r->weight_decay;

@@ -425,10 +425,13 @@ static void save_choices(Choices *choices) {
     char *why;
     choices_save(choices, &why);
     const ChoiceStats s = choices_stats(choices);
+    char left[128] = "";
+    if (s.left)
+        snprintf(left, sizeof left, ", then train.tune_seconds=%g was over: %d with less arithmetic stay as usual",
+                 s.limit_s, s.left);
     if (s.measured)
-        log_info(
-            "which way of computing a layer is faster: %d of %d measured in %.1f s, kept in %s (train.tune)",
-            s.measured, s.used, s.seconds, s.path);
+        log_info("which way of computing a layer is faster: %d measured in %.1f s%s; kept in %s (train.tune)",
+                 s.measured, s.seconds, left, s.path);
     if (why) log_warn("%s; what was measured is not kept for other runs", why);
     free(why);
 }

@@ -175,7 +175,7 @@ static Err open_data(Run *r) {
 static Choices *open_choices(const Run *r, const Checkpoint *k) {
     const char *text = k->path ? st_meta(&k->file, "choices") : NULL;
     if (k->path) return text ? choices_replay(text) : NULL;
-    return r->c->tune ? choices_of_machine() : NULL;
+    return r->c->tune ? choices_of_machine(r->c->tune_seconds) : NULL;
 }
 
 static Err open_job(Run *r, const Checkpoint *k) {

@@ -50,7 +50,7 @@ static Plan *alone(const Plan *p) {
     const size_t bytes = (size_t)p->net->n_nodes * sizeof *q->nodes;
     q->arena = arena_open(), q->net = p->net, q->spec = p->spec,
     q->emitting_backward = p->emitting_backward;
-    q->spec.choices = NULL;
+    q->spec.choices = NULL, q->spec.dry = false;
     q->param_written = arena_alloc(q->arena, (size_t)p->net->n_params + 1);
     q->nodes = memcpy(arena_alloc(q->arena, bytes), p->nodes, bytes);
     for (int i = 0; i < p->net->n_nodes; i++) {

@@ -93,7 +93,9 @@ static Err choose(Plan *p, const PlanNode *n, int id, const ConvPass *pass, Way 
     for (Way w = 0; known && w < WAY_COUNT; w++)
         if (!strcmp(known, ways[w].name) && ways[w].fits(p, n, &c)) return *out = w, OK;
     TRY(usual_way(p, n, &c, out));
-    if (!choices_measure(choices) || sys_signal_pending()) return OK;
+    if (known && !strcmp(known, CHOICE_USUAL)) return OK;
+    if (!choices_measures(choices, conv_flops(&c)) || sys_signal_pending()) return OK;
+    if (choices_over(choices)) return choices_leave(choices, key), OK;
     const double start = sys_now();
     const Way fastest = measure(p, n, id, pass, &c, *out);
     if (sys_signal_pending()) return OK;     /* not all ways were timed: nothing to remember */
