@@ -175,50 +175,55 @@ static void check_pool(CpuLevel level, Dtype t, int inner) {
 }
 TEST(max_pool_loops_equal_plain_arithmetic) { everywhere(check_pool); }
 
-/* ---- depthwise convolution, backward ---------------------------------------------------------------------- */
+/* ---- depthwise convolution -------------------------------------------------------------------------------- */
 
-static void check_depthwise(CpuLevel level, Dtype t, int inner) {
+typedef struct { int side, stride, dilation, pad_y, pad_x; } Depthwise;
+static void check_one_depthwise(CpuLevel level, Dtype t, int inner, Depthwise a) {
     enum { H = 11, W = 13 };
-    static const int kinds[][2] = {{1, 1}, {2, 2}, {4, 4}, {3, 0}, {2, 5}, {12, 12}};       /* dilation, pad */
-    float w[DW_TAPS][DW_LANES] = {{0}};
-    double sums[DW_TAPS * DW_LANES], expected[DW_TAPS][DW_LANES];
-    const int n = inner < DW_LANES ? inner : DW_LANES;       /* the first lanes of wider pixels */
-    for (size_t kind = 0; kind < sizeof kinds / sizeof *kinds; kind++) {
-        int d = kinds[kind][0], pad = kinds[kind][1];
-        int64_t oh = H + 2 * pad - 2 * d, ow = W + 2 * pad - 2 * d;
-        if (oh * ow * inner > N) continue;
-        fill(&x, 9, false), fill(&dy, 10, false), fill(&want, 0, true);
-        memset(expected, 0, sizeof expected);
-        for (int k = 0; k < DW_TAPS; k++)
-            for (int c = 0; c < n; c++) w[k][c] = 0.125f * (float)((k * 5 + c * 3) % 17 - 8);
-        for (int64_t o = 0; o < oh * ow; o++)
-            for (int k = 0; k < DW_TAPS; k++)
-                for (int c = 0; c < n; c++) {
-                    int64_t iy = o / ow + k / 3 * d - pad, ix = o % ow + k % 3 * d - pad,
-                            i = (iy * W + ix) * inner + c;
-                    if (iy < 0 || iy >= H || ix < 0 || ix >= W) continue;
-                    want.f[i] += w[k][c] * dy.f[o * inner + c],
-                        expected[k][c] += (double)dy.f[o * inner + c] * x.f[i];
-                }
-        fill(&out, 0, true);
-        DwBlock b = {.x = at(&x, t),
-                     .dy = at(&dy, t),
-                     .dx = at(&out, t),
-                     .w = w,
-                     .sums = sums,
-                     .pixel = inner,
-                     .in_h = H,
-                     .in_w = W,
-                     .out_h = oh,
-                     .out_w = ow,
-                     .lanes = n,
-                     .dilation = d,
-                     .pad = pad};
-        lanes(t)->dw_data(&b), lanes(t)->dw_weights(&b);
-        near("dw_data", level, t, inner, &out, &want, H * W * inner);
-        for (int k = 0; k < DW_TAPS; k++)
-            for (int c = 0; c < n; c++) EXPECT_NEAR(sums[k * DW_LANES + c], expected[k][c], 1e-4);
-    }
+    float w[DW_TAPS_MAX][DW_LANES] = {{0}}, bias[DW_LANES] = {0};
+    double sums[DW_TAPS_MAX * DW_LANES], expected[DW_TAPS_MAX][DW_LANES] = {{0}};
+    const int n = inner < DW_LANES ? inner : DW_LANES,       /* the first lanes of wider pixels */
+        taps = a.side * a.side, reach = (a.side - 1) * a.dilation;
+    const int64_t oh = (H + 2 * a.pad_y - reach - 1) / a.stride + 1,
+                  ow = (W + 2 * a.pad_x - reach - 1) / a.stride + 1;
+    if (oh * ow * inner > N) return;
+    fill(&x, 9, false), fill(&dy, 10, false), fill(&want, 0, true), fill(&out, 0, true);
+    for (int k = 0; k < taps; k++)
+        for (int c = 0; c < n; c++) w[k][c] = 0.125f * (float)((k * 5 + c * 3) % 17 - 8);
+    for (int64_t o = 0; o < oh * ow; o++)
+        for (int k = 0; k < taps; k++)
+            for (int c = 0; c < n; c++) {
+                int64_t iy = o / ow * a.stride + k / a.side * a.dilation - a.pad_y,
+                        ix = o % ow * a.stride + k % a.side * a.dilation - a.pad_x,
+                        i = (iy * W + ix) * inner + c;
+                if (iy < 0 || iy >= H || ix < 0 || ix >= W) continue;
+                want.f[i] += w[k][c] * dy.f[o * inner + c];
+                expected[k][c] += (double)dy.f[o * inner + c] * x.f[i];
+            }
+    DwBlock b = {.x = at(&x, t), .dy = at(&dy, t), .dx = at(&out, t), .w = w, .bias = bias,
+                 .sums = sums, .pixel = inner, .in_h = H, .in_w = W, .out_h = oh, .out_w = ow,
+                 .lanes = n, .side = a.side, .stride = a.stride, .dilation = a.dilation,
+                 .pad_y = a.pad_y, .pad_x = a.pad_x};
+    lanes(t)->dw_weights(&b);
+    for (int k = 0; k < taps; k++)
+        for (int c = 0; c < n; c++) EXPECT_NEAR(sums[k * DW_LANES + c], expected[k][c], 1e-4);
+    if (a.stride > 1) return;
+    lanes(t)->dw_data(&b);
+    near("dw_data", level, t, inner, &out, &want, H * W * inner);
+    for (int c = 0; c < n; c++) bias[c] = 0.25f * (float)(c % 5 - 2);
+    for (int64_t i = 0; i < H * W * inner; i++)
+        if (i % inner < n) want.f[i] = fminf(fmaxf(want.f[i] + bias[i % inner], 0), 6);
+    b.act = ACT_RELU6;
+    lanes(t)->dw_data(&b);
+    near("dw_data with bias and relu6", level, t, inner, &out, &want, H * W * inner);
+}
+static void check_depthwise(CpuLevel level, Dtype t, int inner) {
+    static const Depthwise some[] = {
+        {3, 1, 1, 1, 1}, {3, 1, 2, 2, 2}, {3, 1, 4, 4, 4},  {3, 1, 3, 0, 0}, {3, 1, 2, 5, 1}, {3, 1, 12, 12, 12},
+        {5, 1, 1, 2, 2}, {5, 1, 2, 4, 4}, {5, 1, 4, 8, 8},  {5, 1, 2, 0, 0}, {5, 1, 1, 0, 3}, {5, 1, 6, 12, 12},
+        {3, 2, 1, 1, 1}, {3, 2, 1, 0, 1}, {5, 2, 1, 2, 1},  {5, 2, 2, 4, 4}, {5, 3, 1, 1, 0}};
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++)
+        check_one_depthwise(level, t, inner, some[i]);
 }
 TEST(depthwise_loops_equal_plain_arithmetic) { everywhere(check_depthwise); }
 

@@ -156,17 +156,18 @@ TEST(widely_dilated_conv2d_equals_the_reference) {
 }
 TEST(grouped_conv2d_equals_the_reference) {
     compare("grouped", conv, &(Conv){.out = 12, .k = 3, .pad = 1, .groups = 2}, SHAPE(2, 8, 9, 7));
-    for (int dilation = 1; dilation <= 4; dilation *= 2)
-        for (int stride = 1; stride <= (dilation == 1 ? 2 : 1); stride++)
-            for (int channels = 11; channels <= 16; channels += 5)
-                compare("depthwise", conv,
-                        &(Conv){.out = channels,
-                                .k = 3,
-                                .pad = dilation,
-                                .dilation = dilation,
-                                .stride = stride,
-                                .groups = channels},
-                        SHAPE(2, channels, 11, 14));
+    for (int side = 3; side <= 5; side += 2)
+        for (int dilation = 1; dilation <= 4; dilation *= 2)
+            for (int stride = 1; stride <= (dilation == 1 ? 2 : 1); stride++)
+                for (int channels = 11; channels <= 16; channels += 5)
+                    compare("depthwise", conv,
+                            &(Conv){.out = channels,
+                                    .k = side,
+                                    .pad = dilation * (side / 2),
+                                    .dilation = dilation,
+                                    .stride = stride,
+                                    .groups = channels},
+                            SHAPE(2, channels, 11, 14));
 }
 /* Every way to compute a convolution, not only the one that would be taken. */
 static void each_way(void (*cases)(void)) {
@@ -278,12 +279,18 @@ static Node conv_bn_relu6(Net *n, Node x, Node y, const void *arg) {
 TEST(folded_blocks_equal_the_reference) {
     for (int channels = 11; channels <= 16; channels += 5) {
         const Conv full = {.out = channels, .k = 3, .pad = 1},
-                   thin = {.out = channels, .k = 3, .pad = 2, .dilation = 2, .groups = channels};
+                   thin = {.out = channels, .k = 3, .pad = 2, .dilation = 2, .groups = channels},
+                   wide = {.out = channels, .k = 5, .pad = 8, .dilation = 4, .groups = channels};
         compare("conv bn add relu", whole_block, &full, SHAPE(2, channels, 7, 9));
         compare("depthwise bn add relu", whole_block, &thin, SHAPE(2, channels, 7, 9));
         compare("conv bn relu6", conv_bn_relu6, &full, SHAPE(2, channels, 7, 9));
         compare("depthwise bn relu6", conv_bn_relu6, &thin, SHAPE(2, channels, 7, 9));
+        compare("wide depthwise bn relu6", conv_bn_relu6, &wide, SHAPE(2, channels, 19, 10));
+        compare("wide depthwise bn add relu", whole_block, &wide, SHAPE(2, channels, 19, 10));
     }
+}
+TEST(each_way_of_folded_blocks_equals_the_reference) {
+    each_way(test_folded_blocks_equal_the_reference);
 }
 /* ---- of imported networks ------------------------------------------------------------------------------ */
 
@@ -444,6 +451,7 @@ TEST_MAIN(T(conv2d_equals_the_reference), T(widely_dilated_conv2d_equals_the_ref
           T(each_way_of_grouped_conv2d_equals_the_reference), T(batch_norm_equals_the_reference),
           T(elementwise_ops_equal_the_reference), T(pools_equal_the_reference),
           T(resize_equals_the_reference), T(folded_blocks_equal_the_reference),
+          T(each_way_of_folded_blocks_equals_the_reference),
           T(prelu_and_what_stands_before_it_equal_the_reference),
           T(other_windows_and_resizes_equal_the_reference), T(products_equal_the_reference),
           T(nan_stays_nan))

@@ -204,6 +204,7 @@ static Err create_in(Plan *p, DnnConv *c, int layout, DnnPrim **prim, Layout *sr
     return OK;
 }
 bool conv_unfolds(const DnnPrim *prim) { return strstr(dnn_prim_impl(prim), "gemm") != NULL; }
+bool conv_depthwise(const DnnPrim *prim) { return strstr(dnn_prim_impl(prim), "dw") != NULL; }
 
 Err conv_create(Plan *p, DnnConv c, Way way, DnnPrim **prim, Layout *src, Layout *dst) {
     static const int tries[] = {-1, LAYOUT_LAST, LAYOUT_PLAIN};
@@ -250,6 +251,11 @@ static Err emit_forward(Plan *p, PlanNode *n, int id, Way way) {
     Fold *f = new_fold(p, n);
     DnnPrim *prim;
     Layout src, dst;
+    if (way == WAY_OWN) {
+        DnnMd *md = dnn_md_weights(p, c.weights, c.groups, DT_F32, false);
+        PlainWeights w = plain_weights(p, n, id, f, md);
+        return depthwise_forward(p, n, id, w.weights, w.bias, c.act);
+    }
     c.residual_t = c.dst_t;
     if (n->int8) describe_int8(p, n, f, &c);
     TRY(conv_create(p, c, way, &prim, &src, &dst));
@@ -275,7 +281,7 @@ static Err emit_data(Plan *p, PlanNode *n, int id, Way way) {
     DnnPrim *prim;
     Layout src, dst;
     if (way == WAY_OWN)
-        return depthwise_fits(p, n) ? depthwise_data(p, n, id) : dilated_data(p, n, id, &c);
+        return depthwise_fits(p, n, &c) ? depthwise_data(p, n, id) : dilated_data(p, n, id, &c);
     TRY(conv_create(p, c, way, &prim, &src, &dst));
     NetParam *w = &p->net->params[n->param[0]];
     ValueId plain = plan_bound_value(p, w->name, w->shape, DT_F32, w->data);
@@ -312,7 +318,7 @@ static Err emit_weights(Plan *p, PlanNode *n, int id, Way way) {
     DnnPrim *prim;
     Layout src, dst;
     if (way == WAY_OWN)
-        return depthwise_fits(p, n) ? depthwise_weights(p, n, id) : dilated_weights(p, n, id, &c);
+        return depthwise_fits(p, n, &c) ? depthwise_weights(p, n, id) : dilated_weights(p, n, id, &c);
     TRY(conv_create(p, c, way, &prim, &src, &dst));
     PrimStep *ps = new_prim_step(p, prim);
     ps->value[DNN_SRC] = plan_src_as(p, n->src[0], src, c.t);

@@ -26,6 +26,7 @@ DnnConv conv_describe(const Plan *p, const PlanNode *n, DnnPass pass);
 Err conv_create(Plan *p, DnnConv c, Way way, DnnPrim **prim, Layout *src, Layout *dst);
 /* Of a dilated one: oneDNN's own layouts, unless those unfold the image and channels last does not; *unfolds: both do. */
 Err conv_folded_way(Plan *p, const DnnConv *c, Way *out, bool *unfolds);
+bool conv_depthwise(const DnnPrim *prim);    /* oneDNN has a kernel for depthwise convolutions like this one */
 double conv_flops(const DnnConv *c);
 bool conv_unfolds(const DnnPrim *prim);      /* oneDNN has no kernel of its own and multiplies unfolded images ("gemm") */
 
@@ -35,8 +36,9 @@ Err  dilated_data(Plan *p, const PlanNode *n, int id, const DnnConv *c);
 Err  dilated_data_unfolds(Plan *p, const DnnConv *c, bool *out);     /* it would gain nothing */
 Err  dilated_weights(Plan *p, const PlanNode *n, int id, const DnnConv *c);
 
-/* depthwise.c: backward passes of 3x3 depthwise convolutions of stride 1. */
-bool depthwise_fits(const Plan *p, const PlanNode *n);
+/* depthwise.c: 3x3 and 5x5 depthwise convolutions. */
+bool depthwise_fits(const Plan *p, const PlanNode *n, const DnnConv *c);
+Err  depthwise_forward(Plan *p, PlanNode *n, int id, ValueId weights, ValueId bias, Act act);
 Err  depthwise_data(Plan *p, const PlanNode *n, int id);
 Err  depthwise_weights(Plan *p, const PlanNode *n, int id);
 

@@ -1,27 +1,36 @@
-/* depthwise.c - backward passes of 3x3 depthwise convolutions. oneDNN's are five to fifty times slower for dilated
- * ones than for undilated ones; the forward pass is fast there and stays there (conv.c).
+/* depthwise.c - 3x3 and 5x5 depthwise convolutions where oneDNN has no kernel for them (widely dilated or strided ones,
+ * most backward passes) and takes five to fifty times as long: usual_way in ways.c.
  *
- * Work is one block of up to 16 channels of one image. The weights' gradient is summed per block in double
- * and over the images in their order, so it depends on no schedule. */
+ * A forward pass is the data pass of the turned kernel. Work is one block of up to 16 channels of one image. The
+ * weights' gradient is summed per block in double and over the images in their order, so it depends on no schedule. */
 #include <string.h>
 
 #include "backend/cpu/conv_priv.h"
 #include "backend/cpu/lanes.h"
 #include "base/parallel.h"
 
-enum { TAPS = DW_TAPS, LANES = DW_LANES };
+enum { LANES = DW_LANES };
 
 typedef struct Depthwise {
     LayoutDims d;
-    Shape in, out;
+    Shape in, out;                           /* of dx and dy; forward: of y and x, turned */
     Dtype t;
-    int dilation, pad;
+    bool turned;
+    Act act;
+    int side, taps, stride, dilation, pad[2];
     int64_t blocks;                          /* of LANES channels or fewer, in one image */
     NetParam *weight;
     bool first;                              /* overwrite the gradient unless accumulating */
-    ValueId x, dy, dx, sums;                 /* sums: [n][blocks][TAPS][LANES] double */
+    ValueId weights, bias;                   /* plain; of a forward pass perhaps folded. bias: or 0 */
+    ValueId x, dy, dx, sums;                 /* sums: [n][blocks][taps][LANES] double */
 } Depthwise;
-typedef struct { const Depthwise *d; const char *x, *dy; char *dx; double *sums; } DepthwiseRun;
+typedef struct {
+    const Depthwise *d;
+    const char *x, *dy;
+    const float *weights, *bias;
+    char *dx;
+    double *sums;
+} DepthwiseRun;
 
 static int64_t in_block(const Depthwise *d) { return d->d.inner < LANES ? d->d.inner : LANES; }
 
@@ -39,7 +48,7 @@ static DwBlock block_of(const DepthwiseRun *r, int64_t i) {
     return (DwBlock){.x = r->x ? r->x + at_in : NULL,
                      .dy = r->dy + at_out,
                      .dx = r->dx ? r->dx + at_in : NULL,
-                     .sums = r->sums ? r->sums + i * TAPS * LANES : NULL,
+                     .sums = r->sums ? r->sums + i * d->taps * LANES : NULL,
                      .first_channel = outer * d->d.inner + c0,
                      .lanes = (int)lanes,
                      .pixel = d->d.inner,
@@ -47,18 +56,25 @@ static DwBlock block_of(const DepthwiseRun *r, int64_t i) {
                      .in_w = d->in.d[3],
                      .out_h = d->out.d[2],
                      .out_w = d->out.d[3],
+                     .act = d->act,
+                     .side = d->side,
+                     .stride = d->stride,
                      .dilation = d->dilation,
-                     .pad = d->pad};
+                     .pad_y = d->pad[0],
+                     .pad_x = d->pad[1]};
 }
 
 static void data_block(void *arg, int64_t i) {
     const DepthwiseRun *r = arg;
+    const int taps = r->d->taps;
     DwBlock b = block_of(r, i);
-    float w[TAPS][LANES] = {{0}};
-    for (int c = 0; c < b.lanes && b.first_channel + c < r->d->in.d[1]; c++)
-        for (int k = 0; k < TAPS; k++)
-            w[k][c] = r->d->weight->data[(b.first_channel + c) * TAPS + k];
-    b.w = w;
+    float w[DW_TAPS_MAX][LANES] = {{0}}, bias[LANES] = {0};
+    for (int c = 0; c < b.lanes && b.first_channel + c < r->d->in.d[1]; c++) {
+        const float *from = r->weights + (b.first_channel + c) * taps;
+        for (int k = 0; k < taps; k++) w[k][c] = from[r->d->turned ? taps - 1 - k : k];
+        if (r->bias) bias[c] = r->bias[b.first_channel + c];
+    }
+    b.w = w, b.bias = bias;
     lanes(r->d->t)->dw_data(&b);
 }
 static void weights_block(void *arg, int64_t i) {
@@ -69,7 +85,12 @@ static void weights_block(void *arg, int64_t i) {
 
 static DepthwiseRun run_of(const Step *s) {
     const Depthwise *d = s->state;
-    return (DepthwiseRun){d, step_ptr(s, d->x), step_ptr(s, d->dy), step_ptr(s, d->dx),
+    return (DepthwiseRun){d,
+                          step_ptr(s, d->x),
+                          step_ptr(s, d->dy),
+                          step_ptr(s, d->weights),
+                          step_ptr(s, d->bias),
+                          step_ptr(s, d->dx),
                           step_ptr(s, d->sums)};
 }
 static void run_data(const Step *s) {
@@ -84,11 +105,11 @@ static void run_weights(const Step *s) {
     for (int64_t i = 0; i < d->blocks; i++) {
         DwBlock b = block_of(&r, i);
         for (int c = 0; c < b.lanes && b.first_channel + c < d->in.d[1]; c++)
-            for (int k = 0; k < TAPS; k++) {
+            for (int k = 0; k < d->taps; k++) {
                 double sum = 0;
                 for (int64_t image = 0; image < d->d.n; image++)
-                    sum += r.sums[((image * d->blocks + i) * TAPS + k) * LANES + c];
-                float *g = &d->weight->grad[(b.first_channel + c) * TAPS + k];
+                    sum += r.sums[((image * d->blocks + i) * d->taps + k) * LANES + c];
+                float *g = &d->weight->grad[(b.first_channel + c) * d->taps + k];
                 *g = overwrite ? (float)sum : *g + (float)sum;
             }
     }
@@ -100,7 +121,8 @@ static Depthwise *describe(Plan *p, const PlanNode *n, Layout l) {
     int64_t pad[2], pad_end[2];
     d->in = p->nodes[n->src[0]].shape, d->out = n->shape, d->t = plan_type(p);
     conv_padding(a, d->in, pad, pad_end);
-    d->d = layout_dims(l, d->in), d->dilation = a->dilation, d->pad = (int)pad[0];
+    d->side = a->kh, d->taps = a->kh * a->kw, d->stride = a->stride, d->dilation = a->dilation;
+    d->d = layout_dims(l, d->in), d->pad[0] = (int)pad[0], d->pad[1] = (int)pad[1];
     d->weight = &p->net->params[n->param[0]];
     int64_t size = in_block(d);
     d->blocks = d->d.outer * ((d->d.inner + size - 1) / size);
@@ -108,15 +130,41 @@ static Depthwise *describe(Plan *p, const PlanNode *n, Layout l) {
 }
 static Step *emit(Plan *p, int id, const char *what, void (*fn)(const Step *), Depthwise *d) {
     Step *s = plan_step(p, id, what, fn, d);
-    s->kind = STEP_CONV, s->flops = 2.0 * TAPS * (double)shape_count(d->out);
-    step_reads(s, d->x), step_reads(s, d->dy), step_writes(s, d->sums), step_writes(s, d->dx);
+    s->kind = STEP_CONV, s->flops = 2.0 * d->taps * (double)shape_count(p->nodes[id].shape);
+    step_reads(s, d->x), step_reads(s, d->dy), step_reads(s, d->weights), step_reads(s, d->bias);
+    step_writes(s, d->sums), step_writes(s, d->dx);
     return s;
 }
 
-/* Both want the layout that the forward pass left, if it groups channels. */
+/* ---- passes ------------------------------------------------------------------------------------------ */
+
+/* All want the layout in which the values lie, if it groups channels. */
 static Layout own_layout(const Plan *p, int id) {
     Layout l = p->values[p->nodes[id].value].layout;
     return l == LAYOUT_PLAIN ? LAYOUT_LAST : l;
+}
+
+static ValueId forward_again(Plan *p, PlanNode *n, int id) {
+    Depthwise *d = arena_alloc(p->arena, sizeof *d);
+    *d = *(const Depthwise *)n->forward;
+    const Value x = p->values[d->dy], y = p->values[n->value];
+    d->dy = plan_src_as(p, n->src[0], x.layout, x.dtype);
+    d->dx = plan_new_value(p, y.name, y.shape, y.dtype, y.layout);
+    emit(p, id, "forward again", run_data, d)->again = true;
+    return d->dx;
+}
+
+Err depthwise_forward(Plan *p, PlanNode *n, int id, ValueId weights, ValueId bias, Act act) {
+    Layout l = own_layout(p, plan_resolve(p, n->src[0]));
+    Depthwise *d = describe(p, n, l);
+    const Shape x = d->in;
+    d->in = d->out, d->out = x, d->turned = true;
+    for (int i = 0; i < 2; i++) d->pad[i] = (d->side - 1) * d->dilation - d->pad[i];
+    d->weights = weights, d->bias = bias, d->act = act;
+    d->dy = plan_src_as(p, n->src[0], l, d->t), d->dx = plan_dst_as(p, id, l, d->t);
+    emit(p, id, "forward", run_data, d);
+    n->forward = d, n->remake = plan_remakes_conv(p, n) ? forward_again : NULL;
+    return OK;
 }
 
 Err depthwise_weights(Plan *p, const PlanNode *n, int id) {
@@ -125,7 +173,7 @@ Err depthwise_weights(Plan *p, const PlanNode *n, int id) {
     d->x = plan_src_as(p, n->src[0], l, d->t), d->dy = plan_grad_as(p, id, l, d->t),
     d->first = plan_param_first(p, n->param[0]);
     d->sums = plan_new_bytes(p, "weight gradient",
-                             (size_t)(d->d.n * d->blocks * TAPS * LANES) * sizeof(double));
+                             (size_t)(d->d.n * d->blocks * d->taps * LANES) * sizeof(double));
     emit(p, id, "backward weights", run_weights, d);
     return OK;
 }
@@ -133,6 +181,8 @@ Err depthwise_weights(Plan *p, const PlanNode *n, int id) {
 Err depthwise_data(Plan *p, const PlanNode *n, int id) {
     Layout l = own_layout(p, id);
     Depthwise *d = describe(p, n, l);
+    NetParam *w = d->weight;
+    d->weights = plan_bound_value(p, w->name, w->shape, DT_F32, w->data);
     d->dy = plan_grad_as(p, id, l, d->t),
     d->dx = plan_new_value(p, p->net->nodes[id].name, d->in, d->t, l);
     emit(p, id, "backward data", run_data, d);
@@ -140,11 +190,11 @@ Err depthwise_data(Plan *p, const PlanNode *n, int id) {
     return OK;
 }
 
-bool depthwise_fits(const Plan *p, const PlanNode *n) {
-    const ConvAttr *a = n->attr;
-    if (n->shape.rank != 4 || a->kh != 3 || a->kw != 3 || a->stride != 1 || a->bias) return false;
-    int64_t pad[2], pad_end[2];
-    conv_padding(a, p->nodes[n->src[0]].shape, pad, pad_end);
-    return a->groups == n->shape.d[1] && a->groups == p->nodes[n->src[0]].shape.d[1] &&
-           pad[0] == pad[1] && pad[0] == pad_end[0] && pad[1] == pad_end[1];
+bool depthwise_fits(const Plan *p, const PlanNode *n, const DnnConv *c) {
+    const int64_t side = c->weights.d[2];
+    if (n->shape.rank != 4 || c->weights.d[3] != side || (side != 3 && side != 5) || n->int8)
+        return false;
+    if (c->groups != c->src.d[1] || c->groups != c->dst.d[1]) return false;
+    if (c->pass == DNN_BACKWARD_WEIGHTS) return !c->bias;
+    return c->stride == 1 && !c->residual && c->t == c->dst_t;
 }

@@ -21,15 +21,17 @@ typedef struct BnRows {              /* one run of a batch norm */
 } BnRows;
 typedef struct PoolRow { const void *src; void *dst; uint8_t *arg; int64_t in_h, in_w, out_h, out_w; int k, stride, pad, inner; } PoolRow;
 
-enum { DW_TAPS = 9, DW_LANES = 16 };
-typedef struct DwBlock {             /* up to 16 channels of one image of a 3x3 depthwise convolution of stride 1 */
+enum { DW_TAPS_MAX = 25, DW_LANES = 16 };
+typedef struct DwBlock {             /* up to 16 channels of one image of a 3x3 or 5x5 depthwise convolution */
     const void *x, *dy;              /* first channel of the first pixel */
-    void *dx;                        /* overwritten */
-    float (*w)[DW_LANES];            /* [DW_TAPS] */
-    double *sums;                    /* [DW_TAPS][DW_LANES]: gradient of w, overwritten */
+    void *dx;                        /* overwritten; stride 1 alone */
+    float (*w)[DW_LANES];            /* [side * side] */
+    const float *bias;               /* [DW_LANES], added to dx before act */
+    Act act;
+    double *sums;                    /* [side * side][DW_LANES]: gradient of w, overwritten */
     int64_t first_channel, pixel;    /* pixel: elements between neighbours of a row */
     int64_t in_h, in_w, out_h, out_w;
-    int lanes, dilation, pad;
+    int lanes, side, stride, dilation, pad_y, pad_x;
 } DwBlock;
 
 typedef struct WindowRow {           /* one row of a window mean: dst[x] = scale[x] * sum of the window's part inside */
@@ -51,7 +53,7 @@ typedef struct LaneKernels {
     void (*drop)(void *dst, const void *x, const uint8_t *mask, float scale, int64_t n);   /* x * scale where mask, else 0 */
     void (*max_pool)(const PoolRow *);        /* one (n, outer) plane, arg: index within the window */
     void (*max_pool_backward)(const PoolRow *);   /* src = dy, dst = dx (overwritten) */
-    void (*dw_data)(const DwBlock *);         /* dx from dy and w */
+    void (*dw_data)(const DwBlock *);         /* dx from dy and w; a forward pass is that of the turned kernel */
     void (*dw_weights)(const DwBlock *);      /* sums from dy and x */
 } LaneKernels;
 typedef struct FloatKernels {        /* of kernels that work in float32 alone */

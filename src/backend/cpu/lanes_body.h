@@ -336,70 +336,104 @@ static void SIMD(max_pool_backward)(const PoolRow *p) {
 #undef BODY
 }
 
-/* ---- depthwise convolution, backward ------------------------------------------------------------------ */
+/* ---- depthwise convolution ----------------------------------------------------------------------------- */
+
+#define BY_SIDE(b, body) \
+    do { if ((b)->side == 5) { BY_INNER((b)->lanes, body##5); } else { BY_INNER((b)->lanes, body##3); } } while (0)
 
 /* One row of dx between two columns; `inside`: every tap of every pixel lies in dy. */
-INLINE void dw_row(const DwBlock *b, int64_t y, int64_t x0, int64_t x1, int lanes, bool inside) {
+INLINE void dw_row(const DwBlock *b, int64_t y, int64_t x0, int64_t x1, int side, int lanes, bool inside) {
     const Elem *dy = b->dy;
     for (int64_t x = x0; x < x1; x++) {
         float sum[DW_LANES] = {0};
-        for (int ky = 0; ky < 3; ky++) {
-            int64_t oy = y + b->pad - ky * b->dilation;
+        for (int ky = 0; ky < side; ky++) {
+            int64_t oy = y + b->pad_y - ky * b->dilation;
             if (oy < 0 || oy >= b->out_h) continue;
-            for (int kx = 0; kx < 3; kx++) {
-                int64_t ox = x + b->pad - kx * b->dilation;
+            for (int kx = 0; kx < side; kx++) {
+                int64_t ox = x + b->pad_x - kx * b->dilation;
                 if (!inside && (ox < 0 || ox >= b->out_w)) continue;
                 const Elem *g = dy + (oy * b->out_w + ox) * b->pixel;
-                const float *w = b->w[3 * ky + kx];
+                const float *w = b->w[side * ky + kx];
 #pragma omp simd
                 for (int c = 0; c < lanes; c++) sum[c] += w[c] * load(g + c);
             }
         }
         Elem *dx = (Elem *)b->dx + (y * b->in_w + x) * b->pixel;
 #pragma omp simd
-        for (int c = 0; c < lanes; c++) store(dx + c, sum[c]);
+        for (int c = 0; c < lanes; c++) store(dx + c, act_of(sum[c] + b->bias[c], b->act));
     }
 }
-INLINE void dw_data_lanes(const DwBlock *b, int lanes) {
-    int64_t from = 2 * b->dilation - b->pad, to = b->out_w - b->pad;      /* all three columns of taps are there */
+INLINE void dw_data_lanes(const DwBlock *b, int side, int lanes) {
+    int64_t from = (side - 1) * b->dilation - b->pad_x, to = b->out_w - b->pad_x;      /* all columns of taps are there */
     if (from < 0) from = 0;
     if (to > b->in_w) to = b->in_w;
     if (to < from) from = to = 0;
     for (int64_t y = 0; y < b->in_h; y++) {
-        dw_row(b, y, 0, from, lanes, false);
-        dw_row(b, y, from, to, lanes, true);
-        dw_row(b, y, to, b->in_w, lanes, false);
+        dw_row(b, y, 0, from, side, lanes, false);
+        dw_row(b, y, from, to, side, lanes, true);
+        dw_row(b, y, to, b->in_w, side, lanes, false);
     }
 }
 static void SIMD(dw_data)(const DwBlock *b) {
-#define BODY(n) dw_data_lanes(b, n)
-    BY_INNER(b->lanes, BODY);
-#undef BODY
+#define BODY3(n) dw_data_lanes(b, 3, n)
+#define BODY5(n) dw_data_lanes(b, 5, n)
+    BY_SIDE(b, BODY);
+#undef BODY3
+#undef BODY5
 }
 
-/* A row's products are summed in float, rows in double. */
-INLINE void dw_weights_lanes(const DwBlock *b, int lanes) {
-    for (int k = 0; k < DW_TAPS; k++) {
-        double total[DW_LANES] = {0};
-        int64_t down = k / 3 * b->dilation - b->pad, right = k % 3 * b->dilation - b->pad;
-        int64_t x0 = right < 0 ? -right : 0, x1 = b->in_w - right < b->out_w ? b->in_w - right : b->out_w;
-        for (int64_t oy = 0; oy < b->out_h; oy++) {
-            if (oy + down < 0 || oy + down >= b->in_h) continue;
-            const Elem *dy = (const Elem *)b->dy + oy * b->out_w * b->pixel;
-            const Elem *x = (const Elem *)b->x + ((oy + down) * b->in_w + right) * b->pixel;
-            float sum[DW_LANES] = {0};
-            for (int64_t ox = x0; ox < x1; ox++)
+/* sum[0 .. taps) += products of dy and of `taps` columns of x, between two columns of dy. */
+INLINE void dw_products(const DwBlock *b, const Elem *dy, const Elem *x, int64_t x0, int64_t x1, int taps, int lanes,
+                        float (*sum)[DW_LANES]) {
+    const int64_t apart = b->dilation * b->pixel;
+    for (int64_t ox = x0; ox < x1; ox++) {
+        const Elem *g = dy + ox * b->pixel, *v = x + ox * b->stride * b->pixel;
+        for (int k = 0; k < taps; k++)
 #pragma omp simd
-                for (int c = 0; c < lanes; c++) sum[c] += load(dy + ox * b->pixel + c) * load(x + ox * b->pixel + c);
-            for (int c = 0; c < lanes; c++) total[c] += sum[c];
+            for (int c = 0; c < lanes; c++) sum[k][c] += load(g + c) * load(v + k * apart + c);
+    }
+}
+/* The columns of dy for which a tap `right` of them lies in x. */
+INLINE int64_t dw_first(const DwBlock *b, int64_t right) { return right < 0 ? (b->stride - 1 - right) / b->stride : 0; }
+INLINE int64_t dw_end(const DwBlock *b, int64_t right) {
+    int64_t n = (b->in_w - right + b->stride - 1) / b->stride;
+    return b->in_w <= right ? 0 : n < b->out_w ? n : b->out_w;
+}
+/* A row's products are summed in float, rows in double. Columns that all taps reach come first, the rest tap by tap. */
+INLINE void dw_weights_lanes(const DwBlock *b, int side, int lanes) {
+    const int64_t left = -b->pad_x, last = left + (side - 1) * b->dilation;
+    int64_t from = dw_first(b, left), to = dw_end(b, last);
+    if (to < from) from = to = 0;
+    for (int ky = 0; ky < side; ky++) {
+        double total[5][DW_LANES] = {{0}};
+        for (int64_t oy = 0; oy < b->out_h; oy++) {
+            const int64_t iy = oy * b->stride + ky * b->dilation - b->pad_y;
+            if (iy < 0 || iy >= b->in_h) continue;
+            const Elem *dy = (const Elem *)b->dy + oy * b->out_w * b->pixel;
+            const Elem *x = (const Elem *)b->x + (iy * b->in_w + left) * b->pixel;
+            float sum[5][DW_LANES] = {{0}};
+            dw_products(b, dy, x, from, to, side, lanes, sum);
+            for (int kx = 0; kx < side; kx++) {
+                const int64_t right = left + kx * b->dilation, first = dw_first(b, right), end = dw_end(b, right);
+                const Elem *column = x + kx * b->dilation * b->pixel;
+                if (from < to) {
+                    dw_products(b, dy, column, first, from, 1, lanes, sum + kx);
+                    dw_products(b, dy, column, to, end, 1, lanes, sum + kx);
+                } else dw_products(b, dy, column, first, end, 1, lanes, sum + kx);
+            }
+            for (int kx = 0; kx < side; kx++)
+                for (int c = 0; c < lanes; c++) total[kx][c] += sum[kx][c];
         }
-        for (int c = 0; c < DW_LANES; c++) b->sums[k * DW_LANES + c] = total[c];
+        for (int kx = 0; kx < side; kx++)
+            for (int c = 0; c < DW_LANES; c++) b->sums[(ky * side + kx) * DW_LANES + c] = total[kx][c];
     }
 }
 static void SIMD(dw_weights)(const DwBlock *b) {
-#define BODY(n) dw_weights_lanes(b, n)
-    BY_INNER(b->lanes, BODY);
-#undef BODY
+#define BODY3(n) dw_weights_lanes(b, 3, n)
+#define BODY5(n) dw_weights_lanes(b, 5, n)
+    BY_SIDE(b, BODY);
+#undef BODY3
+#undef BODY5
 }
 
 const LaneKernels SIMD(LANES) = {

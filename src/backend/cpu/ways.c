@@ -14,7 +14,7 @@ static const double CLEARLY = 0.95;
 
 static bool always(const Plan *p, const PlanNode *n, const DnnConv *c) { return true; }
 static bool own_fits(const Plan *p, const PlanNode *n, const DnnConv *c) {
-    return dilated_fits(c) || (c->pass != DNN_FORWARD && depthwise_fits(p, n));
+    return dilated_fits(c) || depthwise_fits(p, n, c);
 }
 static const struct {
     const char *name;
@@ -22,12 +22,18 @@ static const struct {
 } ways[WAY_COUNT] = {
     [WAY_ANY] = {"any", always}, [WAY_LAST] = {"last", always}, [WAY_OWN] = {"own", own_fits}};
 
-/* Without a measurement: oneDNN's layouts, unless it has no good kernel for a dilation. */
+static Err depthwise_way(Plan *p, const DnnConv *c, Way *out) {
+    DnnPrim *prim;
+    Layout src, dst;
+    TRY(conv_create(p, *c, WAY_ANY, &prim, &src, &dst));
+    return *out = conv_depthwise(prim) ? WAY_ANY : WAY_OWN, OK;
+}
+/* Without a measurement: oneDNN's layouts, unless it has no good kernel for a dilation or for depthwise ones. */
 static Err usual_way(Plan *p, const PlanNode *n, const DnnConv *c, Way *out) {
     bool unfolds;
     *out = WAY_ANY;
+    if (depthwise_fits(p, n, c)) return depthwise_way(p, c, out);
     if (c->dilation == 1) return OK;
-    if (c->pass != DNN_FORWARD && depthwise_fits(p, n)) return *out = WAY_OWN, OK;
     TRY(conv_folded_way(p, c, out, &unfolds));
     if (!unfolds) return OK;
     bool no_gain = !dilated_fits(c);
