@@ -235,6 +235,76 @@ TEST(logits_may_come_with_channels_last) {
         net_close(n);
     }
 }
+/* Starts and ends beyond the side are held inside, as by ONNX: 16 rows from 100 back to -1, in constants and nodes. */
+TEST(slices_beyond_a_side_are_held_inside) {
+    static const struct { int64_t start, end, step, want, first; } cases[] = {
+        {100, -100, -1, 16, 15}, {-100, -200, -1, 1, 0}, {-100, 100, 1, 16, 0}, {3, -100, -2, 2, 3},
+        {-2, INT64_MAX, 1, 2, 14}, {INT64_MAX, INT64_MIN, -5, 4, 15}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Proto g = {0};
+        int64_t row[16];
+        for (int k = 0; k < 16; k++) row[k] = k;
+        put_whole(&g, "row", row, 16);
+        put_whole(&g, "start", &cases[i].start, 1), put_whole(&g, "end", &cases[i].end, 1);
+        put_whole(&g, "step", &cases[i].step, 1), put_whole(&g, "rows", (int64_t[]){2}, 1);
+        put_whole(&g, "first", (int64_t[]){0}, 1);
+        put_node(&g, "Slice", "image start end rows step", "part");
+        put_node(&g, "Slice", "row start end first step", "which");
+        Proto take = onnx_node_of("Gather", "image which", "same");
+        onnx_attr_int(&take, "axis", 2), pb_message(&g, 1, &take);
+        put_node(&g, "Add", "part same", "logits");
+        put_ends(&g, "logits");
+        Proto m = onnx_model_of(&g, 17);
+        Net *n = NULL;
+        ModelNodes at;
+        EXPECT_OK(open_written(&m, NULL, &n, &at));
+        if (!n) return;
+        EXPECT_INT(net_shape(n, at.logits).d[2], cases[i].want);
+        const SliceAttr *a = net_node(n, net_find(n, "part"))->attr;
+        EXPECT_INT(a->start[2], cases[i].first);
+        net_close(n);
+    }
+}
+TEST(slopes_may_have_a_dimension_for_the_batch) {
+    Proto g = {0};
+    put_floats(&g, "slopes", (const int64_t[]){1, 3, 1, 1}, 4, 3);
+    put_node(&g, "PRelu", "image slopes", "logits");
+    put_ends(&g, "logits");
+    Proto m = onnx_model_of(&g, 17);
+    Net *n;
+    ModelNodes at;
+    EXPECT_OK(open_written(&m, NULL, &n, &at));
+    EXPECT_INT(((const PreluAttr *)net_node(n, at.logits)->attr)->slopes, 3);
+    net_close(n);
+}
+TEST(a_norm_along_no_axes_is_the_magnitude) {
+    Proto g = {0}, l2 = onnx_node_of("ReduceL2", "image", "logits");
+    onnx_attr_int(&l2, "noop_with_empty_axes", 1), pb_message(&g, 1, &l2);
+    put_ends(&g, "logits");
+    Proto m = onnx_model_of(&g, 18);
+    Net *n;
+    ModelNodes at;
+    EXPECT_OK(open_written(&m, NULL, &n, &at));
+    EXPECT(net_node(n, at.logits)->op == &op_unary);
+    EXPECT_INT(((const UnaryAttr *)net_node(n, at.logits)->attr)->kind, UNARY_ABS);
+    net_close(n);
+}
+TEST(parts_of_a_split_have_their_own_names) {
+    Proto g = {0}, split = onnx_node_of("Split", "image sizes", "a b c");
+    put_whole(&g, "sizes", (int64_t[]){2, 4, 10}, 3);
+    onnx_attr_int(&split, "axis", 3), pb_message(&g, 1, &split);
+    put_node(&g, "Relu", "a", "logits");
+    put_ends(&g, "logits");
+    Proto m = onnx_model_of(&g, 17);
+    Net *n;
+    ModelNodes at;
+    EXPECT_OK(open_written(&m, NULL, &n, &at));
+    EXPECT_INT(net_shape(n, net_find(n, "a")).d[3], 2);
+    EXPECT_INT(net_shape(n, net_find(n, "b")).d[3], 4);
+    EXPECT_INT(net_shape(n, net_find(n, "c")).d[3], 10);
+    EXPECT_INT(net_shape(n, at.logits).d[3], 2);
+    net_close(n);
+}
 /* By PyTorch and ONNX Runtime 16 * 0.7 and 16 * 2.3 are 11 and 36; 10 * 0.7 is 7, though 0.7f is below 0.7. */
 TEST(sides_are_scaled_in_float32) {
     static const struct { int side; float scale; int want; } cases[] = {
@@ -370,6 +440,8 @@ static const Bad BAD[] = {
     {"Pad", "image k", {0, 0, 0, 0, 1 << 20, 0}, 6, NULL, {0}, 0, "with 6 numbers"},
     {"Transpose", "image", {0}, 0, "perm", {0, 1, 1, 3}, 4, "no permutation"},
     {"Transpose", "image", {0}, 0, "perm", {0, 1}, 2, "perm does not fit"},
+    {"Transpose", "w", {0}, 0, "perm", {0, 0, 0, 0}, 4, "no permutation"},
+    {"Unsqueeze", "v k", {0, 0}, 2, NULL, {0}, 0, "names an axis twice"},
     {"Conv", "image w", {0}, 0, "group", {0}, -1, "0 groups"},
     {"Conv", "image w", {0}, 0, "strides", {0, 0}, 2, "below 1"},
     {"Conv", "image w", {0}, 0, "strides", {1, 1, 1}, 3, "must hold 2 numbers"},
@@ -392,6 +464,8 @@ static const Bad BAD[] = {
     {"Flatten", "image", {0}, 0, "axis", {99}, -1, "axis 99"},
     {"CastLike", "image k", {1}, 1, NULL, {0}, 0, "to whole numbers"},
     {"DequantizeLinear", "image s", {0}, 0, NULL, {0}, 0, "is not behind a QuantizeLinear"},
+    {"QuantizeLinear", "image z", {0}, 0, NULL, {0}, 0, "not one constant above 0"},
+    {"DequantizeLinear", "w s", {0}, 0, "block_size", {2}, -1, "of blocks"},
     {"DequantizeLinear", "q v", {0}, 0, NULL, {0}, 0, "scale or zero point differ"},
 };
 static Proto bad_graph(const Bad *b) {
@@ -401,6 +475,7 @@ static Proto bad_graph(const Bad *b) {
     put_floats(&g, "v", (const int64_t[]){7}, 1, 7);
     Proto s = onnx_tensor_of("s", FLOATS, NULL, 0);
     pb_block(&s, 9, &(float){0.5f}, sizeof(float)), pb_message(&g, 5, &s);
+    put_floats(&g, "z", (const int64_t[]){1}, 1, 1);
     if (strstr(b->in, "q ")) put_node(&g, "QuantizeLinear", "image s", "q");
     put_whole(&g, "k", b->whole, b->n_whole);
     pb_text(&n, 3, b->op);
@@ -504,6 +579,19 @@ TEST(growth_is_stopped_before_memory_is) {
     ModelNodes at;
     EXPECT_ERR(open_written(&m, NULL, &n, &at), E(4, 60));
     EXPECT_HAS(err_text(), "too big");
+
+    g = conv_graph();                                    /* 255 MB five times, all of it zeros that nobody touches */
+    put_whole(&g, "k", (const int64_t[]){255, 1 << 18}, 2);
+    for (int i = 0; i < 5; i++) {
+        char out[32];
+        snprintf(out, sizeof out, "f%d", i);
+        put_node(&g, "ConstantOfShape", "k", out);
+    }
+    put_node(&g, "Sum", "logits f0 f1 f2 f3 f4", "end");
+    put_ends(&g, "end");
+    m = onnx_model_of(&g, 17);
+    EXPECT_ERR(open_written(&m, NULL, &n, &at), E(4, 60));
+    EXPECT_HAS(err_text(), "node ConstantOfShape (ConstantOfShape): constants of 1275 MB are too many");
 }
 
 /* ---- data beside the file (row 46) -------------------------------------------------------------------------- */
@@ -607,7 +695,10 @@ TEST_MAIN(T(espnet_is_read), T(a_written_file_is_a_network),
           T(a_file_that_normalises_gets_plain_pixels), T(bytes_with_channels_last_are_an_image),
           T(a_file_of_one_size_refuses_others_or_resizes),
           T(what_only_turns_logits_into_something_else_is_left_out),
-          T(logits_may_come_with_channels_last), T(sides_are_scaled_in_float32),
+          T(logits_may_come_with_channels_last),
+          T(slices_beyond_a_side_are_held_inside),
+          T(slopes_may_have_a_dimension_for_the_batch), T(a_norm_along_no_axes_is_the_magnitude),
+          T(parts_of_a_split_have_their_own_names), T(sides_are_scaled_in_float32),
           T(of_a_class_map_what_its_argmax_reads_is_taken),
           T(of_probabilities_the_logarithm_is_taken),
           T(of_another_output_the_tensor_to_tap_is_named),

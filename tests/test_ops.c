@@ -1,6 +1,7 @@
 /* Every op: its shape rule, its gradient against central differences, its fused forms against the
  * composed ones. Values against PyTorch: test_ops_golden.c. */
 #include "gradcheck.h"
+#include "graph/ops/taps.h"
 
 /* float32 results differenced over 2e-2 or 2e-3: rounding of about 1e-7 * sqrt(n) over the step. */
 enum { LINEAR, KINKED };
@@ -330,6 +331,30 @@ TEST(resize_gradient) {
     expect_refused(&op_resize, &(ResizeAttr){.out_h = 2, .out_w = 2}, SHAPES(SHAPE(2, 4, 3)), NULL,
                    "N x C x H x W");
 }
+/* As ONNX Runtime 1.32 says: positions near an edge or a half, where the last bit of float32 decides. */
+TEST(nearest_pixels_are_those_of_onnx_runtime) {
+    static const struct { int in, out; float scale; ResizeAt at; ResizeRound round; int want[13];
+    } cases[] = {
+        {65, 5, 0, RESIZE_ASYMMETRIC, ROUND_FLOOR, {0, 12, 25, 39, 51}},
+        {45, 12, 0, RESIZE_ASYMMETRIC, ROUND_HALF_UP, {0, 4, 8, 11, 15, 19, 22, 26, 30, 34, 37, 41}},
+        {21, 6, 0.3f, RESIZE_HALF, ROUND_HALF_UP, {1, 5, 8, 11, 15, 18}},
+        {45, 7, 1.0f / 6, RESIZE_HALF, ROUND_HALF_UP, {3, 9, 15, 21, 27, 33, 39}},
+        {65, 13, 0.2f, RESIZE_HALF, ROUND_FLOOR, {2, 7, 12, 17, 22, 27, 32, 37, 42, 47, 52, 57, 62}},
+        {16, 11, 0.7f, RESIZE_ASYMMETRIC, ROUND_CEIL, {0, 2, 3, 5, 6, 8, 9, 10, 12, 13, 15}},
+        {16, 11, 0.7f, RESIZE_HALF_OR_ZERO, ROUND_HALF_DOWN, {0, 2, 3, 4, 6, 7, 9, 10, 12, 13, 14}},
+        {8, 4, 0, RESIZE_HALF, ROUND_HALF_DOWN, {0, 2, 4, 6}},
+        {8, 4, 0, RESIZE_HALF, ROUND_HALF_UP, {1, 3, 5, 7}},
+    };
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        const double step = cases[k].scale > 0 ? 1 / (double)cases[k].scale : 0;
+        const ResizeAttr a = {.mode = RESIZE_NEAREST,
+                              .at = cases[k].at,
+                              .round = cases[k].round,
+                              .step = {step, step}};
+        for (int i = 0; i < cases[k].out; i++)
+            EXPECT_INT(resize_tap(&a, 1, i, cases[k].in, cases[k].out).at[0], cases[k].want[i]);
+    }
+}
 TEST(resize_to_the_same_size_changes_nothing) {
     for (int align = 0; align < 2; align++) {
         OpCase c = case_open(&op_resize, &(ResizeAttr){.align_corners = align},
@@ -438,6 +463,7 @@ TEST_MAIN(T(conv2d_shapes), T(conv2d_refuses_wrong_shapes), T(conv2d_gradient),
           T(relu_keeps_nan), T(add_gradient), T(concat_gradient), T(weighted_sum_gradient),
           T(max_pool_gradient), T(max_pool_takes_the_first_of_equals),
           T(adaptive_avg_pool_gradient), T(resize_gradient),
+          T(nearest_pixels_are_those_of_onnx_runtime),
           T(resize_to_the_same_size_changes_nothing), T(dropout_gradient),
           T(dropout_keeps_its_share_and_its_mean),
           T(dropout_depends_on_the_sample_not_on_the_batch),

@@ -11,38 +11,16 @@
 #include "base/log.h"
 #include "models/match.h"
 #include "models/parts.h"
+#include "tensor/convert.h"
 
 enum { CLASSES_LIMIT = 65536 };
-
-/* ---- numbers ------------------------------------------------------------------------------------- */
-
-static float half_value(uint16_t h) {
-    const int exponent = h >> 10 & 31, mantissa = h & 1023;
-    float v = exponent == 31 ? (mantissa ? NAN : INFINITY)
-              : exponent     ? ldexpf((float)(mantissa | 1024), exponent - 25)
-                             : ldexpf((float)mantissa, -24);
-    return h >> 15 ? -v : v;
-}
-static float element(const Tensor *t, int64_t i) {
-    uint32_t bits;
-    float v;
-    switch (t->dtype) {
-    case DT_F32: return ((const float *)t->data)[i];
-    case DT_F64: return (float)((const double *)t->data)[i];
-    case DT_F16: return half_value(((const uint16_t *)t->data)[i]);
-    default:
-        bits = (uint32_t)((const uint16_t *)t->data)[i] << 16;
-        memcpy(&v, &bits, sizeof v);
-        return v;
-    }
-}
 
 /* ---- filling --------------------------------------------------------------------------------------- */
 
 /* A NaN, which a variance below 0 makes, would not be seen behind a ReLU of oneDNN's: it is 0 there. */
 Err model_check_values(const NetParam *p, const Tensor *t, const char *where) {
     for (int64_t i = 0, n = shape_count(t->shape); match_is_float(t->dtype) && i < n; i++) {
-        const float v = element(t, i);
+        const float v = tensor_float(t, i);
         const bool below = p->kind == PARAM_VAR && v < 0;
         if (below || !isfinite(v))
             return err_set(E(EXIT_MODEL, 17),
@@ -56,7 +34,7 @@ static void fill_param(NetParam *p, const Tensor *t) {
     else if (t->dtype == DT_F32)
         memcpy(p->data, t->data, (size_t)shape_count(p->shape) * sizeof(float));
     else
-        for (int64_t i = 0, n = shape_count(p->shape); i < n; i++) p->data[i] = element(t, i);
+        for (int64_t i = 0, n = shape_count(p->shape); i < n; i++) p->data[i] = tensor_float(t, i);
 }
 /* A classifier of another number of classes: a parameter of the convolution that gives logits or aux,
  * equal in every dimension but the first. */

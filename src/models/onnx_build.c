@@ -8,6 +8,7 @@
 #include "models/onnx_priv.h"
 
 static const size_t CONSTANT_MAX = (size_t)1 << 28;      /* bytes of one folded constant */
+static const size_t FOLDED_MAX = (size_t)1 << 30;        /* of all of them */
 static const size_t NODE_MAX = (size_t)1 << 32;          /* and of one result */
 
 Err ob_refuse(const OnnxBuild *b, const char *fmt, ...) {
@@ -27,6 +28,9 @@ Err ob_tensor(OnnxBuild *b, Dtype t, Shape s, Tensor **out) {
                              shape_text(s).s);
     if (!shape_bytes(s, t, &bytes) || bytes > CONSTANT_MAX)
         return ob_refuse(b, "a constant of shape %s is too big", shape_text(s).s);
+    if ((b->folded += bytes) > FOLDED_MAX)
+        return ob_refuse(b, "constants of %zu MB are too many; export for a smaller image",
+                         b->folded >> 20);
     *out = arena_alloc(b->arena, sizeof **out);
     **out = (Tensor){.name = "", .dtype = t, .shape = s, .data = arena_alloc(b->arena, bytes + 1)};
     return OK;

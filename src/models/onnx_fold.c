@@ -160,18 +160,13 @@ static Err fold_slice(OnnxBuild *b) {
 }
 static Err fold_transpose(OnnxBuild *b) {
     const Tensor *x = ob_constant(b, 0);
-    const OnnxAttr *perm = onnx_attr(b->node, "perm");
     const Strides own = strides_of(x->shape);
     const int rank = x->shape.rank;
+    int perm[RANK_MAX];
     Shape to = {.rank = rank};
     Strides s = {{0}};
-    if (perm && (perm->kind != ONNX_INTS || perm->n != rank))
-        return ob_refuse(b, "perm does not fit its input");
-    for (int i = 0; i < rank; i++) {
-        int from;
-        TRY(ob_axis(b, perm ? perm->ints[i] : rank - 1 - i, rank, &from));
-        to.d[i] = x->shape.d[from], s.v[i] = own.v[from];
-    }
+    TRY(onnx_perm(b, rank, perm));
+    for (int i = 0; i < rank; i++) to.d[i] = x->shape.d[perm[i]], s.v[i] = own.v[perm[i]];
     return emit_moved(b, x, to, &s, 0);
 }
 static Err fold_expand(OnnxBuild *b) {
@@ -410,6 +405,19 @@ Err onnx_fold(OnnxBuild *b, const OnnxNode *n, bool *done) {
 
 /* ---- shapes that nodes share with constants -------------------------------------------------------------- */
 
+Err onnx_perm(OnnxBuild *b, int rank, int perm[RANK_MAX]) {
+    const OnnxAttr *given = onnx_attr(b->node, "perm");
+    unsigned seen = 0;
+    if (given && (given->kind != ONNX_INTS || given->n != rank))
+        return ob_refuse(b, "perm does not fit its input");
+    for (int i = 0; i < rank; i++) {
+        TRY(ob_axis(b, given ? given->ints[i] : rank - 1 - i, rank, &perm[i]));
+        if (seen >> perm[i] & 1) return ob_refuse(b, "perm is no permutation");
+        seen |= 1u << perm[i];
+    }
+    return OK;
+}
+
 static int64_t clamp(int64_t v, int64_t lo, int64_t hi) { return v < lo ? lo : v > hi ? hi : v; }
 
 Err onnx_slice(OnnxBuild *b, Shape s, OnnxSlice *out) {
@@ -428,8 +436,8 @@ Err onnx_slice(OnnxBuild *b, Shape s, OnnxSlice *out) {
         TRY(ob_axis(b, axes < 0 ? i : axis[i], s.rank, &d));
         const int64_t size = s.d[d], by = steps < 0 ? 1 : step[i];
         if (by == 0 || by < -INT32_MAX || by > INT32_MAX) return ob_refuse(b, "step %" PRId64, by);
-        const int64_t from = clamp(start[i] < 0 ? start[i] + size : start[i], by < 0 ? -1 : 0,
-                                   by < 0 ? size - 1 : size);
+        const int64_t from =
+            clamp(start[i] < 0 ? start[i] + size : start[i], 0, by < 0 ? size - 1 : size);
         const int64_t to = clamp(end[i] < 0 ? end[i] + size : end[i], by < 0 ? -1 : 0, size);
         const int64_t room = by > 0 ? to - from : from - to, stride = by > 0 ? by : -by;
         out->start[d] = from, out->step[d] = by;
@@ -486,11 +494,11 @@ static Err unsqueezed(OnnxBuild *b, Shape from, Shape *to) {
     to->rank = from.rank + n;
     for (int i = 0; i < n; i++) {
         TRY(ob_axis(b, axis[i], to->rank, &d));
+        if (add >> d & 1) return ob_refuse(b, "names an axis twice");
         add |= 1u << d;
     }
-    for (int i = 0; i < to->rank; i++)
-        to->d[i] = add >> i & 1 ? 1 : next < from.rank ? from.d[next++] : 1;
-    return next == from.rank ? OK : ob_refuse(b, "names an axis twice");
+    for (int i = 0; i < to->rank; i++) to->d[i] = add >> i & 1 ? 1 : from.d[next++];
+    return OK;
 }
 static Err flattened(OnnxBuild *b, Shape from, Shape *to) {
     int64_t axis = ob_int(b->node, "axis", 1);

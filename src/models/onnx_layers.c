@@ -147,6 +147,8 @@ Err onnx_batch_norm(OnnxBuild *b, const OnnxNode *n) {
                 b, "input %d is no constant of %" PRId64 " channels; export a network in eval mode",
                 1 + i, channels.d[0]);
     }
+    if (ob_int(n, "training_mode", 0))
+        return ob_refuse(b, "takes its statistics from the batch; export a network in eval mode");
     for (int i = 0; i < 4; i++) param[i] = ob_param(b, 1 + i, KIND[i], channels, 0, 0);
     param[4] = count_param(b);
     const BnAttr a = {.eps = ob_float(n, "epsilon", 1e-5f),
@@ -160,9 +162,10 @@ Err onnx_prelu(OnnxBuild *b, const OnnxNode *n) {
     const Shape x = ob_shape(b, 0);
     if (!t || x.rank < 2) return ob_refuse(b, "its slopes are not constant");
     const int64_t slopes = shape_count(t->shape);
+    const int channels = t->shape.rank - x.rank + 1;     /* their dimension, aligned at the right */
     const bool per_channel =
-        slopes == x.d[1] && t->shape.rank == x.rank - 1 && t->shape.d[0] == slopes;
-    if (slopes != 1 && !per_channel && !(slopes == x.d[1] && x.rank == 2))
+        slopes == x.d[1] && channels >= 0 && t->shape.d[channels] == slopes;
+    if (slopes != 1 && !per_channel)
         return ob_refuse(b, "slopes of shape %s; one per channel or one for all is read",
                          shape_text(t->shape).s);
     const PreluAttr a = {.slopes = (int)slopes};
@@ -235,6 +238,7 @@ static Err resize_sides(OnnxBuild *b, Shape in, int64_t side[2], double step[2])
         if (to < 1 || to > INT16_MAX) return ob_refuse(b, "a side of %" PRId64, to);
         if (d >= 2) side[d - 2] = to, step[d - 2] = by_scale ? 1 / s : 0;
     }
+    if (side[0] == in.d[2] && side[1] == in.d[3]) step[0] = step[1] = 0;         /* ONNX Runtime copies, whatever the scales */
     return OK;
 }
 /* Index of an attribute's text in a list that ends with NULL; -1: not among them. */

@@ -52,13 +52,8 @@ Err onnx_reshape(OnnxBuild *b, const OnnxNode *n) {
     return ob_out(b, 0, ob_reshape(b, ob_src(b, 0), to)), OK;
 }
 Err onnx_transpose(OnnxBuild *b, const OnnxNode *n) {
-    const int rank = ob_shape(b, 0).rank;
-    const OnnxAttr *given = onnx_attr(n, "perm");
     int perm[RANK_MAX];
-    if (given && (given->kind != ONNX_INTS || given->n != rank))
-        return ob_refuse(b, "perm does not fit its input");
-    for (int i = 0; i < rank; i++)
-        TRY(ob_axis(b, given ? given->ints[i] : rank - 1 - i, rank, &perm[i]));
+    TRY(onnx_perm(b, ob_shape(b, 0).rank, perm));
     return ob_out(b, 0, ob_transpose(b, ob_src(b, 0), perm)), OK;
 }
 /* Pixel shuffles: N x (b b C) x H x W <-> N x C x (H b) x (W b); DCR: blocks outermost, CRD: channels outermost. */
@@ -112,15 +107,17 @@ Err onnx_split(OnnxBuild *b, const OnnxNode *n) {
     if (count >= 0 && count != n->n_out)
         return ob_refuse(b, "%d sizes for %d parts", count, n->n_out);
     SliceAttr a = {.shape = s};
+    Node part[PARTS_MAX];
     for (int i = 0; i < s.rank; i++) a.step[i] = 1;
     for (int i = 0; i < n->n_out; i++) {
         const int64_t rest = s.d[axis] - a.start[axis];
         a.shape.d[axis] = count >= 0 ? size[i] : each < rest ? each : rest;
         if (a.shape.d[axis] < 1 || a.shape.d[axis] > rest)
             return ob_refuse(b, "a part of %" PRId64 " of %s", a.shape.d[axis], shape_text(s).s);
-        ob_out(b, i, ob_add1(b, &op_slice, &a, sizeof a, ob_src(b, 0)));
+        part[i] = ob_add1(b, &op_slice, &a, sizeof a, ob_src(b, 0));
         a.start[axis] += a.shape.d[axis];
     }
+    for (int i = 0; i < n->n_out; i++) ob_out(b, i, part[i]);       /* behind all: ob_add names each as the first */
     return OK;
 }
 /* Outer, chosen and inner dimensions of an axis as three. */

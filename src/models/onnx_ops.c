@@ -153,7 +153,9 @@ Err onnx_reduce(OnnxBuild *b, const OnnxNode *n) {
     for (size_t i = 0; i < sizeof KINDS / sizeof *KINDS; i++)
         if (!strcmp(KINDS[i].op, n->op)) a.kind = KINDS[i].kind;
     TRY(ob_axes(b, 1, axis, &count));
-    if (count <= 0 && ob_int(n, "noop_with_empty_axes", 0)) return onnx_same(b, n);
+    if (count <= 0 && ob_int(n, "noop_with_empty_axes", 0))          /* nothing is summed, the root of squares stays */
+        return a.kind == REDUCE_L2 ? ob_out(b, 0, unary(b, ob_src(b, 0), UNARY_ABS, 0, 0)), OK
+                                   : onnx_same(b, n);
     for (int i = 0; i < count; i++) {
         TRY(ob_axis(b, axis[i], s.rank, &d));
         a.axes |= 1u << d;

@@ -15,6 +15,7 @@ typedef struct OnnxBuild {
     const OnnxModel *m;
     Net        *net;
     Arena      *arena;               /* folded constants; closed after the build */
+    size_t      folded;              /* bytes of them */
     OnnxSlot   *slot;                /* [m->n_value] */
     int        *param;               /* [m->n_value]: the parameter made of it, or -1 */
     OnnxFill   *fill; int n_fill, cap_fill;
@@ -75,6 +76,7 @@ const Tensor *onnx_canonical(OnnxBuild *b, const Tensor *t);
 /* Where a Slice begins, its step and size per dimension; shared by constants and nodes. */
 typedef struct { int64_t start[RANK_MAX], step[RANK_MAX]; Shape shape; } OnnxSlice;
 Err  onnx_slice(OnnxBuild *b, Shape s, OnnxSlice *out);
+Err  onnx_perm(OnnxBuild *b, int rank, int perm[RANK_MAX]);          /* of Transpose; by default in reverse */
 Err  onnx_reshaped(OnnxBuild *b, Shape from, Shape *to);             /* Reshape, Flatten, Squeeze, Unsqueeze by their inputs */
 Err  onnx_fold_dequantize(OnnxBuild *b);
 const OnnxOp *onnx_op_find(const char *name);

@@ -9,8 +9,9 @@ Err onnx_quantize(OnnxBuild *b, const OnnxNode *n) {
     const Tensor *scale = ob_constant(b, 1), *zero = ob_constant(b, 2),
                  *raw = ob_given(b, 2) ? b->m->value[n->in[2]].tensor : NULL;
     const bool is_signed = raw && raw->dtype == DT_I8;
-    if (!scale || scale->dtype != DT_F32 || shape_count(scale->shape) != 1)
-        return ob_refuse(b, "its scale is not one constant");
+    if (!scale || scale->dtype != DT_F32 || shape_count(scale->shape) != 1 ||
+        !(*(const float *)scale->data > 0))
+        return ob_refuse(b, "its scale is not one constant above 0");
     if (ob_given(b, 2) &&
         (!raw || (raw->dtype != DT_I8 && raw->dtype != DT_U8) || shape_count(zero->shape) != 1))
         return ob_refuse(b, "its zero point is no int8 or uint8 number");
@@ -49,6 +50,8 @@ Err onnx_fold_dequantize(OnnxBuild *b) {
     int64_t inner = 1;
     int axis = 0;
     Tensor *out;
+    if (ob_int(b->node, "block_size", 0))
+        return ob_refuse(b, "its scales are of blocks; export with one per channel");
     if (n < 1 || scale->dtype != DT_F32 || q->dtype != DT_I64 ||
         (zero && (zero->dtype != DT_I64 || shape_count(zero->shape) != n)))
         return ob_refuse(b, "its constants are no 8-bit numbers with their scale");

@@ -6,7 +6,9 @@
  *   linear   two neighbours, p held inside     nearest  one, p rounded down, up, or at the half down or up
  *   cubic    four, weights by the cubic convolution with a (PyTorch: -0.75); outside: the edge again
  *
- * Positions are in double; PyTorch's are in float32, which differs by about 1e-7 of the side. */
+ * Positions are in double; PyTorch's are in float32, which differs by about 1e-7 of the side. Those of nearest are
+ * in float32 and divided by the scale, as ONNX Runtime has them: there the last bit decides which pixel it is, and
+ * what is within 1e-6 of a half is one. */
 #include "graph/ops/op_util.h"
 #include "graph/ops/taps.h"
 
@@ -33,13 +35,22 @@ static double position(const ResizeAttr *a, int which, int64_t i, int64_t in, in
     if (a->at == RESIZE_HALF_OR_ZERO && out == 1) return 0;
     return ((double)i + 0.5) * step - 0.5;
 }
+static double position_f32(const ResizeAttr *a, int which, int64_t i, int64_t in, int64_t out) {
+    const float x = (float)i, step = (float)(1 / a->step[which]),
+                scale = a->step[which] > 0 ? step : (float)out / (float)in;
+    if (a->align_corners) return out > 1 ? x * (float)(in - 1) / (float)(out - 1) : 0;
+    if (a->at == RESIZE_ASYMMETRIC) return x / scale;
+    if (a->at == RESIZE_HALF_OR_ZERO && out == 1) return 0;
+    return (x + 0.5f) / scale - 0.5f;
+}
 static int64_t inside(int64_t i, int64_t in) { return i < 0 ? 0 : i > in - 1 ? in - 1 : i; }
 static double rounded(ResizeRound r, double p) {
+    const double half = 0.5 + 1e-6;
     switch (r) {
     case ROUND_FLOOR: return floor(p);
     case ROUND_CEIL: return ceil(p);
-    case ROUND_HALF_UP: return floor(p + 0.5);
-    default: return ceil(p - 0.5);
+    case ROUND_HALF_UP: return floor(p + half);
+    default: return ceil(p - half);
     }
 }
 /* Weight of a neighbour at distance d of the cubic convolution. */
@@ -52,7 +63,8 @@ Tap resize_tap(const ResizeAttr *a, int which, int64_t i, int64_t in, int64_t ou
     const double p = position(a, which, i, in, out), held = fmin(fmax(p, 0), (double)(in - 1));
     Tap t = {.n = 1, .w = {1}};
     if (a->mode == RESIZE_NEAREST) {
-        t.at[0] = inside((int64_t)rounded(a->round, p), in);
+        t.at[0] =
+            inside((int64_t)rounded(a->round, position_f32(a, which, i, in, out)), in);
     } else if (a->mode == RESIZE_LINEAR) {
         const int64_t lo = (int64_t)held;
         t = (Tap){2, {lo, inside(lo + 1, in)}, {1 - (held - (double)lo), held - (double)lo}};
