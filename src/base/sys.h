@@ -83,8 +83,8 @@ const char *sys_test_data(void);        /* RETORT_TEST_DATA or ../shared beside 
 void sys_catch_signals(void);           /* INT, TERM, USR1 -> flag; PIPE, XFSZ, HUP ignored; SEGV -> 139 with a line */
 int  sys_signal_pending(void);
 Err  sys_poll(void);                    /* OK, or E 128 + N when a signal is pending */
-/* A time (sys_now) by which this thread's work is to end, 0: none. Past it SIGALRM is pending, and plans leave their run
- * unfinished: what they give then is to be thrown away, so whoever sets one asks sys_late afterwards. */
+/* A time (sys_now) by which this thread's work is to end, 0: none. Past it SIGALRM is pending, plans are not made, and leave
+ * their run unfinished: what they give then is to be thrown away, so whoever sets one asks sys_late afterwards. */
 void sys_set_deadline(double until);
 bool sys_late(void);
 enum { LATE = 128 + 14 };               /* what sys_poll returns then */

@@ -64,6 +64,15 @@ double check_time_until(const Check *k, double share) {
     return fmax(0.5, share * k->seconds - (sys_now() - k->start));
 }
 
+void check_deadline(const Check *k, double share) {
+    const double left = check_time_until(k, share);
+    sys_set_deadline(left > 0 ? sys_now() + left : 0);
+}
+
+bool check_over(const Check *k, double share, double seconds) {
+    return k->seconds > 0 && sys_now() - k->start + seconds > fmax(1, share * k->seconds);
+}
+
 /* "problem 2: E3034 FILE: what; what to do", and how many there are like it, the next ones by name. */
 static void tell_fault(const Check *k, int number, const Fault *f) {
     Str s = {0};
@@ -108,7 +117,11 @@ Err check_training(const Config *c, bool into_log) {
                .expected_s = NAN};
     Err rc = OK;
     parallel_set_threads((int)c->threads);
-    for (size_t i = 0; i < sizeof parts / sizeof *parts && !rc; i++) rc = parts[i](&k);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && !rc; i++) {
+        rc = parts[i](&k);
+        sys_set_deadline(0);
+        if (rc == LATE) rc = OK;
+    }
     if (!rc) rc = verdict(&k);
     faults_free(&k.found);
     str_free(&k.unreached);

@@ -7,6 +7,7 @@
 #include "io/weights.h"
 #include "models/match.h"
 
+static const double NETWORKS_SHARE = 0.6;    /* of check.seconds: no other network is begun later */
 enum { NOMINAL = 65, SOME_CLASSES = 19 };    /* pixels a side; where the data do not tell */
 
 static bool is_set(const char *weights) { return weights && strcmp(weights, "none") != 0; }
@@ -82,6 +83,7 @@ Err check_networks(Check *k) {
     const Config *c = k->c;
     const Dataset *d = k->split[TRAIN] ? k->split[TRAIN] : k->split[VAL];
     const int classes = d ? d->n_classes : c->student.classes;
+    const double start = sys_now();
     Net *student = NULL;
     Err rc = c->student.model ? OK
                               : err_set(E(EXIT_USAGE, 76), "student.model is not set; give "
@@ -91,7 +93,11 @@ Err check_networks(Check *k) {
     k->student_fits = !rc;
     TRY(check_problem(k, rc));
     if (student) net_close(student);
+    k->open_s = sys_now() - start;
+    if (c->teacher.model && check_over(k, NETWORKS_SHARE, 0))
+        return check_unreached(k, "the teacher's weights"), OK;
     rc = open_the_teacher(k, classes);
     if (rc) open_model_close(&k->teacher);
+    k->open_s = sys_now() - start;
     return check_problem(k, rc);
 }

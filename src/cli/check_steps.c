@@ -37,8 +37,7 @@ static double training_bytes(const Check *k, Job *j, const DataOptions *o) {
 }
 
 /* The student on one image, or the largest part or scale of it that is seen at once, beside the training. */
-static Err validation_cost(const InferOptions *o, Job *j, int h, int w, double *bytes,
-                           double *flops) {
+static Err validation_cost(const InferOptions *o, Job *j, int h, int w, double *bytes) {
     const double pixels = (double)h * w;
     int n, seen_h = 0, seen_w = 0;
     Window *v = windows_of(o, h, w, &n);
@@ -58,7 +57,6 @@ static Err validation_cost(const InferOptions *o, Job *j, int h, int w, double *
                               .dry = true},
                   &p));
     *bytes = plan_bytes(p) + 9 * pixels; /* image, label, prediction */
-    *flops = n * plan_stats(p).conv_flops;
     plan_close(p);
     return OK;
 }
@@ -69,14 +67,14 @@ static double kept_images(const Check *k, int which) {
 }
 
 /* Images stay in memory only as far as it goes, so they are no part of what is needed. */
-static Err plan_memory(Check *k, Job *j, const DataOptions *o, double *val_flops) {
+static Err plan_memory(Check *k, Job *j, const DataOptions *o) {
     const Survey *s = &k->seen[VAL];
     const double train = training_bytes(k, j, o), room = (double)k->free_bytes / 4,
                  images = fmin(room, kept_images(k, TRAIN)) + fmin(room, kept_images(k, VAL));
     double val = 0;
     const bool seen = s->h[1] > 0;
     TRY(validation_cost(&k->c->infer, j, seen ? s->h[1] : o->crop_h, seen ? s->w[1] : o->crop_w,
-                        &val, val_flops));
+                        &val));
     check_say(
         k,
         "memory: training %.0f MB (student's activations %.0f), validation %.0f MB more, peak %.0f MB; "
@@ -94,44 +92,19 @@ static Err plan_memory(Check *k, Job *j, const DataOptions *o, double *val_flops
 /* ---- steps ----------------------------------------------------------------------------------- */
 typedef struct Timing {
     double stage_s[2], eval_s;       /* a micro-batch of either stage; one validation image; NAN: not tried */
-    double until;                    /* sys_now() by which the steps should be over; INFINITY: whenever */
-    double flop_s, val_flops;        /* seconds of one operation; what a validation image takes */
     bool staged, kept_none;          /* the second stage kept no pixel, so it was quicker than it will be */
+    bool guessed;                    /* a step was cut short: its time is told by the part that was done */
 } Timing;
 
-/* Seconds that one operation of a convolution takes, by the student on a small picture: a first idea of how long a step
- * is, which cannot be cut short. 0: this student takes no such picture. */
-static double flop_seconds(Job *j) {
-    enum { SIDE = 129 };
-    const ModelNodes *m = job_nodes(j);
-    const Node inputs[] = {m->image, m->rects};
-    const Shape shapes[] = {SHAPE(1, SIDE, SIDE, 3), SHAPE(1, 4)};
-    const int32_t rect[] = {0, 0, SIDE, SIDE};
-    double took = 0;
-    Plan *p;
-    if (plan_make(job_student(j),
-                  &(PlanSpec){.outputs = &m->logits, .n_outputs = 1, .inputs = inputs,
-                              .input_shapes = shapes, .n_inputs = 2}, &p)) return 0;
-    uint8_t *grey = xcalloc(SIDE * SIDE, 3);
-    plan_bind(p, m->image, grey), plan_bind(p, m->rects, rect);
-    for (int i = 0; i < 2; i++) {    /* the first one touches the memory */
-        const double start = sys_now();
-        plan_run(p, &(OpRun){0}, false);
-        took = sys_now() - start;
+static double step_flops(Job *j, bool done) {
+    const Plan *plans[] = {job_student_plan(j), job_teacher_plan(j)};
+    double sum = 0;
+    for (int i = 0; i < 2; i++) {
+        const PlanStats s = plans[i] ? plan_stats(plans[i]) : (PlanStats){0};
+        sum += done ? s.done_flops : s.conv_flops;
     }
-    took /= plan_stats(p).conv_flops;
-    plan_close(p);
-    free(grey);
-    return took;
+    return sum;
 }
-
-static double step_flops(Job *j) {
-    const Plan *teacher = job_teacher_plan(j);
-    return plan_stats(job_student_plan(j)).conv_flops +
-           (teacher ? plan_stats(teacher).conv_flops : 0);
-}
-
-static bool fits(const Timing *t, double seconds) { return sys_now() + seconds <= t->until; }
 
 static Err one_step(Check *k, Job *j, const Batch *b, int i, Timing *t) {
     static const char *const names[] = {"first", "second"};
@@ -155,18 +128,25 @@ static Err one_step(Check *k, Job *j, const Batch *b, int i, Timing *t) {
     return OK;
 }
 
+/* A step that time cut short: as long as the part of its arithmetic that was done makes it. */
+static void guess_step(Job *j, double took, double *out) {
+    const double share = step_flops(j, true) / step_flops(j, false);
+    if (share > 0.05) *out = took / share;
+}
+
 /* Once around for the result, once more for the time, which the first touch of memory does not count in; each while there
- * is time for it. */
+ * is time. */
 static Err run_steps(Check *k, Job *j, const Batch *b, Timing *t) {
     static const char *const missed[] = {"a step of either stage", "a step of the second stage"};
-    double guess = t->flop_s * step_flops(j);
-    for (int i = 0; i < 2; i++) {
-        if (!fits(t, guess))
-            return check_unreached(k, "%s, of about %.2g s", missed[i], guess), OK;
-        TRY(one_step(k, j, b, i, t));
-        guess = t->stage_s[0];
+    for (int i = 0; i < 4 && !sys_late(); i++) {
+        const double start = sys_now();
+        Err rc = one_step(k, j, b, i % 2, t);
+        if (rc && rc != LATE) return rc;
+        if (!rc) continue;
+        if (!i) guess_step(j, sys_now() - start, &t->stage_s[0]), t->guessed = true;
     }
-    for (int i = 0; i < 2 && fits(t, t->stage_s[i]); i++) TRY(one_step(k, j, b, i, t));
+    for (int i = 0; i < 2; i++)
+        if (isnan(t->stage_s[i]) || (!i && t->guessed)) return check_unreached(k, "%s", missed[i]), OK;
     return OK;
 }
 
@@ -186,19 +166,21 @@ static Err first_batch(Check *k, const DataOptions *o, Loader **l, const Batch *
 static Err time_validation(Check *k, Job *j, Timing *t) {
     Predictor *p;
     Sample s = {0};
-    const double guess = t->flop_s * t->val_flops;
-    if (k->split[VAL] && !fits(t, guess))
-        return check_unreached(k, "an image of %s by the student, of about %.2g s", k->c->eval_split,
-                               guess), OK;
+    if (k->split[VAL] && sys_late())
+        return check_unreached(k, "an image of %s by the student", k->c->eval_split), OK;
     t->eval_s = 0;
     if (!k->split[VAL] || k->split[VAL]->def->read(k->split[VAL], 0, &s)) return OK;
     uint8_t *pred = xcalloc((size_t)s.h, (size_t)s.w);
     Err rc = predictor_open(job_student(j), job_nodes(j), &k->c->infer, &p);
-    for (int i = 0; i < 2 && !rc && (!i || fits(t, t->eval_s)); i++) { /* the first one makes the plan */
+    t->eval_s = NAN;
+    for (int i = 0; i < 2 && !rc; i++) {     /* the first one makes the plan */
         const double start = sys_now();
         rc = predictor_run(p, s.rgb, s.h, s.w, pred);
-        t->eval_s = sys_now() - start;
+        if (!rc) t->eval_s = sys_now() - start;
     }
+    if (rc == LATE && isnan(t->eval_s))
+        check_unreached(k, "an image of %s by the student", k->c->eval_split);
+    if (rc == LATE) rc = OK;
     if (!rc) predictor_close(p);
     free(pred);
     sample_free(&s);
@@ -233,18 +215,17 @@ static void tell_duration(Check *k, const Timing *t) {
     check_say(k, "expected: %lld steps of %.2f s, evaluation of %.1f s %.0f times, %s in all%s",
               (long long)c->steps, train / (double)c->steps, each, evaluations,
               duration_text(k->expected_s).s,
-              one            ? " (the second stage was not tried; it is counted like the first)"
+              t->guessed     ? " (by the part of a step that there was time for)"
+              : one          ? " (the second stage was not tried; it is counted like the first)"
               : t->kept_none ? " (the second stage kept no pixel here; it is counted like the first)"
                              : "");
 }
 
 /* ---- all of it ------------------------------------------------------------------------------- */
 static Err try_steps(Check *k, Job *j, const DataOptions *o) {
-    Timing t = {.stage_s = {NAN, NAN}, .eval_s = NAN, .until = INFINITY};
+    Timing t = {.stage_s = {NAN, NAN}, .eval_s = NAN};
     Loader *l;
     const Batch *b;
-    TRY(plan_memory(k, j, o, &t.val_flops));
-    if (k->seconds > 0) t.until = k->start + STEPS_SHARE * k->seconds, t.flop_s = flop_seconds(j);
     if (k->c->preview) {
         TRY(preview_write(k->split[TRAIN], o, o->crop_h, o->crop_w, (uint64_t)k->c->seed,
                           k->c->preview));
@@ -259,11 +240,19 @@ static Err try_steps(Check *k, Job *j, const DataOptions *o) {
     return rc;
 }
 
+static void miss_steps(Check *k, bool memory_told) {
+    check_unreached(k, "%sa step of either stage", memory_told ? "" : "the memory plan, ");
+}
+
 Err check_steps(Check *k) {
     const Config *c = k->c;
     DataOptions o = c->data;
     Job *j = NULL;
+    bool memory_told = false;
     const bool no_teacher = c->teacher.model && !k->teacher.net;
+    if (k->student_fits && check_over(k, STEPS_SHARE, k->open_s))
+        return miss_steps(k, false), OK;
+    check_deadline(k, STEPS_SHARE);
     if (!k->split[TRAIN] || !k->student_fits || no_teacher)
         return check_say(k, "no step was tried: %s",
                          !k->split[TRAIN] ? "there is no training split"
@@ -274,8 +263,11 @@ Err check_steps(Check *k) {
         check_say(k, "%s, %.2f M parameters, %lld x %dx%d", c->student.model,
                   (double)net_count_params(job_student(j)) / 1e6, (long long)c->batch, o.crop_h,
                   o.crop_w);
-        rc = try_steps(k, j, &o);
+        rc = plan_memory(k, j, &o);
+        memory_told = !rc;
+        if (!rc) rc = try_steps(k, j, &o);
     }
+    if (rc == LATE) miss_steps(k, memory_told);
     job_close(j);
     if (err_exit_code(rc) == EXIT_DATA && k->seen[TRAIN].bad)        /* they are listed already */
         return check_say(k, "no step was tried: samples that it needs cannot be used"), OK;

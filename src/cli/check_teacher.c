@@ -69,11 +69,12 @@ static Err measure(Check *k, Predictor *p, Confusion *all, int64_t *counts) {
     while (i < d->n && !rc && (!i || allowed <= 0 || sys_now() < progress.until)) {
         const int signal = sys_signal_pending();
         rc = signal ? err_set(128 + signal, "stopped by signal %d", signal)
-                    : teach_one(p, d, (int)order[i++], all, counts);
-        progress_to(&progress, i);
+                    : teach_one(p, d, (int)order[i], all, counts);
+        if (!rc) progress_to(&progress, ++i);
     }
     progress_end(&progress);
     free(order);
+    if (rc == LATE) rc = OK;
     if (i < d->n)
         check_unreached(k, "%d of %d images of %s by the teacher", d->n - i, d->n, d->split);
     return rc;
@@ -83,6 +84,7 @@ Err check_teacher(Check *k) {
     OpenModel *m = &k->teacher;
     Predictor *p;
     if (!m->net || !k->split[VAL]) return OK;
+    check_deadline(k, 1);
     Err rc = predictor_open(m->net, &m->nodes, &k->c->infer, &p);
     if (rc) return check_problem(k, rc);
     Confusion *all = confusion_open(k->split[VAL]->n_classes);
