@@ -230,6 +230,7 @@ TEST(windows_cover_every_pixel_in_order) {
         {7, 1, {.scale = {0.1, 8}, .n_scales = 2}, 2},
         {2100, 2100, {0}, 16}, /* more than WHOLE_MAX_PX */
         {2100, 2100, {.mode = INFER_WHOLE}, 1},
+        {1050, 1050, {.scale = {1, 2}, .n_scales = 2}, 17}, /* the scaled one */
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const int h = cases[i].h, w = cases[i].w;

@@ -6,6 +6,7 @@
 #include "models/model.h"
 #include "measure.h"
 #include "probe.h"
+#include "base/sys.h"
 #include "test.h"
 
 typedef struct { Net *net; ModelNodes nodes; Node loss; float *image; Shape shape; } Case;
@@ -160,6 +161,55 @@ TEST(a_shared_arena_changes_nothing) {
     close_result(&r), close_case(&small), close_two(&big, &host, &(Result){0});
 }
 
+/* Two sizes of one net: the second reads the copies of the first, but for those that its kernels want otherwise. */
+TEST(shared_copies_change_nothing) {
+    Case c = open_case("deeplabv3_resnet18", 1, 65, 65);
+    const Node in[] = {c.nodes.image};
+    Plan *p[3];
+    for (int i = 0; i < 3; i++) {
+        const int h = i ? 129 : 65;
+        static float picture[129 * 129 * 3];
+        const PlanSpec spec = {.outputs = &c.nodes.logits,
+                               .n_outputs = 1,
+                               .inputs = in,
+                               .input_shapes = &(Shape){4, {1, 3, h, h}},
+                               .n_inputs = 1};
+        for (int k = 0; k < 3 * h * h; k++) picture[k] = (float)(k % 7);
+        EXPECT_OK(plan_make(c.net, &spec, &p[i]));
+        plan_bind(p[i], c.nodes.image, picture);
+        plan_run(p[i], &(OpRun){0}, false);
+    }
+    const size_t before = plan_stats(p[1]).param_bytes;
+    plan_share_copies(p[1], p[0]);
+    EXPECT(plan_stats(p[1]).param_bytes < before / 10);
+    plan_run(p[1], &(OpRun){0}, false);
+    EXPECT(!memcmp(plan_value(p[1], c.nodes.logits), plan_value(p[2], c.nodes.logits),
+                   (size_t)shape_count(plan_shape(p[2], c.nodes.logits)) * sizeof(float)));
+    for (int i = 2; i >= 0; i--) plan_close(p[i]);
+    close_case(&c);
+}
+
+/* Past the deadline no plan is made and no step begun; without one all goes on. */
+TEST(a_deadline_ends_a_run) {
+    Case c = open_case("deeplabv3_mobilenetv2", 1, 65, 65);
+    Result r = run_case(&c, BACKEND_CPU, false, false, false);
+    Plan *p;
+    const PlanSpec spec = {.outputs = &c.nodes.logits, .n_outputs = 1};
+    EXPECT(plan_stats(r.plan).done_flops > 0 &&
+           plan_stats(r.plan).done_flops >= plan_stats(r.plan).conv_flops);
+    sys_set_deadline(sys_now() - 1);
+    plan_run(r.plan, &(OpRun){.seed = 1}, false);
+    EXPECT(plan_stats(r.plan).done_flops == 0 && sys_late());
+    EXPECT_INT(sys_poll(), LATE);
+    EXPECT_INT(plan_make(c.net, &spec, &p), LATE);
+    sys_set_deadline(sys_now() + 1000);
+    EXPECT(!sys_late() && !sys_poll());
+    plan_run(r.plan, &(OpRun){.seed = 1}, false);
+    EXPECT(plan_stats(r.plan).done_flops > 0);
+    sys_set_deadline(0);
+    close_result(&r), close_case(&c);
+}
+
 /* A lean plan computes some values twice, and everything else once: gradients, outputs and running statistics are
  * those of the plan that keeps all, to the bit. */
 static void compare_lean(const char *model, int h, Dtype precision) {
@@ -249,4 +299,6 @@ TEST_MAIN(T(a_lean_plan_gives_the_same_bits), T(a_lean_plan_of_bottlenecks_gives
           T(lraspp_efficientnet_training_equals_reference), T(fused_training_equals_composed),
           T(accumulating_doubles_the_gradient), T(running_twice_gives_the_same_bits),
           T(simd_levels_agree), T(running_statistics_equal_the_reference),
-          T(arena_is_close_to_its_peak), T(a_shared_arena_changes_nothing))
+          T(arena_is_close_to_its_peak), T(a_shared_arena_changes_nothing),
+          T(shared_copies_change_nothing),
+          T(a_deadline_ends_a_run))

@@ -121,6 +121,16 @@ TEST(large_images_go_through_in_bounded_memory) {
         FAIL("%ld kB, expected at most %d MB", used.ru_maxrss, LIMIT_MB);
     expect_probs_fit("p/large.probs.safetensors", "p/large.label.png", H, W);
 }
+/* Seven sizes of an image, but parameters, their copies and values of one: 63 MB of copies each otherwise. */
+TEST(many_scales_take_the_memory_of_one) {
+    struct rusage used;
+    if (SANITIZED) SKIP("a sanitizer takes memory of its own");
+    EXPECT_RUNS("eval", "deeplabv3_resnet18", "weights=formula:1", "classes=11", "data=scenes",
+                "data.scenes.size=64x96", "images=1", "eval.mirror=true",
+                "eval.scales=[0.5, 0.75, 1, 1.25, 1.5, 1.75, 2]");
+    EXPECT(!getrusage(RUSAGE_CHILDREN, &used));
+    if (used.ru_maxrss > 380 * 1024) FAIL("%ld kB, expected at most 380 MB", used.ru_maxrss);
+}
 TEST(what_cannot_be_meant_is_refused) {
     make_photos();
     static const struct { const char *option, *text; } cases[] = {
@@ -209,5 +219,6 @@ TEST(one_data_set_brings_its_protocol) {
 TEST_MAIN(T(sub_folders_are_kept_of_folders_and_patterns),
           T(one_bad_image_does_not_stop_the_others), T(ids_are_those_of_the_data_sets_labels),
           T(a_legend_stands_beside_the_picture), T(windows_and_probabilities_reach_the_files),
-          T(large_images_go_through_in_bounded_memory), T(what_cannot_be_meant_is_refused),
+          T(large_images_go_through_in_bounded_memory),
+          T(many_scales_take_the_memory_of_one), T(what_cannot_be_meant_is_refused),
           T(scores_are_written_as_json_csv_and_a_page), T(one_data_set_brings_its_protocol))

@@ -7,6 +7,7 @@
 #include "backend/plan_priv.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { ALIGN = 64 };
 static size_t aligned(size_t n) { return (n + ALIGN - 1) / ALIGN * ALIGN; }
@@ -111,7 +112,7 @@ static size_t kept_bytes(const Plan *p) {
 }
 bool plan_share_arena(Plan *p, const Plan *host) {
     void *kept = NULL;
-    if (p->arena_bytes > host->arena_bytes || block_alloc(&kept, kept_bytes(p) + ALIGN, "outputs"))
+    if (p->needs_bytes > host->arena_bytes || block_alloc(&kept, kept_bytes(p) + ALIGN, "outputs"))
         return false;
     size_t at = 0;
     for (ValueId v = 1; v < p->n_values; v++) {
@@ -130,20 +131,58 @@ bool plan_share_arena(Plan *p, const Plan *host) {
     return true;
 }
 
+static ValueId next_own(const Plan *p, ValueId v) {
+    for (v++; v < p->n_values && p->values[v].place != VALUE_OWN; v++) {}
+    return v;
+}
+static bool same_copy(const Value *a, const Value *b) {
+    return a->bytes == b->bytes && !strcmp(a->name, b->name) && !memcmp(a->ptr, b->ptr, a->bytes);
+}
+/* The values are paired in the order of their layers; what differs goes into a block that is as large as it must be. */
+void plan_share_copies(Plan *p, Plan *host) {
+    CHECK(p->net == host->net && !p->borrows_copies);
+    plan_refresh_copies(p), plan_refresh_copies(host);
+    const Value **lender = xcalloc((size_t)p->n_values, sizeof(Value *));
+    size_t rest = 0;
+    ValueId h = next_own(host, 0);
+    for (ValueId v = next_own(p, 0); v < p->n_values; v = next_own(p, v)) {
+        if (h < host->n_values && same_copy(&p->values[v], &host->values[h]))
+            lender[v] = &host->values[h];
+        else rest += aligned(p->values[v].bytes);
+        if (h < host->n_values) h = next_own(host, h);
+    }
+    void *block;
+    if (!block_alloc(&block, rest + ALIGN, "parameter copies")) {
+        size_t at = 0;
+        for (ValueId v = next_own(p, 0); v < p->n_values; v = next_own(p, v)) {
+            Value *x = &p->values[v];
+            if (lender[v]) { x->ptr = lender[v]->ptr; continue; }
+            x->ptr = memcpy((char *)block + at, x->ptr, x->bytes);
+            at += aligned(x->bytes);
+        }
+        block_free(p->own_block);
+        p->own_block = block, p->own_bytes = rest, p->borrows_copies = true;
+    }
+    free(lender);
+}
+
 Err plan_place_memory(Plan *p) {
     grant_in_place(p);
     place_arena(p);
+    p->needs_bytes = p->arena_bytes;
     measure_peak(p);
     for (ValueId v = 1; v < p->n_values; v++)
         if (p->values[v].place == VALUE_OWN)
             p->values[v].offset = p->own_bytes, p->own_bytes += aligned(p->values[v].bytes);
     if (p->spec.dry) return OK;
-    TRY(block_alloc(&p->arena_block, p->arena_bytes + ALIGN, "activations"));
+    const bool shared = p->spec.host && plan_share_arena(p, p->spec.host);
+    if (!shared) TRY(block_alloc(&p->arena_block, p->arena_bytes + ALIGN, "activations"));
     TRY(block_alloc(&p->own_block, p->own_bytes + ALIGN, "parameter copies"));
     for (ValueId v = 1; v < p->n_values; v++) {
         Value *val = &p->values[v];
         const Value *root = &p->values[root_of(p, v)];
         if (val->place == VALUE_BOUND || (val->first < 0 && val->place != VALUE_OWN)) continue;
+        if (shared && val->place != VALUE_OWN) continue;
         val->ptr = (char *)(val->place == VALUE_OWN ? p->own_block : p->arena_block) + root->offset;
     }
     return OK;

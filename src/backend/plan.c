@@ -134,6 +134,7 @@ static Err emit_forward(Plan *p) {
             n->as[LAYOUT_PLAIN][0] = n->value;
             continue;
         }
+        TRY(sys_late() ? sys_poll() : OK);
         Err rc = n->kernel->forward(p, n, id);
         if (rc) return err_wrap(rc, "%s", p->net->nodes[id].name);
     }
@@ -147,6 +148,7 @@ static Err emit_backward(Plan *p) {
     for (int id = p->spec.loss.id; id > 0; id--) {
         PlanNode *n = &p->nodes[id];
         if (!n->op || n->op == &op_input || !n->wants_grad || n->n_grad == 0) continue;
+        TRY(sys_late() ? sys_poll() : OK);
         Err rc = n->kernel->backward(p, n, id);
         if (rc) return err_wrap(rc, "%s, backward", p->net->nodes[id].name);
     }
@@ -288,16 +290,21 @@ static bool writes_any(const Step *s, const bool *needed) {
     return false;
 }
 
+void plan_refresh_copies(Plan *p) {
+    if (p->version == p->net->version && p->version) {
+        for (int i = 0; i < p->n_param_steps; i++) p->param_steps[i].ms = 0;
+        return;
+    }
+    CHECK(!p->spec.ranges || p->version == 0);      /* scales of weights are part of the primitives */
+    CHECK(!p->borrows_copies);
+    for (int i = 0; i < p->n_param_steps; i++) run_step(p, &p->param_steps[i]);
+    p->version = p->net->version;
+}
+
 /* needed: of the forward pass, steps that write one of these values alone; NULL: all steps, forward and backward. */
 static void run_steps(Plan *p, const OpRun *run, const bool *needed) {
     p->run = *run, p->run.training = p->spec.training;
-    if (p->version != p->net->version || p->version == 0) {
-        CHECK(!p->spec.ranges || p->version == 0);      /* scales of weights are part of the primitives */
-        for (int i = 0; i < p->n_param_steps; i++) run_step(p, &p->param_steps[i]);
-        p->version = p->net->version;
-    } else {
-        for (int i = 0; i < p->n_param_steps; i++) p->param_steps[i].ms = 0;
-    }
+    plan_refresh_copies(p);
     p->done_flops = 0;
     for (int i = 0; i < p->n_steps && !sys_late(); i++) {
         if (needed && (p->steps[i].backward || !writes_any(&p->steps[i], needed))) {

@@ -23,6 +23,7 @@ typedef struct PlanSpec {
                                         (quantize.c); inference of weights that never change; borrowed by plan_make */
     Choices    *choices;             /* which way each layer is computed, asked and told; borrowed by plan_make; NULL: the usual one */
     bool        lean;                /* with a loss: what convolutions made is made again in the backward pass rather than kept; the same bits */
+    const Plan *host;                /* as by plan_share_arena from the start, where it fits; NULL: an arena of its own */
     bool        dry;                 /* for its stats alone: takes no memory, cannot run */
     bool        no_fuse;             /* for tests: fused equals composed */
 } PlanSpec;
@@ -38,6 +39,9 @@ void plan_run_forward(Plan *p, const OpRun *run, const Node *of, int n_of);
 /* p works in host's arena from here on (its outputs keep a place of their own): for two plans that never run at the
  * same time. Returns false, and changes nothing, when it does not fit. host must outlive p. */
 bool plan_share_arena(Plan *p, const Plan *host);
+/* Copies of parameters that come out alike in both are kept once: p reads host's. For weights that do not change from here
+ * on; host, of the same net, must outlive p. */
+void plan_share_copies(Plan *p, Plan *host);
 /* While a plan without gradients runs, each ranges[node] grows to the largest |value| of the node. [n_nodes],
  * borrowed; zeroed by the caller at first; NULL: no more. Other plans of the net with the same outputs have the same nodes. */
 void plan_watch(Plan *p, float *ranges);

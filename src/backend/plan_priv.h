@@ -82,8 +82,10 @@ struct Plan {
     bool       *param_written;               /* [n_params]: a gradient write was emitted */
     void       *arena_block, *own_block;
     size_t      arena_bytes, own_bytes, peak_bytes;
+    size_t      needs_bytes;                 /* of an arena, its own or another's */
     double      done_flops;
     uint64_t    version;                     /* of the parameters our copies show; 0: none */
+    bool        borrows_copies;              /* some of them are another plan's, see plan_share_copies */
     OpRun       run;                         /* of the run in progress */
     bool        accumulate, profiling;
     float      *watched;                     /* ranges of plan_watch, or NULL */
@@ -103,6 +105,8 @@ typedef struct Kernel {
 } Kernel;
 extern const Kernel kernel_generic;                       /* op->forward or op->fast_forward, plain layout */
 const Kernel *cpu_kernel(const Plan *p, const PlanNode *n);    /* of kernels.def; NULL: generic */
+
+void plan_refresh_copies(Plan *p);                        /* of parameters that have changed */
 
 /* For kernels, while they emit. */
 ValueId plan_new_value(Plan *p, const char *name, Shape s, Dtype t, Layout l);

@@ -43,6 +43,8 @@ typedef struct Predictor Predictor;          /* keeps plans per size */
 Err  predictor_open(Net *n, const ModelNodes *nodes, const InferOptions *o, Predictor **out);
 char *predictor_text(const Predictor *p);    /* "whole", or how else images were seen; caller frees */
 void predictor_close(Predictor *p);
+/* Plans work in host's arena where they fit: it does not run meanwhile, and outlives p. */
+void predictor_lend(Predictor *p, const Plan *host);
 Err  predictor_fill(Predictor *p, const uint8_t *rgb, int h, int w, const Prediction *out);
 Err  predictor_run(Predictor *p, const uint8_t *rgb, int h, int w, uint8_t *pred);
 /* The end of it: logits 1 x K x h x w, enlarged with aligned corners to h x w, to the best class; probs: K x h x w. */

@@ -23,6 +23,7 @@ struct Predictor {
     ModelNodes nodes;
     InferOptions options;
     SizedPlan sized[SIZES_MAX];
+    const Plan *host;                /* whose arena all use */
     uint64_t clock;
     bool slid;                       /* some image was too big to be seen whole */
 };
@@ -48,26 +49,50 @@ void predictor_close(Predictor *p) {
     free(p);
 }
 
-/* The plan for h x w; the one used longest ago makes room. */
+void predictor_lend(Predictor *p, const Plan *host) { p->host = host; }
+
+/* Memory of plans that never run at once: values lie in one arena, the largest; copies of parameters that are alike
+ * are kept once, those of the first plan. These two plans stay. */
+static void share_arena(Predictor *p, SizedPlan *new) {
+    if (p->host && plan_share_arena(new->plan, p->host)) return;
+    for (int i = 0; i < SIZES_MAX; i++)
+        if (p->sized[i].plan && &p->sized[i] != new) plan_share_arena(p->sized[i].plan, new->plan);
+    p->host = new->plan;
+}
+
+/* The one used longest ago makes room. */
+static SizedPlan *free_slot(Predictor *p) {
+    SizedPlan *old = NULL;
+    for (int i = 0; i < SIZES_MAX; i++) {
+        SizedPlan *s = &p->sized[i];
+        if (!s->plan) return s;
+        if (s->plan != p->host && i && (!old || s->used < old->used)) old = s;
+    }
+    plan_close(old->plan);
+    *old = (SizedPlan){0};
+    return old;
+}
+
+/* The plan for h x w. */
 static Err plan_for(Predictor *p, int h, int w, Plan **out) {
-    SizedPlan *old = &p->sized[0];
     for (int i = 0; i < SIZES_MAX; i++) {
         SizedPlan *s = &p->sized[i];
         if (s->plan && s->h == h && s->w == w) return s->used = ++p->clock, *out = s->plan, OK;
-        if (s->used < old->used) old = s;
     }
-    if (old->plan) plan_close(old->plan);
-    *old = (SizedPlan){0};
+    SizedPlan *s = free_slot(p);
     Node inputs[] = {p->nodes.image, p->nodes.rects};
     Shape shapes[] = {SHAPE(1, h, w, 3), SHAPE(1, 4)};
     PlanSpec spec = {.outputs = &p->nodes.logits,
                      .n_outputs = 1,
                      .inputs = inputs,
                      .input_shapes = shapes,
-                     .n_inputs = 2};
-    TRY(plan_make(p->net, &spec, &old->plan));
-    old->h = h, old->w = w, old->used = ++p->clock;
-    *out = old->plan;
+                     .n_inputs = 2,
+                     .host = p->host};
+    TRY(plan_make(p->net, &spec, &s->plan));
+    s->h = h, s->w = w, s->used = ++p->clock;
+    share_arena(p, s);
+    if (s != p->sized) plan_share_copies(s->plan, p->sized->plan);
+    *out = s->plan;
     return OK;
 }
 
@@ -137,6 +162,15 @@ static void set_picture(const Resize *to, const uint8_t *rgb, int h, int w, Pass
     s->rgb = *own, s->h = to->h, s->w = to->w;
 }
 
+/* The largest plan comes first: the others then fit into its arena. */
+static Err make_largest(Predictor *p, const Window *v, int n) {
+    int most = 0;
+    Plan *unused;
+    for (int i = 1; i < n; i++)
+        if ((int64_t)v[i].h * v[i].w > (int64_t)v[most].h * v[most].w) most = i;
+    return plan_for(p, v[most].h, v[most].w, &unused);
+}
+
 /* Probabilities in blocks of rows, so that a block is small but rows of one class lie together in a file. */
 static Err put_rows(Rows r, const ProbSink *sink) {
     enum { BLOCK_BYTES = 1 << 23 };
@@ -159,7 +193,7 @@ Err predictor_fill(Predictor *p, const uint8_t *rgb, int h, int w, const Predict
     uint8_t *resized = NULL;
     Pass s = {.live = xcalloc((size_t)n, sizeof *s.live)};
     set_picture(&p->options.resize, rgb, h, w, &s, &resized);
-    Err rc = OK;
+    Err rc = make_largest(p, v, n);
     const bool slide = n > 1 && windows_slide(&p->options, h, w);
     Progress progress = progress_start("windows", n, "one image");       /* the caller's ends the line */
     p->slid |= slide;

@@ -33,10 +33,15 @@ static int starts(int side, int window, int stride, int *out) {
 
 typedef struct List { Window *v; int n, cap; } List;
 
-static void add_scale(List *l, const InferOptions *o, bool slide, double scale, int h, int w) {
+static bool in_parts(const InferOptions *o, int H, int W) {
+    return o->mode == INFER_SLIDE || (o->mode == INFER_AUTO && (int64_t)H * W > WHOLE_MAX_PX);
+}
+
+static void add_scale(List *l, const InferOptions *o, double scale, int h, int w) {
     const Resize to = o->resize;
     const double sy = to.h ? scale * to.h / h : scale, sx = to.h ? scale * to.w / w : scale;
     const int H = (int)fmax(1, lround(h * sy)), W = (int)fmax(1, lround(w * sx));
+    const bool slide = in_parts(o, H, W);
     const int wh = slide ? at_most(o->window_h ? o->window_h : WINDOW_PX, H) : H;
     const int ww = slide ? at_most(o->window_w ? o->window_w : WINDOW_PX, W) : W;
     const int sh = at_most(o->stride_h ? o->stride_h : (2 * wh + 2) / 3, wh);
@@ -66,15 +71,16 @@ static int by_top(const void *a, const void *b) {
 }
 
 bool windows_slide(const InferOptions *o, int h, int w) {
+    double most = o->n_scales ? 0 : 1;
     if (o->resize.h) h = o->resize.h, w = o->resize.w;
-    return o->mode == INFER_SLIDE || (o->mode == INFER_AUTO && (int64_t)h * w > WHOLE_MAX_PX);
+    for (int i = 0; i < o->n_scales; i++) most = fmax(most, o->scale[i]);
+    return in_parts(o, (int)lround(h * most), (int)lround(w * most));
 }
 
 Window *windows_of(const InferOptions *o, int h, int w, int *n) {
-    const bool slide = windows_slide(o, h, w);
     List l = {0};
-    for (int i = 0; i < o->n_scales; i++) add_scale(&l, o, slide, o->scale[i], h, w);
-    if (!o->n_scales) add_scale(&l, o, slide, 1, h, w);
+    for (int i = 0; i < o->n_scales; i++) add_scale(&l, o, o->scale[i], h, w);
+    if (!o->n_scales) add_scale(&l, o, 1, h, w);
     qsort(l.v, (size_t)l.n, sizeof *l.v, by_top);
     *n = l.n;
     return l.v;

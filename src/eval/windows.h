@@ -13,7 +13,7 @@ typedef struct Window {
 } Window;
 /* All passes over an image, in the order of their `top`. Caller frees. */
 Window *windows_of(const InferOptions *o, int h, int w, int *n);
-bool windows_slide(const InferOptions *o, int h, int w);     /* in parts, or whole */
+bool windows_slide(const InferOptions *o, int h, int w);     /* at some scale in parts, or whole at all */
 /* "whole", "windows of 360x360 every 240x240, ..."; slid: some image was seen in parts. Caller frees. */
 char *infer_text(const InferOptions *o, bool slid);
 /* dst: h x w x 3 of the window, as the network gets it; overwritten. */

@@ -311,6 +311,7 @@ static Err evaluate_student(Run *r, Confusion *out) {
     Predictor *p;
     Evaluation e = {.confusion = out};
     TRY(predictor_open(job_student(r->job), job_nodes(r->job), &r->c->infer, &p));
+    predictor_lend(p, job_student_plan(r->job));
     Err rc = evaluate_with(p, r->val, r->c->eval_images, &e);
     predictor_close(p);
     return rc;
