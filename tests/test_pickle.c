@@ -335,6 +335,7 @@ TEST(stack_opcodes_and_memory_have_limits) {
     EXPECT_HAS(err_text(), "10 million opcodes");
     EXPECT_ERR(run_repeated("]", "}a", 3000000, "."), E(7, 57));
     EXPECT_HAS(err_text(), "memory");
+    EXPECT_ERR(run_repeated("N", "2Q0", 300000, "."), E(7, 57));     /* readers keep more of these */
     if (!SANITIZED) EXPECT(sys_peak_rss() < (size_t)200 << 20);
 }
 TEST(memo_numbers_and_wide_integers_have_limits) {

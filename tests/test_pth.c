@@ -255,6 +255,7 @@ TEST(views_beyond_their_storage_are_refused) {
     EXPECT_OK(one_tensor("6", "0", "K\2K\3", "K\3K\1", 6, 6));
     EXPECT_OK(one_tensor("6", "1", "K\2K\2", "K\3K\1", 6, 6));
     EXPECT_OK(one_tensor("6", "6", "K\3I0\n", "K\1K\1", 6, 6));
+    EXPECT_OK(one_tensor("6", "0", "K\2K\1K\2", "K\1L9223372036854775807L\nK\3", 6, 6));
     static const struct {
         const char *numel, *at, *size, *stride;
         int64_t written;
@@ -330,6 +331,25 @@ TEST(shared_storages_have_a_bound) {
     EXPECT_ERR(one_tensor("2", "0", "L1000000000L\n", "I0\n", 2, 2), E(4, 58));         /* four gigabytes from eight bytes */
     EXPECT_HAS(err_text(), "shared so often");
     EXPECT(test_cpu_s() - t < 0.5);
+    begin(&s);                                           /* 80 megabytes, and a storage that is not there to cover them */
+    add_item(&s, "w", "k", "2", "0", "L20000000L\n", "I0\n");
+    add_item(&s, "z", "y", "1152921504606846976", "0", "K\1", "K\1");
+    str_add(&s, ".(S'k'\nl.");
+    add_floats(&s, 2, 2);
+    EXPECT_ERR(finish(&s), E(4, 58));
+    EXPECT_HAS(err_text(), "shared so often");
+}
+TEST(keys_of_storages_have_a_bound) {
+    for (int n = 255; n <= 256; n++) {                   /* sorting may compare each with each, whole */
+        char key[512];
+        Str s;
+        memset(key, 'k', sizeof key), key[n] = 0;
+        begin(&s);
+        add_item(&s, "w", key, "2", "0", "K\2", "K\1");
+        str_addf(&s, ".(S'%s'\nl.", key);
+        add_floats(&s, 2, 2);
+        EXPECT_INT(finish(&s), n == 255 ? OK : E(4, 58));
+    }
 }
 TEST(names_that_cannot_be_are_refused) {
     Str s;
@@ -431,6 +451,62 @@ TEST(laughs_circles_and_nests_end) {
     add_floats(&s, 2, 2);
     EXPECT_OK(finish(&s));
     EXPECT(test_cpu_s() - t < 5);
+}
+/* A dictionary of 200,000 pairs, memo 4, beside the keys that modules have, memos 1 to 3. */
+static void add_long_dict(Str *s) {
+    str_add(s, "U\v_parametersq\1U\b_modulesq\2ca\nB\nq\3}q\4");
+    for (int k = 0; k < 50; k++) {
+        str_add(s, "(");
+        for (int i = 0; i < 4000; i++) str_add(s, "h\3h\3");
+        str_add(s, "u");
+    }
+}
+static void add_objects(Str *s, int n, const char *object) {
+    str_add(s, "]");
+    for (int k = 0; k < n; k += 5000) {
+        str_add(s, "(");
+        for (int i = 0; i < 5000; i++) str_add(s, object);
+        str_add(s, "e");
+    }
+}
+/* What many objects share is looked through once, or it counts. */
+TEST(work_on_shared_parts_is_counted) {
+    Str s;
+    double t = test_cpu_s();
+    s = (Str){0};                                        /* 30,000 objects of one long state */
+    str_addn(&s, HEAD, sizeof HEAD - 1);
+    add_long_dict(&s);
+    add_objects(&s, 30000, "h\3)\x81h\4b");
+    str_add(&s, ".(l.");
+    EXPECT_ERR(finish(&s), E(4, 56));
+    EXPECT_HAS(err_text(), "holds no tensors");
+
+    s = (Str){0};                                        /* a module of 30,000 modules of one long list of parameters */
+    str_addn(&s, HEAD, sizeof HEAD - 1);
+    add_long_dict(&s);
+    str_add(&s, "h\3)\x81}h\1}sh\2}");
+    for (int k = 0; k < 30000; k++) {
+        char name[32];
+        snprintf(name, sizeof name, "S'%d'\n", k);
+        str_add(&s, name), str_add(&s, "h\3)\x81}h\1h\4sbs");
+    }
+    str_add(&s, "sb.(l.");
+    EXPECT_ERR(finish(&s), E(7, 57));
+
+    s = (Str){0};                                        /* 5,000 tensors without names under 100,000 objects without */
+    str_addn(&s, HEAD, sizeof HEAD - 1);
+    str_add(&s, "ca\nB\n(");
+    for (int k = 0; k < 5000; k++) {
+        str_add(&s, "ctorch._utils\n_rebuild_tensor_v2\n(");
+        add_storage(&s, "Float", "k", "2");
+        str_add(&s, "I0\nK\2\x85K\1\x85I00\nNtR");
+    }
+    str_add(&s, "l\x85\x81");
+    for (int k = 0; k < 100000; k++) str_add(&s, ")\x81");
+    str_add(&s, ".(S'k'\nl.");
+    add_floats(&s, 2, 2);
+    EXPECT_ERR(finish(&s), E(7, 57));
+    if (!SANITIZED) EXPECT(test_cpu_s() - t < 3);
 }
 TEST(gadgets_beside_weights_do_nothing) {
     static const char *const gadgets[] = {
@@ -684,8 +760,10 @@ TEST_MAIN(T(samples_equal_what_pytorch_reads), T(memory_and_file_read_alike),
           T(truncation_at_every_byte_is_refused), T(every_flipped_bit_is_an_error_or_a_value),
           T(other_formats_are_refused_by_name), T(views_beyond_their_storage_are_refused),
           T(storages_that_disagree_are_refused), T(shared_storages_have_a_bound),
+          T(keys_of_storages_have_a_bound),
           T(names_that_cannot_be_are_refused), T(typed_views_of_untyped_storages_are_read),
           T(streams_of_other_machines_are_refused), T(laughs_circles_and_nests_end),
+          T(work_on_shared_parts_is_counted),
           T(gadgets_beside_weights_do_nothing), T(archives_that_lie_are_refused),
           T(zip_bombs_are_refused_before_inflating),
           T(lying_counts_of_the_large_format_are_refused))

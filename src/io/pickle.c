@@ -16,6 +16,7 @@
 
 #include "base/str.h"
 
+enum { PERSISTENT_COST = 128 };                          /* of its place in tables here and of the reader's */
 typedef enum {
     ARG_NONE, ARG_U1, ARG_U2, ARG_I4, ARG_U4, ARG_U8,
     ARG_F8,                             /* big-endian double */
@@ -309,7 +310,7 @@ static Err push_persistent(Vm *v, PkNode *id) {
     PkNode *x = node_items(v, PK_PERSISTENT, &id, 1);
     GROW(v->persistent, v->n_persistent, v->cap_persistent);
     v->persistent[v->n_persistent++] = x;
-    v->memory += 2 * sizeof x;
+    v->memory += PERSISTENT_COST;
     return push(v, x);
 }
 static Err op_persistent(Vm *v, int from_stack, const Arg *a) {

@@ -35,7 +35,7 @@ typedef struct Reader {
     Block   *block; int n;              /* every storage that the pickle names, sorted by key */
     IoZip   *zip;                       /* NULL: stream */
     const char *prefix;                 /* zip: "archive/" */
-    uint64_t copied, storage_bytes;
+    uint64_t copied, held;              /* bytes of tensors made; of data in the file, whatever the pickle says */
 } Reader;
 
 static Err damaged(const Reader *r, const char *kind, const char *name, size_t n,
@@ -140,7 +140,7 @@ static Err add_tensor(Reader *r, TensorList *l, const char *name, const PthView 
     TRY(load_block(r, b));
     void *data = b->last_data;
     if (!same_view(b->last, v)) {
-        if ((r->copied += bytes) > r->storage_bytes + COPIES_SLACK)
+        if ((r->copied += bytes) > r->held + COPIES_SLACK)
             return damaged(
                 r, "tensor", name, strlen(name),
                 "its storage is shared so often that the tensors would be far larger than the file");
@@ -166,7 +166,7 @@ static Err parse_views(Reader *r, const PthFound *found, PthView *view, bool *kn
         known[i] = view[i].dtype != DT_COUNT && view[i].rank <= RANK_MAX;
         if (known[i]) {
             Block *b = find_block(r, view[i].storage.key, view[i].storage.n_key);
-            if (b && !b->uses++) r->storage_bytes += b->bytes;
+            if (b) b->uses++;
         } else if (!left_out++) first = i;
     }
     if (left_out)
@@ -257,6 +257,7 @@ static Err read_zip(Reader *r, SafeFile *out) {
     TRY(io_zip_open(r->src, &r->zip));
     TRY(find_prefix(r, &entry));
     TRY(check_records(r));
+    for (int i = 0; i < io_zip_count(r->zip); i++) r->held += io_zip_bytes(r->zip, i);
     const uint64_t bytes = io_zip_bytes(r->zip, entry);
     TRY(block_alloc(&text, (size_t)bytes, r->src->name));
     Err rc = io_zip_read(r->zip, entry, text);
@@ -326,7 +327,9 @@ static Err place_storages(Reader *r, const PkNode *keys, uint64_t at) {
 static Err read_stream(Reader *r, SafeFile *out) {
     uint64_t at = 0;
     Pickle objects, keys;
+    r->held = r->src->bytes;
     TRY(check_machine(r, &at));
+    arena_reset(r->arena);
     TRY(next_pickle(r, &at, &objects));
     TRY(next_pickle(r, &at, &keys));
     TRY(list_storages(r, &objects));

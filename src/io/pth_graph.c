@@ -13,8 +13,10 @@
 #include "base/str.h"
 #include "io/pth_priv.h"
 
-enum { SEEN = 1, INNER = 2 };                            /* PkNode.mark; INNER: a module within a module */
+/* PkNode.mark; INNER: a module within a module; of a state: what module_state said of it. */
+enum { SEEN = 1, INNER = 2, MODULE = 4, NO_MODULE = 8 };
 enum { WORK_MAX = 10 * 1000 * 1000, NAME_BYTES_MAX = 16 << 20, WRAPPED_MAX = 4 };
+enum { BESIDE_NAME = 32, KEY_MAX = 255 };                /* bytes kept with every name; of a storage's key */
 
 /* ---- tensors ------------------------------------------------------------------------------------- */
 typedef enum { BUILDS, BUILDS_TYPED, WRAPS, CALLS } Role; /* what the first arguments of a callee are */
@@ -86,7 +88,7 @@ bool pth_storage(const PkNode *persistent, PthStorage *out) {
     const PkNode *type = id->item[1], *key = id->item[2], *numel = id->item[4],
                  *part = id->n > 5 ? id->item[5] : NULL;
     const char *name = type->kind == PK_GLOBAL ? memchr(type->text, '\n', type->n) : NULL;
-    if (!name || strncmp(type->text, "torch", 5) || key->kind != PK_TEXT || !is_count(numel))
+    if (!name || strncmp(type->text, "torch", 5) || key->kind != PK_TEXT || key->n > KEY_MAX || !is_count(numel))
         return false;
     const size_t n = type->n - (size_t)(++name - type->text);
     *out = (PthStorage){.key = key->text, .n_key = key->n, .type = "unknown", .dtype = DT_COUNT, .numel = numel->i, .view_numel = numel->i};
@@ -157,13 +159,14 @@ bool pth_view(const PkNode *tensor, PthView *out, const char **why) {
     if (out->rank > RANK_MAX || out->dtype == DT_COUNT) return true;
     out->shape.rank = out->rank;
     for (int i = 0; i < out->rank; i++)
-        out->shape.d[i] = size->item[i]->i, out->stride[i] = stride->item[i]->i;
+        out->shape.d[i] = size->item[i]->i,
+        out->stride[i] = size->item[i]->i == 1 ? 0 : stride->item[i]->i;         /* may be anything there */
     *why = "its shape, strides or offset reach beyond its storage";
     return shape_bytes(out->shape, out->dtype, &bytes) && is_inside(out);
 }
 
 /* ---- the search ---------------------------------------------------------------------------------- */
-typedef struct Spot { PkNode *x; int parent; const PkNode *key; int64_t index; } Spot;   /* index: -1 for an unnamed part */
+typedef struct Spot { PkNode *x; const PkNode *key; int parent, index; } Spot;   /* index: -1 for an unnamed part */
 typedef struct Search {
     const char *file;
     Arena   *arena;
@@ -193,7 +196,7 @@ static Err make_name(Search *s, const char *prefix, const PkNode *key, const cha
                        "%s: a name holds a NUL byte; the file is damaged or made to do harm",
                        s->file);
     const size_t n = strlen(prefix) + key->n + strlen(suffix);
-    if ((s->name_bytes += n) > NAME_BYTES_MAX) return too_big(s);
+    if ((s->name_bytes += n + BESIDE_NAME) > NAME_BYTES_MAX) return too_big(s);
     *out = arena_printf(s->arena, "%s%.*s%s", prefix, (int)key->n, key->n ? key->text : "", suffix);
     return OK;
 }
@@ -207,12 +210,14 @@ static bool is_named_tensor(const PkNode *dict, uint32_t i) {
 
 /* ---- modules: what their state_dict() would be ---------------------------------------------------- */
 static const PkNode *module_state(const PkNode *x) {
-    const PkNode *state = x->kind == PK_OBJECT ? x->object->state : NULL;
+    PkNode *state = x->kind == PK_OBJECT ? x->object->state : NULL;
     if (!state || state->kind != PK_DICT) return NULL;
-    return pickle_dict(pickle_get(state, "_modules")) ||
-                   pickle_dict(pickle_get(state, "_parameters"))
-               ? state
-               : NULL;
+    if (!(state->mark & (MODULE | NO_MODULE)))           /* many objects may share a long one */
+        state->mark |= pickle_dict(pickle_get(state, "_modules")) ||
+                               pickle_dict(pickle_get(state, "_parameters"))
+                           ? MODULE
+                           : NO_MODULE;
+    return state->mark & MODULE ? state : NULL;
 }
 /* A set is written as a set or, before protocol 4, as a call of set with a list. */
 static Err is_member(Search *s, const PkNode *set, const PkNode *key, bool *out) {
@@ -227,6 +232,7 @@ static Err is_member(Search *s, const PkNode *set, const PkNode *key, bool *out)
 }
 static Err add_module_tensors(Search *s, const char *prefix, const PkNode *dict,
                               const PkNode *except, PthFound *l) {
+    TRY(work(s, dict ? dict->n : 0));
     for (uint32_t i = 0; dict && i < dict->n; i += 2) {
         bool skip;
         const char *name;
@@ -243,6 +249,7 @@ typedef struct Frames { Frame *v; int n, cap; } Frames;
 
 /* Children go onto the stack in reverse, so that the first is walked first. */
 static Err push_children(Search *s, Frames *f, const PkNode *dict, const char *prefix) {
+    TRY(work(s, dict ? dict->n : 0));
     for (uint32_t i = dict ? dict->n : 0; i >= 2; i -= 2) {
         PkNode *key = dict->item[i - 2], *child = dict->item[i - 1];
         const char *name;
@@ -290,14 +297,14 @@ static void consider_dict(Search *s, int spot, const PkNode *dict) {
     if (count > s->best_count) s->best_count = count, s->best_spot = spot, s->best_dict = dict;
 }
 /* Into the queue, unless it is there or has nothing within. */
-static void visit(Search *s, PkNode *x, int parent, const PkNode *key, int64_t index) {
+static void visit(Search *s, PkNode *x, int parent, const PkNode *key, int index) {
     const bool holds = x && (x->kind == PK_OBJECT || ((x->kind == PK_TUPLE || x->kind == PK_LIST ||
                                                        x->kind == PK_SET || x->kind == PK_DICT) &&
                                                       x->n));
     if (!holds || x->mark & SEEN) return;
     x->mark |= SEEN;
     GROW(s->spot, s->n, s->cap);
-    s->spot[s->n++] = (Spot){x, parent, key, index};
+    s->spot[s->n++] = (Spot){x, key, parent, index};
 }
 static Err expand(Search *s, int at) {
     PkNode *x = s->spot[at].x;
@@ -312,7 +319,7 @@ static Err expand(Search *s, int at) {
     if (x->kind == PK_DICT) consider_dict(s, at, x);
     const uint32_t step = x->kind == PK_DICT ? 2 : 1;
     for (uint32_t i = 0; i < x->n; i += step)
-        visit(s, x->item[i + step - 1], at, step == 2 ? x->item[i] : NULL, i / step);
+        visit(s, x->item[i + step - 1], at, step == 2 ? x->item[i] : NULL, (int)(i / step));
     return OK;
 }
 
@@ -324,14 +331,15 @@ static Err path_of(Search *s, int at, const char **out) {
     for (; at > 0; at = s->spot[at].parent) {
         const Spot *p = &s->spot[at];
         PkNode label = {.kind = PK_TEXT};
+        TRY(work(s, 1));
         if (p->key && p->key->kind == PK_TEXT) label.text = p->key->text, label.n = p->key->n;
         else if (p->index >= 0) {
-            label.n = (uint32_t)snprintf(number, sizeof number, "%" PRId64,
-                                         p->key && p->key->kind == PK_INT ? p->key->i : p->index);
+            label.n = (uint32_t)snprintf(
+                number, sizeof number, "%" PRId64,
+                p->key && p->key->kind == PK_INT ? p->key->i : (int64_t)p->index);
             label.text = number;
         } else continue;                                 /* a part of an object has no name */
         const char *behind = **out ? arena_printf(s->arena, ".%s", *out) : "";
-        TRY(work(s, 1));
         TRY(make_name(s, "", &label, behind, out));
     }
     return OK;
