@@ -392,9 +392,13 @@ TEST(what_is_not_yaml_is_refused_with_its_place) {
         {"seed: 1\n---\nseed: 2\n", "a second document"},
         {deep, "nested deeper than 16"},
         {"seed: \"1\\0\"\n", "NUL byte"},
-        {"seed: \xff\n", "not YAML"},
+        {"seed: 1\nname: \xff\n", "c.yaml:2:7: not YAML"},
     };
     Config *c = NULL;
+    Str many = {0};
+    for (int i = 0; i < 10001; i++) str_addf(&many, "key%d:\n", i);
+    expect_refused(read_text(many.s, &c), c, "many keys", "more than 20000 values");
+    str_free(&many);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         expect_refused(read_text(cases[i][0], &c), c, cases[i][0], cases[i][1]);
 }

@@ -1,4 +1,5 @@
 /* test_safetensors.c - round trips, digests, and everything a hostile or damaged file can say. */
+#include "base/hash.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "base/sys.h"
@@ -274,6 +275,41 @@ TEST(huge_headers_take_seconds_not_hours) {
     if (!SANITIZED) EXPECT(test_cpu_s() - t < 2.0);
     str_free(&h);
 }
+/* The low 20 bits of FNV-1a before character c, from those behind it. */
+static uint32_t fnv_before(uint32_t h, char c) {
+    uint32_t inverse = 0x1b3;                            /* of the prime modulo 2^20, by Newton's steps */
+    for (int i = 0; i < 5; i++) inverse *= 2 - 0x1b3 * inverse;
+    return (h * inverse ^ (uint8_t)c) & 0xfffff;
+}
+/* 30,000 names that FNV-1a puts into one slot: eight digits, and two pairs of letters that meet in the middle. */
+TEST(names_made_to_collide_take_no_longer) {
+    enum { NAMES = 30000, LETTERS = 64, FIRST = '0' };
+    uint16_t *pair = xcalloc(1 << 20, sizeof *pair);     /* behind which state which last two letters give 0 */
+    for (int i = 0; i < LETTERS * LETTERS; i++) {
+        const char a = (char)(FIRST + i / LETTERS), b = (char)(FIRST + i % LETTERS);
+        if (a != '\\' && b != '\\') pair[fnv_before(fnv_before(0, b), a)] = (uint16_t)(i + 1);
+    }
+    Str s = {0};
+    str_add(&s, "{");
+    for (int k = 0, found = 0; found < NAMES; k++) {
+        for (int i = 0; i < LETTERS * LETTERS; i++) {
+            char name[16];
+            const char a = (char)(FIRST + i / LETTERS), b = (char)(FIRST + i % LETTERS);
+            snprintf(name, sizeof name, "%08d%c%c", k, a, b);
+            const int last = pair[hash_fnv1a(name) & 0xfffff] - 1;
+            if (last < 0 || a == '\\' || b == '\\') continue;
+            str_addf(&s, "%s\"%s%c%c\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
+                     found++ ? "," : "", name, FIRST + last / LETTERS, FIRST + last % LETTERS);
+            break;
+        }
+    }
+    str_add(&s, "}");
+    free(pair);
+    const double t = test_cpu_s();
+    EXPECT_OK(parse_header(s.s, 0));
+    if (!SANITIZED) EXPECT(test_cpu_s() - t < 1);
+    str_free(&s);
+}
 TEST(write_to_a_bad_place_is_an_output_error) {
     EXPECT_ERR(st_write(temp_path("absent/x"), NULL, 0, NULL, 0), E(6, 9));
 }
@@ -282,4 +318,4 @@ TEST_MAIN(T(round_trip_of_every_type), T(pieces_in_any_order_are_the_same_file),
           T(every_flipped_bit_is_detected), T(damaged_tensor_is_named), T(foreign_files_without_digests_are_models_not_checkpoints),
           T(absurd_header_lengths_are_refused), T(hostile_shapes_and_offsets_are_refused_by_name), T(hostile_json_is_refused),
           T(escapes_are_decoded), T(random_damage_never_crashes), T(huge_headers_take_seconds_not_hours),
-          T(write_to_a_bad_place_is_an_output_error))
+          T(names_made_to_collide_take_no_longer), T(write_to_a_bad_place_is_an_output_error))

@@ -1,7 +1,8 @@
-/* hash.c - FNV-1a (64 bit) for names in tables, XXH3-128 for the contents of files and tensors. */
+/* hash.c - FNV-1a (64 bit), seeded XXH3 for names in tables, XXH3-128 for the contents of files and tensors. */
 #include "base/hash.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <stdlib.h>
 #include <xxhash.h>
 
@@ -18,6 +19,12 @@ static Digest digest_of(XXH128_hash_t h) {
     snprintf(d.hex, sizeof d.hex, "%016llx%016llx", (unsigned long long)h.high64,
              (unsigned long long)h.low64);
     return d;
+}
+
+/* The seed is where the system put the program this time. */
+uint64_t hash_name(const char *s) {
+    static const char somewhere;
+    return XXH3_64bits_withSeed(s, strlen(s), (XXH64_hash_t)(uintptr_t)&somewhere);
 }
 
 Digest hash_digest(const void *data, size_t bytes) { return digest_of(XXH3_128bits(data, bytes)); }

@@ -1,6 +1,6 @@
 /* net.c - building a Net: scopes, names, nodes, parameters and their two blocks.
  *
- * Names are found by an open-addressed table from FNV-1a to number, rebuilt at twice its size when
+ * Names are found by an open-addressed table from their hash to number, rebuilt at twice its size when
  * half full; a later entry of the same name replaces the earlier, so net_find gives the last. */
 #include "graph/net.h"
 
@@ -18,7 +18,7 @@ typedef struct { const char *name; int value; } NameSlot;
 struct NameIndex { NameSlot *slot; size_t n, cap; };     /* cap: a power of two; name NULL: free */
 
 static NameSlot *slot_of(const struct NameIndex *x, const char *name) {
-    size_t i = (size_t)hash_fnv1a(name) & (x->cap - 1);
+    size_t i = (size_t)hash_name(name) & (x->cap - 1);
     while (x->slot[i].name && strcmp(x->slot[i].name, name)) i = (i + 1) & (x->cap - 1);
     return &x->slot[i];
 }

@@ -22,7 +22,7 @@ static Err bad(const OnnxModel *m, const char *what, const char *name, const cha
 typedef struct { OnnxModel *m; const char *folder; int *slot; size_t cap; } Reader;      /* slot: open addressing, value or 0 */
 
 static size_t slot_of(const Reader *r, const char *name) {
-    size_t i = (size_t)hash_fnv1a(name) & (r->cap - 1);
+    size_t i = (size_t)hash_name(name) & (r->cap - 1);
     while (r->slot[i] && strcmp(r->m->value[r->slot[i]].name, name)) i = (i + 1) & (r->cap - 1);
     return i;
 }

@@ -34,7 +34,7 @@ typedef struct {
 } NameSet; /* open addressing, cap a power of two */
 
 static size_t name_slot(const NameSet *s, const char *name) {
-    size_t i = hash_fnv1a(name) & (s->cap - 1);
+    size_t i = hash_name(name) & (s->cap - 1);
     while (s->name[i] && strcmp(s->name[i], name)) i = (i + 1) & (s->cap - 1);
     return i;
 }

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <yaml.h>
 
-enum { YAML_DEPTH_MAX = 16, YAML_NODES_MAX = 100000 };
+enum { YAML_DEPTH_MAX = 16, YAML_NODES_MAX = 20000 };      /* keys are compared with each other */
 typedef struct Builder {
     Arena *a;
     const char *name;
@@ -113,6 +113,18 @@ static Err on_event(Builder *b, const yaml_event_t *e) {
     return OK;
 }
 
+/* What libyaml says against the text. It gives no place for bytes that are no characters, but their offset. */
+static Err not_yaml(const yaml_parser_t *p, const char *text, size_t bytes, const char *name) {
+    size_t line = p->problem_mark.line, column = p->problem_mark.column;
+    if (p->error == YAML_READER_ERROR) {
+        line = column = 0;
+        for (size_t i = 0; i < bytes && i < p->problem_offset; i++, column++)
+            if (text[i] == '\n') line++, column = (size_t)-1;
+    }
+    return err_set(E(2, 76), "%s:%zu:%zu: not YAML: %s", name, line + 1, column + 1,
+                   p->problem ? p->problem : "unreadable");
+}
+
 Err yaml_parse(const char *text, size_t bytes, const char *name, Arena *a, YNode **out) {
     yaml_parser_t parser;
     Builder b = {.a = a, .name = name};
@@ -122,9 +134,7 @@ Err yaml_parse(const char *text, size_t bytes, const char *name, Arena *a, YNode
     for (bool done = false; !rc && !done;) {
         yaml_event_t e;
         if (!yaml_parser_parse(&parser, &e)) {
-            rc = err_set(E(2, 76), "%s:%zu:%zu: not YAML: %s", name, parser.problem_mark.line + 1,
-                         parser.problem_mark.column + 1,
-                         parser.problem ? parser.problem : "unreadable");
+            rc = not_yaml(&parser, text, bytes, name);
             break;
         }
         done = e.type == YAML_STREAM_END_EVENT;
