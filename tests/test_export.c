@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "io/onnx.h"
 #include "io/weights.h"
+#include "models/export_priv.h"
 #include "models/model.h"
 #include "onnx_writer.h"
 #include "program.h"
@@ -289,6 +290,33 @@ TEST(eight_bits_by_our_own_reader) {
                 "python=none");
     if (!(share_told() >= 99.9)) FAIL("%s", ran.out);    /* written again from what was read */
 }
+/* A dead channel: 32 bits of its weights' own step would not reach its bias. */
+TEST(eight_bits_keep_the_bias_of_a_dead_channel) {
+    static const float weight[] = {1e-9f, -2e-9f, 1e-42f, 2e-43f, 0, 0, 0.5f, 0.25f},
+                       bias[] = {0.3f, -0.2f, 0.1f, 2};
+    Export e = {.w = onnx_write_open("net", 17, "out")};
+    const char *out[2];
+    uint8_t *data;
+    size_t bytes;
+    OnnxModel *m;
+    export_int8_weights(&e, "conv", (ExportRange){0, 6}, SHAPE(4, 2, 1, 1), weight, bias, out);
+    EXPECT_OK(onnx_write_pack(e.w, &data, &bytes));
+    EXPECT_OK(onnx_parse(data, bytes, "m.onnx", NULL, &m));
+    EXPECT_INT(m->n_node, 2);
+    for (int part = 0; part < 2; part++) {
+        const OnnxNode *n = &m->node[part];
+        const Tensor *q = m->value[n->in[0]].tensor, *scale = m->value[n->in[1]].tensor;
+        const int per = part ? 1 : 2;
+        for (int i = 0; i < 4 * per; i++) {
+            const float step = ((const float *)scale->data)[i / per], want = part ? bias[i] : weight[i];
+            const double got =
+                (double)step * (part ? ((const int32_t *)q->data)[i] : ((const int8_t *)q->data)[i]);
+            EXPECT(step > 0);
+            EXPECT_NEAR(got, want, part ? 1e-6 : 0.002);
+        }
+    }
+    onnx_close(m), free(data), onnx_write_close(e.w);
+}
 TEST_MAIN(T(batch_norm_is_folded), T(a_fixed_size_leaves_no_arithmetic_of_shapes),
           T(bytes_in_classes_out), T(refusals), T(the_json_file_tells_how_to_use_the_network),
           T(the_classes_are_the_data_sets), T(safetensors_hold_the_network_and_what_it_needs),
@@ -297,4 +325,4 @@ TEST_MAIN(T(batch_norm_is_folded), T(a_fixed_size_leaves_no_arithmetic_of_shapes
           T(our_own_reader_agrees), T(imported_networks_in_onnxruntime),
           T(a_file_with_names_of_ours_is_written_again),
           T(imported_networks_by_our_own_reader), T(eight_bits_in_onnxruntime),
-          T(eight_bits_by_our_own_reader))
+          T(eight_bits_by_our_own_reader), T(eight_bits_keep_the_bias_of_a_dead_channel))

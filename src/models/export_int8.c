@@ -1,10 +1,11 @@
 /* export_int8.c - weights and values in 8 bits, as pairs of QuantizeLinear and DequantizeLinear.
  *
  * Values: uint8, q = round(v / scale) + zero, scale = (hi - lo) / 255, zero = round(-lo / scale), from
- * ranges seen on images. Weights: int8, one scale per output channel, largest magnitude / 127. Biases:
- * int32 of scale (input's * weight's). The classifiers stay in float32: they are small, and their rounding
+ * ranges seen on images. Weights: int8, one scale per output channel, largest magnitude / 127, or as much more as
+ * lets the bias fit: int32 of scale (input's * weight's). The classifiers stay in float32: they are small, and their rounding
  * would be the logits'. Runtimes fuse the pairs into 8-bit kernels; what follows from the file is the same.
  * Max pooling picks among values, so its result keeps the range of its source. */
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,6 +47,14 @@ bool export_is_classifier(const Export *e, int id) {
     return false;
 }
 
+/* One that the weights of a channel and its bias fit, above 0. A channel that has died in training may have weights
+ * far below its bias. */
+static float weight_scale(const float *weight, int64_t n, float bias, float src_scale) {
+    float top = 0;
+    for (int64_t i = 0; i < n; i++) top = fmaxf(top, fabsf(weight[i]));
+    const float least = fabsf(bias) / (float)(1 << 30) / src_scale, scale = fmaxf(top / 127, least);
+    return scale >= FLT_MIN ? scale : top > 0 ? FLT_MIN : 1;
+}
 static float scale_of(ExportRange r) { return (r.hi - r.lo) / 255; }
 static uint8_t zero_of(ExportRange r) { return (uint8_t)lrintf(-r.lo / scale_of(r)); }
 
@@ -69,14 +78,11 @@ void export_int8_weights(Export *e, const char *name, ExportRange src, Shape s, 
     float *scale = xcalloc((size_t)outputs, sizeof *scale),
           *b_scale = xcalloc((size_t)outputs, sizeof *b_scale);
     for (int64_t k = 0; k < outputs; k++) {
-        float top = 0;
-        for (int64_t i = 0; i < per; i++) top = fmaxf(top, fabsf(weight[k * per + i]));
-        scale[k] = top > 0 ? top / 127 : 1, b_scale[k] = scale[k] * scale_of(src);
+        scale[k] = weight_scale(weight + k * per, per, bias ? bias[k] : 0, scale_of(src));
+        b_scale[k] = scale[k] * scale_of(src);
         for (int64_t i = 0; i < per; i++)
             q[k * per + i] = (int8_t)lrintf(weight[k * per + i] / scale[k]);
-        if (bias)
-            b[k] = (int32_t)fmax(fmin(rint((double)bias[k] / (double)b_scale[k]), INT32_MAX),
-                                 INT32_MIN);
+        if (bias && b_scale[k] > 0) b[k] = (int32_t)rint((double)bias[k] / (double)b_scale[k]);
     }
     const OnnxAttr axis = ATTR_INT("axis", 0);
     const Shape channels = SHAPE(outputs);
