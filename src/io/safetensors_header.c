@@ -1,8 +1,9 @@
 /* safetensors_header.c - the header of a safetensors file: a JSON object of known form.
  *
  * The grammar is written out instead of using a JSON library: it nests three deep by construction,
- * names are kept in a hash table (10 million entries take seconds, not hours), and every number is
- * an unsigned integer, so that 1e30, -1 and 2.5 are refused where they stand. */
+ * names are kept in a hash table (no file costs the square of its tensors), and every number is an
+ * unsigned integer, so that 1e30, -1 and 2.5 are refused where they stand. TENSORS_MAX bounds what is
+ * made of a header: five times its size. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include "base/str.h"
 #include "io/safetensors_priv.h"
 
+enum { TENSORS_MAX = 1 << 18 };
 typedef struct {
     const char *p, *begin, *end; /* *end is NUL */
     const char *file;
@@ -303,6 +305,10 @@ static Err read_header(Parser *q, StHeader *h, NameSet *names) {
             if (!names_add(names, key, h->n))
                 return err_set(E(q->exit_code, 52),
                                "%s: tensor %s stands twice; the file is damaged", q->file, key);
+            if (h->n == TENSORS_MAX)
+                return err_set(E(EXIT_LIMIT, 53),
+                               "%s: more than %d tensors; no network needs that, use another file",
+                               q->file, TENSORS_MAX);
             GROW(h->entries, h->n, h->cap);
             h->entries[h->n] = (StEntry){.name = key};
             TRY(read_entry(q, &h->entries[h->n]));
