@@ -407,18 +407,24 @@ TEST(bars_say_absent_for_nan) {
 TEST(tfe_map_is_one_where_heads_agree) {
     float main_logits[8] = {1, 2, 3, 4, 0, 0, 0, 0}, aux[8] = {1, 2, 3, 4, 0, 0, 0, 0}, w[16];
     Grid g = {2, 2, 2, main_logits}, a = {2, 2, 2, aux};
-    map_tfe(w, g, a, 4, 4);
+    map_tfe(w, g, a, false, 4, 4);
     for (int i = 0; i < 16; i++) EXPECT_NEAR(w[i], 1, 1e-6);
     /* Pixel 0: softmax(aux) = (1/2, 1/2), softmax(main) = (e, 1)/(e + 1): KL = ln((e + 1)/2) - 1/2.
      */
     aux[0] = 0;
-    map_tfe(w, g, a, 4, 4);
+    map_tfe(w, g, a, false, 4, 4);
     EXPECT_NEAR(w[0], exp(-(log((exp(1) + 1) / 2) - 0.5)), 1e-6);
     EXPECT_NEAR(w[15], 1, 1e-6);
     EXPECT_NEAR(w[1], w[0] + (1 - w[0]) / 3, 1e-6); /* align_corners: a third of the way */
+    /* Turned round: ln 2 - the entropy of softmax(main); and another head on another grid. */
+    const double q = exp(1) / (exp(1) + 1), entropy = -q * log(q) - (1 - q) * log(1 - q);
+    map_tfe(w, g, a, true, 4, 4);
+    EXPECT_NEAR(w[0], exp(-(log(2) - entropy)), 1e-6);
+    map_tfe(w, g, (Grid){2, 1, 1, (float[]){0, 0}}, true, 4, 4);
+    EXPECT_NEAR(w[0], exp(-(log(2) - entropy)), 1e-6);
     /* Of one head: 1 - entropy / ln 2. */
     const double p = exp(1) / (exp(1) + 1);
-    map_tfe(w, g, (Grid){0}, 4, 4);
+    map_tfe(w, g, (Grid){0}, false, 4, 4);
     EXPECT_NEAR(w[0], 1 + (p * log(p) + (1 - p) * log(1 - p)) / log(2), 1e-6);
     EXPECT(w[15] > 0.85 && w[15] < 1);
 }
@@ -555,6 +561,35 @@ TEST(pictures_are_embedded_with_their_legend) {
     EXPECT(!strstr(page, "TFE weight")); /* a run without a teacher */
     expect_self_contained(page);
     free(page);
+}
+
+/* The legend tells what the run's rule keeps, the caption how large the four parts are. */
+TEST(a_mask_is_explained_by_the_rule_of_its_run) {
+#define HEAD "distill:\n  task:\n"
+    static const struct { const char *config, *text; int left_out; } rows[] = {
+        {HEAD "    kind: rdd # default\n    rule: xor # default\n", "hard for one of the two alone:", 2},
+        {HEAD "    kind: rdd # default\n    rule: student-not-teacher # default\n",
+         "hard for the student and easy for the teacher:", 3},
+        {HEAD "    kind: rdd # default\n    rule: random # default\n", "drawn at random:", 0},
+        {HEAD "    kind: ohem # default\n", "hard for the student:", 2},
+        {HEAD "    kind: ce # default\n", "in this run all count:", 0}};
+#undef HEAD
+    static const uint8_t part[8] = {PART_STUDENT, PART_TEACHER, PART_TEACHER, PART_BOTH,
+                                    PART_EASY,    PART_EASY,    PART_EASY,    PART_EASY};
+    uint8_t rgb[24];
+    overlay_parts(rgb, part, 8);
+    for (int i = 0; i < 5; i++) {
+        const char *dir = fresh_dir();
+        write_pictures(dir, 2, 4);
+        put(dir, "config.yaml", rows[i].config);
+        EXPECT_OK(image_write_png_rgb(temp_path("maps/a<b.tse.png"), rgb, 2, 4));
+        EXPECT_OK(report_write(dir));
+        char *page = page_of(dir);
+        EXPECT_HAS(page, rows[i].text);
+        EXPECT_INT(count_of(page, ": left out"), rows[i].left_out);
+        EXPECT_HAS(page, "TSE mask: student 12.5 %, teacher 25.0 %, both 12.5 %, easy 50.0 %");
+        free(page);
+    }
 }
 
 TEST(big_pictures_are_shrunk) {
@@ -805,7 +840,8 @@ TEST_MAIN(T(base64_matches_rfc4648), T(thinned_series_keeps_mean_and_bound),
           T(report_of_an_empty_run_is_written), T(report_shows_the_run_and_escapes_it),
           T(run_data_reads_numbers), T(report_survives_damaged_metrics), T(report_size_is_bounded),
           T(report_of_a_live_run_reloads_and_tells_what_is_left),
-          T(pictures_are_embedded_with_their_legend), T(big_pictures_are_shrunk),
+          T(pictures_are_embedded_with_their_legend),
+          T(a_mask_is_explained_by_the_rule_of_its_run), T(big_pictures_are_shrunk),
           T(dots_show_every_run_and_the_mean), T(runs_of_one_arm_share_a_colour),
           T(arms_are_compared_seed_by_seed), T(shown_needs_both_intervals),
           T(verdict_is_one_sentence_that_claims_only_what_is_shown),

@@ -31,13 +31,18 @@ static double task_number(const Config *c, const char *name, double otherwise) {
                                    : otherwise;
 }
 
+/* A choice among the options of the task loss; its first where there is no such option. */
+static int task_choice(const Config *c, const char *name) {
+    const Option *o = option_find(c->task.method->options, name);
+    return o && o->type == OPT_ENUM ? *(const int *)((const char *)c->task.opt + o->offset) : 0;
+}
+
 /* tfe: what the first stage weighs by; without RDD the auxiliary head, where the teacher has one. */
 static TseRule rule_of(const Config *c, const OpenModel *teacher) {
-    const Option *o = option_find(c->task.method->options, "tfe");
     TseRule rule = {task_number(c, "min_kept_fraction", 0.0477), task_number(c, "theta", 0.7),
-                    EASE_AUX};
-    if (o) rule.tfe = (Ease)*(const int *)((const char *)c->task.opt + o->offset);
-    else if (teacher->net && !teacher->nodes.aux.id) rule.tfe = EASE_ENTROPY;
+                    (Ease)task_choice(c, "tfe"), task_choice(c, "tfe_kl") == 1};
+    if (!option_find(c->task.method->options, "tfe") && teacher->net && !teacher->nodes.aux.id)
+        rule.tfe = EASE_ENTROPY;
     return rule;
 }
 

@@ -107,16 +107,16 @@ static Err picture_labels(const PictureOut *p, const char *kind, const uint8_t *
 
 /* The first stage's weight; g: the teacher's logits, kept. */
 static Err picture_weight(const PictureOut *p, const Sample *s, Grid g, NetView *teacher,
-                          Ease tfe) {
+                          TseRule rule) {
     const int64_t pixels = (int64_t)s->h * s->w;
     float *mirrored = NULL, *weight;
     Grid other = {0};
-    if (tfe == EASE_FLIP) TRY(view_mirrored(teacher->net, s, teacher, &mirrored));
-    if (tfe == EASE_FLIP) other = (Grid){g.k, g.h, g.w, mirrored};
-    if (tfe == EASE_AUX) other = teacher->aux;
-    if (tfe != EASE_ENTROPY && (!other.logits || other.h != g.h || other.w != g.w)) return OK;
+    if (rule.tfe == EASE_FLIP) TRY(view_mirrored(teacher->net, s, teacher, &mirrored));
+    if (rule.tfe == EASE_FLIP) other = (Grid){g.k, g.h, g.w, mirrored};
+    if (rule.tfe == EASE_AUX) other = teacher->aux;
+    if (rule.tfe != EASE_ENTROPY && !other.logits) return OK;
     weight = xcalloc((size_t)pixels, sizeof *weight);
-    map_tfe(weight, g, other, s->h, s->w);
+    map_tfe(weight, g, other, rule.turned, s->h, s->w);
     overlay_heat(p->rgb, weight, 0, 1, pixels);
     free(weight), free(mirrored);
     return picture_write(p, "tfe");
@@ -124,7 +124,7 @@ static Err picture_weight(const PictureOut *p, const Sample *s, Grid g, NetView 
 
 /* What does not change while a student learns; keeps of the teacher what its masks need. */
 static Err still_of_image(MapImage *m, const PictureOut *p, const Dataset *d, const Sample *s,
-                          NetView *teacher, Ease tfe) {
+                          NetView *teacher, TseRule rule) {
     const int64_t pixels = (int64_t)s->h * s->w;
     memcpy(p->rgb, s->rgb, (size_t)(3 * pixels));
     TRY(picture_write(p, "image"));
@@ -139,7 +139,7 @@ static Err still_of_image(MapImage *m, const PictureOut *p, const Dataset *d, co
     map_classes(label, *g, s->h, s->w);
     Err rc = picture_labels(p, "teacher", label, d);
     free(label);
-    return rc ? rc : picture_weight(p, s, m->teacher, teacher, tfe);
+    return rc ? rc : picture_weight(p, s, m->teacher, teacher, rule);
 }
 
 static Err moving_of_image(const MapImage *m, const PictureOut *p, const Dataset *d,
@@ -189,7 +189,7 @@ static Err image_pictures(Maps *m, int i, const char *dir, bool still, MapNet ne
     char *name = picture_name(m->d->names[at]);
     PictureOut p = {dir, name, s.h, s.w, xcalloc((size_t)s.h * (size_t)s.w, 3)};
     Err rc = view_run(net, &s, view);
-    if (!rc) rc = still ? still_of_image(&m->image[i], &p, m->d, &s, view, m->rule.tfe)
+    if (!rc) rc = still ? still_of_image(&m->image[i], &p, m->d, &s, view, m->rule)
                         : moving_of_image(&m->image[i], &p, m->d, &s, view, m->rule);
     free(name);
     free(p.rgb);

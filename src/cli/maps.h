@@ -12,6 +12,7 @@ typedef enum { EASE_AUX, EASE_FLIP, EASE_ENTROPY } Ease; /* as rdd's option tfe 
 typedef struct TseRule {
     double fraction, theta;
     Ease tfe;
+    bool turned;    /* KL(main || other), as tfe_kl=main-other */
 } TseRule;
 /* Pictures of n images spread over the split. What does not change while a student learns is made once:
  * DIR/NAME.{image,label,teacher,tfe}.png; of the teacher, which may be closed then, its logits are kept.

@@ -1,6 +1,6 @@
 /* maps.c - what RDD sees on one image: the weight of TFE and the mask of TSE.
  *
- * The same formulas as the loss (docs: TFE w = exp(-KL(softmax(Ta) || softmax(T))), upsampled with
+ * The same formulas as the loss (docs: TFE w = exp(-KL(softmax(Ta) || softmax(T))), or turned round, upsampled with
  * align_corners; TSE hard_X = { q_X <= max(theta, k-th smallest q_X) }), in plain C for pictures.
  * The k-th smallest is taken over the pixels of the one image, in training over those of the batch.
  */
@@ -32,17 +32,22 @@ static void log_softmax(double *v, int n) {
     for (int i = 0; i < n; i++) v[i] -= top + log(sum);
 }
 
-void map_tfe(float *weight, Grid t_main, Grid t_other, int H, int W) {
-    int k = t_main.k, pixels = t_main.h * t_main.w;
+/* Log-softmax of a grid's classes where position i of `like` lies. */
+static void classes_at(double *v, Grid g, Grid like, int i) {
+    for (int c = 0; c < g.k; c++)
+        v[c] = plane_at(g.logits + (int64_t)c * g.h * g.w, g.h, g.w,
+                        grid_at(i / like.w, like.h, g.h), grid_at(i % like.w, like.w, g.w));
+    log_softmax(v, g.k);
+}
+
+void map_tfe(float *weight, Grid t_main, Grid t_other, bool turned, int H, int W) {
+    const int k = t_main.k, pixels = t_main.h * t_main.w;
     float *low = xcalloc((size_t)pixels, sizeof *low);
     double *a = xcalloc((size_t)k, sizeof *a), *b = xcalloc((size_t)k, sizeof *b);
     for (int i = 0; i < pixels; i++) {
         double kl = 0;
-        const float *other = t_other.logits ? t_other.logits : t_main.logits;
-        for (int c = 0; c < k; c++)
-            a[c] = other[c * pixels + i], b[c] = t_main.logits[c * pixels + i];
-        log_softmax(a, k);
-        log_softmax(b, k);
+        classes_at(turned ? b : a, t_other.logits ? t_other : t_main, t_main, i);
+        classes_at(turned ? a : b, t_main, t_main, i);
         for (int c = 0; c < k; c++) kl += exp(a[c]) * (a[c] - (t_other.logits ? b[c] : 0));
         low[i] = (float)(t_other.logits ? exp(-kl) : k > 1 ? 1 + kl / log(k) : 1); /* kl: - entropy */
     }

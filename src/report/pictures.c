@@ -17,11 +17,27 @@ char *maps_step_dir(const char *maps, int64_t step) {
     return xprintf("%s/step-%09lld", maps, (long long)step);
 }
 
-/* A picture that is too wide or too high is decoded, shrunk and encoded again. */
-static Err fit(Bytes *b, const char *path, bool average) {
+/* How many of the labelled pixels of a TSE mask lie in each part. */
+static void part_shares(Str *out, const Image *mask) {
+    static const char *const name[PART_COUNT] = {
+        [PART_STUDENT] = "student", [PART_TEACHER] = "teacher", [PART_BOTH] = "both", [PART_EASY] = "easy"};
+    static const TsePart order[] = {PART_STUDENT, PART_TEACHER, PART_BOTH, PART_EASY};
+    int64_t count[PART_COUNT] = {0}, all = 0;
+    for (int64_t i = 0; i < (int64_t)mask->h * mask->w; i++)
+        for (int k = 1; k < PART_COUNT; k++)
+            count[k] += !memcmp(mask->px + 3 * i, overlay_part_rgb[k], 3);
+    for (int k = 1; k < PART_COUNT; k++) all += count[k];
+    for (int i = 0; i < PART_COUNT - 1 && all; i++)
+        str_addf(out, "%s%s %.1f %%", i ? ", " : ": ", name[order[i]],
+                 100 * (double)count[order[i]] / (double)all);
+}
+
+/* A picture that is too wide or too high is decoded, shrunk and encoded again; note: what is told of a mask. */
+static Err fit(Bytes *b, const char *path, bool average, Str *note) {
     Image big;
     TRY(image_decode_rgb(b->data, b->bytes, path, &big));
     Err rc = OK;
+    if (note) part_shares(note, &big);
     if (big.h > SIDE_MAX || big.w > SIDE_MAX) {
         int h, w;
         uint8_t *small = page_shrink(big.px, big.h, big.w, SIDE_MAX, average, &h, &w);
@@ -38,10 +54,12 @@ static Err fit(Bytes *b, const char *path, bool average) {
 static void picture(Str *out, const Panel *p, const char *below, const char *stem) {
     char *path = xprintf("%s/%s%s.%s.png", p->dir, below, stem, p->kind);
     bool average = !strcmp(p->kind, "image") || !strcmp(p->kind, "tfe");
+    const bool mask = !strcmp(p->kind, "tse");
     Bytes b = {0};
+    Str note = {0};
     if (!sys_exists(path)) goto done; /* a run without a teacher has fewer panels */
     str_add(out, "<figure>");
-    if (sys_read_file(path, FILE_MAX, EXIT_OUTPUT, &b) || fit(&b, path, average))
+    if (sys_read_file(path, FILE_MAX, EXIT_OUTPUT, &b) || fit(&b, path, average, mask ? &note : NULL))
         str_add(out, "<span class=none>unreadable</span>");
     else {
         str_add(out, "<img alt='");
@@ -54,8 +72,10 @@ static void picture(Str *out, const Panel *p, const char *below, const char *ste
     }
     str_add(out, "<figcaption>");
     str_escape_html(out, p->title);
+    if (note.n) str_add(out, note.s);
     str_add(out, "</figcaption></figure>");
 done:
+    str_free(&note);
     free(b.data);
     free(path);
 }
@@ -71,6 +91,58 @@ static void ramp(Str *out) {
     str_add(out, ")'></span>1</span>");
 }
 
+static const char *easy_where(const RunData *r) {
+    static const char *const where[][2] = {
+        {"flip", "the teacher says the same of the mirrored image"},
+        {"entropy", "the teacher is sure"},
+        {"aux", "the teacher's two heads agree"}};
+    char *tfe = run_setting(r, "distill.task.tfe");
+    int i = 0;
+    while (i < 2 && (!tfe || strcmp(tfe, where[i][0]))) i++;
+    free(tfe);
+    return where[i][1];
+}
+
+enum { STUDENT_BIT = 1 << PART_STUDENT, TEACHER_BIT = 1 << PART_TEACHER, BOTH_BIT = 1 << PART_BOTH, ANY_BITS = ~0 };
+/* What a run's task loss keeps of the parts. */
+static const struct { const char *kind, *rule, *text; int kept; } tse_rules[] = {
+    {"rdd", "xor", "a pixel counts in the second stage where it is hard for one of the two alone",
+     STUDENT_BIT | TEACHER_BIT},
+    {"rdd", "or", "a pixel counts in the second stage where it is hard for either",
+     STUDENT_BIT | TEACHER_BIT | BOTH_BIT},
+    {"rdd", "and", "a pixel counts in the second stage where it is hard for both", BOTH_BIT},
+    {"rdd", "student", "a pixel counts in the second stage where it is hard for the student",
+     STUDENT_BIT | BOTH_BIT},
+    {"rdd", "student-not-teacher",
+     "a pixel counts in the second stage where it is hard for the student and easy for the teacher",
+     STUDENT_BIT},
+    {"rdd", "random",
+     "who finds a pixel hard; as many as are hard for one of the two alone count in the second stage, "
+     "drawn at random", ANY_BITS},
+    {"ohem", NULL, "a pixel counts where it is hard for the student", STUDENT_BIT | BOTH_BIT},
+    {NULL, NULL, "who finds a pixel hard; in this run all count", ANY_BITS}};
+
+static void tse_legend(Str *out, const RunData *r) {
+    static const struct { TsePart part; const char *name; } keys[] = {
+        {PART_STUDENT, "hard for the student alone"},
+        {PART_TEACHER, "hard for the teacher alone"},
+        {PART_BOTH, "hard for both"},
+        {PART_EASY, "easy for both"}};
+    char *kind = run_setting(r, "distill.task.kind"), *rule = run_setting(r, "distill.task.rule"), text[64];
+    int i = 0;
+    while (tse_rules[i].kind && ((kind && strcmp(kind, tse_rules[i].kind)) ||
+                                 (rule && tse_rules[i].rule && strcmp(rule, tse_rules[i].rule))))
+        i++;
+    str_addf(out, "<div class=keys><b>TSE mask</b><span>%s:</span>", tse_rules[i].text);
+    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
+        const bool kept = tse_rules[i].kept >> keys[k].part & 1;
+        snprintf(text, sizeof text, "%s%s", keys[k].name, kept ? "" : ": left out");
+        page_key(out, overlay_part_rgb[keys[k].part], text);
+    }
+    str_add(out, "</div>\n");
+    free(kind), free(rule);
+}
+
 static void legends(Str *out, const RunData *r, bool tfe, bool tse) {
     if (r->n_colours) {
         str_add(out, "<div class=keys>");
@@ -81,17 +153,10 @@ static void legends(Str *out, const RunData *r, bool tfe, bool tse) {
     if (tfe) {
         str_add(out, "<div class=keys><b>TFE weight</b>");
         ramp(out);
-        str_add(out, "<span>how much a pixel counts in the first stage: 1 where the teacher's two "
-                     "heads agree</span></div>\n");
+        str_addf(out, "<span>how much a pixel counts in the first stage: 1 where %s</span></div>\n",
+                 easy_where(r));
     }
-    if (!tse) return;
-    str_add(out, "<div class=keys><b>TSE mask</b><span>a pixel counts in the second stage where it "
-                 "is hard for one of the two alone:</span>");
-    page_key(out, overlay_part_rgb[PART_STUDENT], "hard for the student alone");
-    page_key(out, overlay_part_rgb[PART_TEACHER], "hard for the teacher alone");
-    page_key(out, overlay_part_rgb[PART_BOTH], "hard for both: left out");
-    page_key(out, overlay_part_rgb[PART_EASY], "easy for both: left out");
-    str_add(out, "</div>\n");
+    if (tse) tse_legend(out, r);
 }
 
 static bool has_kind(const RunData *r, const char *suffix) {

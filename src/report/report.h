@@ -50,8 +50,8 @@ void base64_add(Str *out, const uint8_t *data, size_t bytes);
 /* maps.c: what RDD sees on one image. Logits are K x h x w on the low-resolution grid; label is H x W
  * with ids >= K for void. */
 typedef struct Grid { int k, h, w; const float *logits; } Grid;
-void map_tfe(float *weight, Grid t_main, Grid t_other, int H, int W);        /* exp(-KL(other || main)), upsampled; other.logits
-                                                                                NULL: 1 - entropy / log K of main */
+/* exp(-KL(other || main)), or turned round, on main's grid, upsampled; other.logits NULL: 1 - entropy / log K of main. */
+void map_tfe(float *weight, Grid t_main, Grid t_other, bool turned, int H, int W);
 /* Parts of the TSE mask by student and teacher logits; k-th smallest over this image alone. */
 void map_tse(uint8_t *part, Grid student, Grid teacher, const uint8_t *label, int H, int W, double fraction, double theta);
 void map_classes(uint8_t *label, Grid g, int H, int W);                       /* most probable class at full resolution */
