@@ -239,7 +239,8 @@ TEST(logits_may_come_with_channels_last) {
 TEST(slices_beyond_a_side_are_held_inside) {
     static const struct { int64_t start, end, step, want, first; } cases[] = {
         {100, -100, -1, 16, 15}, {-100, -200, -1, 1, 0}, {-100, 100, 1, 16, 0}, {3, -100, -2, 2, 3},
-        {-2, INT64_MAX, 1, 2, 14}, {INT64_MAX, INT64_MIN, -5, 4, 15}};
+        {-2, INT64_MAX, 1, 2, 14}, {INT64_MAX, INT64_MIN, -5, 4, 15},
+        {2, INT64_MAX, -1, 3, 2}, {2, INT32_MAX, -1, 3, 2}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         Proto g = {0};
         int64_t row[16];

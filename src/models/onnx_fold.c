@@ -438,7 +438,10 @@ Err onnx_slice(OnnxBuild *b, Shape s, OnnxSlice *out) {
         if (by == 0 || by < -INT32_MAX || by > INT32_MAX) return ob_refuse(b, "step %" PRId64, by);
         const int64_t from =
             clamp(start[i] < 0 ? start[i] + size : start[i], 0, by < 0 ? size - 1 : size);
-        const int64_t to = clamp(end[i] < 0 ? end[i] + size : end[i], by < 0 ? -1 : 0, size);
+        const bool all = end[i] == INT32_MAX || end[i] == INT64_MAX;         /* backward too, as by ONNX Runtime */
+        const int64_t to =
+            by < 0 && all ? -1
+                          : clamp(end[i] < 0 ? end[i] + size : end[i], by < 0 ? -1 : 0, size);
         const int64_t room = by > 0 ? to - from : from - to, stride = by > 0 ? by : -by;
         out->start[d] = from, out->step[d] = by;
         out->shape.d[d] = room > 0 ? (room + stride - 1) / stride : 0;
