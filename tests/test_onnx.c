@@ -266,6 +266,39 @@ TEST(slices_beyond_a_side_are_held_inside) {
         net_close(n);
     }
 }
+/* image -> op, its attribute `key` = v (or its second input, when key is NULL) -> Reshape to 1 x 3 x 16 x 16 -> Conv:
+ * for one sample, built for two. */
+static Err build_for_two(const char *op, const char *key, int64_t v) {
+    Proto g = {0}, n = onnx_node_of(op, key ? "image" : "image v", "x");
+    put_floats(&g, "w", (const int64_t[]){4, 3, 1, 1}, 4, 12);
+    put_whole(&g, "v", &v, 1), put_whole(&g, "shape", (int64_t[]){1, 3, 16, 16}, 4);
+    if (key) onnx_attr_int(&n, key, v);
+    pb_message(&g, 1, &n);
+    put_node(&g, "Reshape", "x shape", "y"), put_node(&g, "Conv", "y w", "logits");
+    Proto in = onnx_value_of("image", FLOATS, (const int64_t[]){1, 3, 16, 16}, 4), out = {0};
+    pb_text(&out, 1, "logits");
+    pb_message(&g, 11, &in), pb_message(&g, 12, &out);
+    Proto m = onnx_model_of(&g, 18);
+    Net *net, *two = NULL;
+    ModelNodes at;
+    Err rc = open_written(&m, NULL, &net, &at);
+    if (rc) return rc;
+    rc = net->rebuild(net, SHAPE(2, 3, 16, 16), &two);
+    net_close(two), net_close(net);
+    return rc;
+}
+TEST(samples_are_not_mixed_in_a_file_for_one) {
+    static const struct { const char *op, *key; int64_t v; bool fine;
+    } cases[] = {{"Softmax", "axis", 1, true},     {"Softmax", "axis", 0, false},
+                 {"LogSoftmax", "axis", -4, false}, {"ReduceMean", NULL, 0, false},
+                 {"Unsqueeze", NULL, 4, true},      {"Unsqueeze", NULL, 0, false},
+                 {"Flatten", "axis", 1, true},      {"Flatten", "axis", 0, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        EXPECT_INT(build_for_two(cases[i].op, cases[i].key, cases[i].v),
+                   cases[i].fine ? OK : E(4, 60));
+        if (!cases[i].fine) EXPECT_HAS(err_text(), "mixes samples when the batch is 2");
+    }
+}
 TEST(slopes_may_have_a_dimension_for_the_batch) {
     Proto g = {0};
     put_floats(&g, "slopes", (const int64_t[]){1, 3, 1, 1}, 4, 3);
@@ -698,6 +731,7 @@ TEST_MAIN(T(espnet_is_read), T(a_written_file_is_a_network),
           T(what_only_turns_logits_into_something_else_is_left_out),
           T(logits_may_come_with_channels_last),
           T(slices_beyond_a_side_are_held_inside),
+          T(samples_are_not_mixed_in_a_file_for_one),
           T(slopes_may_have_a_dimension_for_the_batch), T(a_norm_along_no_axes_is_the_magnitude),
           T(parts_of_a_split_have_their_own_names), T(sides_are_scaled_in_float32),
           T(of_a_class_map_what_its_argmax_reads_is_taken),

@@ -148,6 +148,15 @@ Err ob_axis(OnnxBuild *b, int64_t axis, int rank, int *out) {
     return OK;
 }
 
+Err ob_apart(OnnxBuild *b, bool along_first) {
+    const Shape s = ob_shape(b, 0);
+    if (!b->fixed_batch || !along_first || !s.rank || s.d[0] != b->batch || ob_constant(b, 0))
+        return OK;
+    return ob_refuse(b,
+                     "mixes samples when the batch is %" PRId64
+                     "; export with a free batch dimension",
+                     b->batch);
+}
 Err ob_axes(OnnxBuild *b, int i, int64_t *axes, int *n) {
     const OnnxAttr *a = onnx_attr(b->node, "axes");
     if (ob_given(b, i)) return ob_ints(b, i, axes, RANK_MAX, n);

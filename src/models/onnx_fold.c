@@ -467,11 +467,7 @@ static Err reshape_target(OnnxBuild *b, Shape from, Shape *to) {
     if (free >= 0) to->d[free] = rest ? count / rest : 0, rest *= to->d[free];
     if (rest != count)
         return ob_refuse(b, "%s does not fit into %s", shape_text(from).s, shape_text(*to).s);
-    if (b->fixed_batch && from.rank && from.d[0] == b->batch && (!to->rank || to->d[0] != b->batch))
-        return ob_refuse(
-            b, "mixes samples when the batch is %" PRId64 "; export with a free batch dimension",
-            b->batch);
-    return OK;
+    return ob_apart(b, !to->rank || to->d[0] != b->batch);
 }
 static Err squeezed(OnnxBuild *b, Shape from, Shape *to) {
     int64_t axis[RANK_MAX];
@@ -501,7 +497,7 @@ static Err unsqueezed(OnnxBuild *b, Shape from, Shape *to) {
         add |= 1u << d;
     }
     for (int i = 0; i < to->rank; i++) to->d[i] = add >> i & 1 ? 1 : from.d[next++];
-    return OK;
+    return ob_apart(b, add & 1);
 }
 static Err flattened(OnnxBuild *b, Shape from, Shape *to) {
     int64_t axis = ob_int(b->node, "axis", 1);
@@ -510,7 +506,7 @@ static Err flattened(OnnxBuild *b, Shape from, Shape *to) {
         return ob_refuse(b, "axis %" PRId64 " of %d dimensions", axis, from.rank);
     *to = SHAPE(1, 1);
     for (int i = 0; i < from.rank; i++) to->d[i >= axis] *= from.d[i];
-    return OK;
+    return ob_apart(b, axis == 0);
 }
 Err onnx_reshaped(OnnxBuild *b, Shape from, Shape *to) {
     *to = (Shape){0};

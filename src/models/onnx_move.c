@@ -210,6 +210,7 @@ Err onnx_pad(OnnxBuild *b, const OnnxNode *n) {
             pads[axes + i] > INT16_MAX)
             return ob_refuse(b, "pads by %" PRId64 " and %" PRId64, pads[i], pads[axes + i]);
     }
+    TRY(ob_apart(b, a.before[0] || a.after[0]));
     return ob_out(b, 0, ob_add1(b, &op_pad, &a, sizeof a, ob_src(b, 0))), OK;
 }
 static Node expand(OnnxBuild *b, Node x, Shape to) {

@@ -132,6 +132,7 @@ Err onnx_softmax(OnnxBuild *b, const OnnxNode *n) {
     const bool one = b->m->opset < 13;
     int axis;
     TRY(ob_axis(b, ob_int(n, "axis", one ? 1 : -1), s.rank, &axis));
+    TRY(ob_apart(b, axis == 0));
     Shape flat = SHAPE(1, 1);
     for (int i = 0; i < s.rank; i++) flat.d[i >= axis] *= s.d[i];
     const SoftmaxAttr a = {one ? 1 : axis, n->op[0] == 'L'};
@@ -161,6 +162,7 @@ Err onnx_reduce(OnnxBuild *b, const OnnxNode *n) {
         a.axes |= 1u << d;
     }
     if (count <= 0) a.axes = (1u << s.rank) - 1;
+    TRY(ob_apart(b, a.axes & 1));
     Shape to = {0};
     for (int i = 0; i < s.rank; i++)
         if (!(a.axes >> i & 1) || ob_int(n, "keepdims", 1))
@@ -182,6 +184,7 @@ Err onnx_layer_norm(OnnxBuild *b, const OnnxNode *n) {
     const Shape s = ob_shape(b, 0);
     int axis;
     TRY(ob_axis(b, ob_int(n, "axis", -1), s.rank, &axis));
+    TRY(ob_apart(b, axis == 0));
     const LayerNormAttr a = {s.rank - axis, ob_float(n, "epsilon", 1e-5f)};
     Node x = ob_add1(b, &op_layer_norm, &a, sizeof a, ob_src(b, 0));
     if (ob_given(b, 1)) x = binary(b, BINARY_MUL, x, ob_src(b, 1));

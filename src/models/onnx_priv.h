@@ -44,6 +44,8 @@ float       ob_float(const OnnxNode *n, const char *name, float def);
 const char *ob_string(const OnnxNode *n, const char *name, const char *def);
 Err         ob_list(OnnxBuild *b, const char *name, int64_t *out, int count, int64_t def);       /* exactly count numbers, or all def */
 Err         ob_axis(OnnxBuild *b, int64_t axis, int rank, int *out);                             /* -rank .. rank - 1 -> 0 .. rank - 1 */
+/* Of a file for one sample that is built for several: refused when the node works along their dimension of input 0. */
+Err         ob_apart(OnnxBuild *b, bool along_first);
 /* Results. ob_add gives each node the name of the operator's first output. */
 Node ob_add(OnnxBuild *b, const OpDef *op, const void *attr, size_t bytes, const Node *src, int n_src, const int *param, int n_param);
 Node ob_add1(OnnxBuild *b, const OpDef *op, const void *attr, size_t bytes, Node src);
