@@ -4,10 +4,12 @@
 
 #include <zlib.h>
 
+#include "base/cpu.h"
 #include "base/mem.h"
+#include "base/rng.h"
 #include "base/str.h"
 #include "base/sys.h"
-#include "io/image.h"
+#include "io/image_priv.h"
 #include "make_images.h"
 #include "tempdir.h"
 #include "test.h"
@@ -189,6 +191,96 @@ TEST(png_flipped_bits_are_detected) {
     }
     EXPECT_INT(missed, 0); /* a flip may be harmless, but never gives other pixels */
     str_free(&s);
+}
+/* ---- the quick way (png_whole.c) ------------------------------------------------------------- */
+static void add_chunk(Str *s, const char *type, const uint8_t *data, size_t n) {
+    const uint32_t crc = (uint32_t)crc32_z(crc32_z(0, (const uint8_t *)type, 4), data, n);
+    const uint8_t length[4] = {(uint8_t)(n >> 24), (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n},
+                  check[4] = {(uint8_t)(crc >> 24), (uint8_t)(crc >> 16), (uint8_t)(crc >> 8),
+                              (uint8_t)crc};
+    str_addn(s, (const char *)length, 4), str_addn(s, type, 4);
+    str_addn(s, (const char *)data, n), str_addn(s, (const char *)check, 4);
+}
+static int predictor_of(int filter, int left, int up, int corner) {      /* the specification, word by word */
+    const int p = left + up - corner, a = abs(p - left), b = abs(p - up), c = abs(p - corner);
+    if (filter == 4) return a <= b && a <= c ? left : b <= c ? up : corner;
+    return filter == 1 ? left : filter == 2 ? up : filter == 3 ? (left + up) / 2 : 0;
+}
+/* px as a PNG, row y with filter (first + y) % 5; the stream is cut into two IDAT. `between` stands before the end. */
+static Str filtered_png(const uint8_t *px, int h, int w, int step, int first, const char *between) {
+    Str s = {0};
+    const size_t row = (size_t)(w * step) + 1;
+    uint8_t *raw = xcalloc((size_t)h, row), *packed = xcalloc(compressBound((uLong)h * row), 1);
+    const uint8_t ihdr[13] = {0, 0, 0, (uint8_t)w, 0, 0, 0, (uint8_t)h, 8, step == 3 ? 2 : 0};
+    uLong n = compressBound((uLong)h * row);
+    for (int y = 0; y < h; y++) {
+        raw[(size_t)y * row] = (uint8_t)((first + y) % 5);
+        for (int i = 0; i < w * step; i++) {
+            const uint8_t *at = px + y * w * step + i;
+            const int left = i >= step ? at[-step] : 0, up = y ? at[-w * step] : 0,
+                      corner = y && i >= step ? at[-w * step - step] : 0;
+            raw[(size_t)y * row + 1 + (size_t)i] =
+                (uint8_t)(*at - predictor_of((first + y) % 5, left, up, corner));
+        }
+    }
+    EXPECT_INT(compress2(packed, &n, raw, (uLong)h * row, 6), Z_OK);
+    str_addn(&s, "\x89PNG\r\n\x1a\n", 8);
+    add_chunk(&s, "IHDR", ihdr, sizeof ihdr);
+    add_chunk(&s, "IDAT", packed, n / 2);
+    add_chunk(&s, "IDAT", packed + n / 2, n - n / 2);
+    if (between) add_chunk(&s, between, ihdr, 0);
+    add_chunk(&s, "IEND", ihdr, 0);
+    free(raw), free(packed);
+    return s;
+}
+static bool whole(const Str *s, size_t h, size_t w, size_t step, uint8_t *px) {
+    uint8_t *exact = xcalloc(s->n, 1);       /* without slack, so that ASan sees reads past the end */
+    memcpy(exact, s->s, s->n);
+    const bool good = io_png_whole(exact, s->n, (PngRows){h, w, step}, px);
+    free(exact);
+    return good;
+}
+/* Every filter at every width below two blocks of 15 bytes, at every level of instructions. */
+TEST(png_filters_are_undone_as_specified) {
+    enum { H = 7, W = 23 };
+    uint8_t px[H * W * 3], out[H * W * 3];
+    const Rng r = rng_stream(3, RNG_METHOD, 0, 0);
+    for (int i = 0; i < H * W * 3; i++)
+        px[i] = (uint8_t)(rng_below(&r, (uint64_t)i, 4) ? i * 3 : (int)rng_below(&r, 1000 + (uint64_t)i, 256));
+    for (int level = 0; level <= (int)cpu_best(); level++)
+        for (int k = 0; k < W * 2 * 5; k++) {
+            const int w = 1 + k / 10, step = k % 2 ? 3 : 1;
+            Str s = filtered_png(px, H, w, step, k / 2 % 5, NULL);
+            cpu_force((CpuLevel)level);
+            memset(out, 0, sizeof out);
+            EXPECT(whole(&s, H, (size_t)w, (size_t)step, out));
+            if (memcmp(out, px, (size_t)(H * w * step)))
+                FAIL("level %d, %d pixels of %d bytes, filter %d", level, w, step, k / 2 % 5);
+            str_free(&s);
+        }
+    cpu_force(cpu_best());
+}
+/* What is not just so is left to the reader of rows, which judges it. */
+TEST(png_the_quick_way_refuses_what_it_does_not_know) {
+    enum { H = 4, W = 9 };
+    uint8_t px[H * W] = {0}, out[H * (W + 1)];
+    Image im;
+    Str s = filtered_png(px, H, W, 1, 0, NULL), other = filtered_png(px, H, W, 1, 0, "tEXt");
+    EXPECT(whole(&s, H, W, 1, out));
+    EXPECT(!whole(&s, H - 1, W, 1, out) && !whole(&s, H, W + 1, 1, out));    /* a stream of another length */
+    EXPECT(!whole(&other, H, W, 1, out));
+    EXPECT_OK(image_decode_labels((uint8_t *)other.s, other.n, "x.png", &im));
+    free(im.px);
+    for (size_t n = 0; n < s.n; n++) {
+        Str cut = {s.s, n, n};
+        EXPECT(!whole(&cut, H, W, 1, out));
+    }
+    for (size_t bit = 8 * 33; bit < 8 * s.n; bit++) {        /* behind the header, which libpng reads */
+        s.s[bit / 8] = (char)(s.s[bit / 8] ^ 1 << bit % 8);
+        EXPECT(!whole(&s, H, W, 1, out));
+        s.s[bit / 8] = (char)(s.s[bit / 8] ^ 1 << bit % 8);
+    }
+    str_free(&s), str_free(&other);
 }
 TEST(png_bombs_are_refused_from_the_header) {
     static const uint32_t sides[][2] = {
@@ -384,7 +476,8 @@ TEST_MAIN(T(png_rgb_round_trip), T(png_palette_keeps_indices_and_colours),
           T(label_png_of_every_kind_keeps_indices_or_is_refused), T(numbers_of_16_bits_are_kept),
           T(label_png_of_16_bits_above_255_is_refused_with_its_place),
           T(image_png_of_every_kind_becomes_rgb), T(png_cut_at_every_byte_is_refused),
-          T(png_flipped_bits_are_detected), T(png_bombs_are_refused_from_the_header),
+          T(png_flipped_bits_are_detected), T(png_filters_are_undone_as_specified),
+          T(png_the_quick_way_refuses_what_it_does_not_know), T(png_bombs_are_refused_from_the_header),
           T(png_with_a_million_chunks_is_quick), T(jpeg_named_png_is_read_by_its_content),
           T(jpeg_of_every_sampling_is_read), T(jpeg_grey_becomes_rgb_and_cmyk_is_refused),
           T(exif_rotation_is_told_and_not_made), T(jpeg_cut_at_every_byte_is_refused),

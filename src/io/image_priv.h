@@ -9,5 +9,9 @@ Err io_image_check_size(const char *name, uint64_t h, uint64_t w, int row);
  * *out is untouched. */
 typedef enum { PNG_AS_RGB, PNG_AS_LABELS, PNG_AS_NUMBERS } PngAs;
 Err io_png_decode(const uint8_t *data, size_t bytes, const char *name, PngAs as, Image *out);
+/* png_whole.c: the quick way for pixels that are stored as they are wanted, 8 bits deep and in order: px[h x w x step], step 1 or 3.
+ * False: not so, or something is wrong; px may have been written. */
+typedef struct PngRows { size_t h, w, step; } PngRows;
+bool io_png_whole(const uint8_t *data, size_t bytes, PngRows rows, uint8_t *px);
 Err io_jpeg_decode(const uint8_t *data, size_t bytes, const char *name, Image *out);
 #endif

@@ -1,4 +1,4 @@
-/* png_read.c - PNG to bytes by libpng's row interface.
+/* png_read.c - PNG to bytes by libpng's row interface, or all at once after its header (png_whole.c).
  *
  * Limits come before allocation: sides and pixels from the header, and the decompressed size
  * against what deflate can possibly make of the file (1032 : 1), so a tiny file never reserves
@@ -26,7 +26,7 @@ typedef struct {
     uint8_t *px;       /* decoded rows; owned until moved to the Image */
     size_t stride;
     uint32_t h, w;
-    int depth, colour;
+    int depth, colour, interlace;
 } Reader;
 
 static void on_error(png_structp png, png_const_charp message) {
@@ -67,7 +67,7 @@ static bool read_header(Reader *r) {
     png_set_crc_action(r->png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
     png_set_benign_errors(r->png, 0);
     png_read_info(r->png, r->info);
-    png_get_IHDR(r->png, r->info, &r->w, &r->h, &r->depth, &r->colour, NULL, NULL, NULL);
+    png_get_IHDR(r->png, r->info, &r->w, &r->h, &r->depth, &r->colour, &r->interlace, NULL, NULL);
     return true;
 }
 
@@ -78,6 +78,14 @@ static bool read_rows(Reader *r) {
         for (uint32_t y = 0; y < r->h; y++) png_read_row(r->png, r->px + y * r->stride, NULL);
     png_read_end(r->png, NULL);
     return true;
+}
+
+/* All that the header let through, the quick way where there is one. */
+static bool read_pixels(Reader *r, bool labels) {
+    const PngRows rows = {r->h, r->w, labels ? 1 : 3};
+    const bool as_stored = r->depth == 8 && r->interlace == PNG_INTERLACE_NONE &&
+                           (labels || r->colour == PNG_COLOR_TYPE_RGB);
+    return (as_stored && io_png_whole(r->data, r->bytes, rows, r->px)) || read_rows(r);
 }
 
 static bool set_transforms(Reader *r, bool labels) {
@@ -158,7 +166,7 @@ static Err decode(Reader *r, PngAs as, Image *out) {
     if (!(r->px = malloc(r->stride * r->h)))
         return err_set(E(EXIT_LIMIT, 23), "%s: out of memory, %zu bytes wanted for its pixels",
                        r->name, r->stride * r->h);
-    if (!read_rows(r)) return decode_error(r);
+    if (!read_pixels(r, labels)) return decode_error(r);
     if (as == PNG_AS_NUMBERS && r->depth == 16) channels = 2;
     else if (labels && r->depth == 16) TRY(narrow_labels(r));
     *out = (Image){(int)r->h, (int)r->w, channels, r->px, false};
