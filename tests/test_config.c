@@ -471,7 +471,7 @@ TEST(maps_and_lists_stay_yaml) {
     EXPECT_STR(again->data.split, c->data.split);
     EXPECT_HAS(c->data.split, "group: \"^(d\\\\d+)\"");
     free(text), config_close(c), config_close(again);
-    expect_refused(read_text("data: {classes: {a: 1}}", &c), c, "classes",
+    expect_refused(read_text("data: {root: {a: 1}}", &c), c, "root",
                    "takes a value, not a group");
 }
 

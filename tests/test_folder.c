@@ -178,6 +178,19 @@ TEST(patterns_pair_images_with_labels) {
 }
 
 /* Frames of one drive never lie on both sides, and a further image moves no other. */
+TEST(a_table_of_classes_may_stand_in_the_options) {
+    EXPECT_OK(make_folder());
+    DataOptions o = folder_options();
+    Dataset *d;
+    o.classes = "{classes: [{name: Haus, id: 0}, {name: Weg, ids: [3, 4]}]}";
+    EXPECT_OK(dataset_open(&o, "train", &d));
+    EXPECT_INT(d->n_classes, 2);
+    EXPECT_STR(d->class_names[1], "Weg");
+    dataset_close(d);
+    o.classes = "{Haus: 0, Weg: 300}";
+    EXPECT_INT(err_exit_code(dataset_open(&o, "train", &d)), EXIT_USAGE);
+    EXPECT_HAS(err_text(), "data.classes");
+}
 TEST(groups_are_never_divided) {
     DataOptions o = folder_options();
     o.split = "{val: 0.2, test: 0.2, group: '^(drive\\d+)'}";
@@ -392,6 +405,7 @@ TEST(real_cityscapes_colours_are_known) {
 TEST_MAIN(T(tables_of_classes_in_every_notation), T(a_label_map_may_be_called_yaml),
           T(bad_tables_name_line_and_remedy),
           T(void_by_id_name_and_colour), T(patterns_pair_images_with_labels),
+          T(a_table_of_classes_may_stand_in_the_options),
           T(groups_are_never_divided), T(colours_are_read_exactly_and_strangers_listed),
           T(faults_of_a_folder_name_files_and_remedy), T(unpaired_files_are_told_both_ways),
           T(two_suffixes_of_one_name_are_refused), T(cityscapes_label_ids_become_train_ids),
