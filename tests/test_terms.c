@@ -663,6 +663,36 @@ TEST(flat_rows_keep_their_digits) {
         }
     }
 }
+/* What is added to all channels of a softmax, exactly, changes nothing: value and gradient keep their digits. */
+TEST(large_offsets_keep_the_digits) {
+    static const char *const rows[][2] = {{"ce", ""}, {"kd", "tau=2"}, {"dice", ""}, {"dist", ""},
+                                          {"cwd", "tau=1"}, {"cwd", "tap=features"}, {"dsd", "psd=0"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        Case c = with(plain, rows[i][0], rows[i][1]);
+        c.h = c.w = SIDE, c.own = c.there = K;               /* the labels' own grid: nothing is interpolated */
+        double value = 0;
+        float *first = NULL;
+        for (int moved = 0; moved < 2; moved++) {
+            Run r = make(c);
+            for (int k = 0; k < FIELDS; k++)
+                for (int64_t e = 0; e < r.count[k]; e++)
+                    r.data[k][e] = rintf(1024 * r.data[k][e]) / 1024 +
+                                   (moved ? k < LAYERS ? 1024.0f : -1024.0f : 0);
+            run(&r);
+            const int at = plan_gradient(r.plan, r.node[1]) ? 1 : 2;
+            float *g = copy(plan_gradient(r.plan, r.node[at]), r.count[at]);
+            if (!moved) value = r.value, first = g;
+            else {
+                EXPECT_NEAR(r.value / value, 1, 2e-6);
+                for (int64_t e = 0; e < r.count[at]; e++)
+                    EXPECT_NEAR(g[e], first[e], 4e-6 * max_abs(first, r.count[at]));
+                free(g);
+            }
+            drop(&r);
+        }
+        free(first);
+    }
+}
 static void expect_refused(const char *method, const char *options, const char *part) {
     Run r = make(with(plain, method, options));
     EXPECT(r.net->err != OK);
@@ -743,5 +773,6 @@ TEST_MAIN(T(class_weights_follow_from_the_labels), T(class_weights_come_from_a_f
           T(every_method_and_every_choice_is_tried_in_parts), T(micro_batches_may_stand_alone),
           T(threads_do_not_change_bits), T(nothing_labelled_gives_zero),
           T(masked_positions_say_nothing), T(nan_reaches_the_loss), T(flat_rows_keep_their_digits),
+          T(large_offsets_keep_the_digits),
           T(wrong_layers_are_refused),
           T(adapters_are_made_where_channels_differ))

@@ -42,9 +42,8 @@ static void plane_item(void *arg, int64_t i) {
     const float *s = (const float *)a->c->src[0] + i * P, *t = (const float *)a->c->src[1] + i * P;
     const float *mask = a->c->n_src > 2 ? a->mask + i / x.d[1] * P : NULL;
     float *p = a->p + i * P, *q = (float *)a->c->saved + i * P, scale = (float)a->scale;
-    const double log_p = rows()->softmax(p, t, scale, mask, P),
-                 log_q = rows()->softmax(q, s, scale, mask, P);
-    a->sum[i] = isinf(log_p) ? 0 : rows()->kl(p, q, t, s, scale, log_p - log_q, P);
+    const RowSum of[] = {rows()->softmax(p, t, scale, mask, P), rows()->softmax(q, s, scale, mask, P)};
+    a->sum[i] = isinf(of[0].log) ? 0 : rows()->kl(p, q, t, s, scale, of, P);
     for (int64_t k = 0; k < P; k++) q[k] *= (float)a->coef;
 }
 static void forward(const OpCall *c) {

@@ -11,7 +11,7 @@ static const double AUX_WEIGHT = 0.4;
 static size_t aligned(size_t n) { return (n + 63) / 64 * 64; }
 
 size_t planes_bytes(Shape logits, Shape labels) {
-    return 3 * aligned(sizeof(float) * (size_t)shape_count(labels)) +
+    return 4 * aligned(sizeof(float) * (size_t)shape_count(labels)) +
            2 * aligned(sizeof(float) * (size_t)labels.d[2]);
 }
 /* Row y of class k, before the softmax. */
@@ -30,18 +30,18 @@ static void logit_row(const Planes *p, int64_t n, int k, int y, float *out) {
         out[x] = a + fy * (b - a);
     }
 }
-static void lse_row(void *arg, int64_t row) {
+static void sum_row(void *arg, int64_t row) {
     const Planes *p = arg;
-    float z[p->W], max[p->W], sum[p->W];
+    float z[p->W], sum[p->W], *top = p->top + row * p->W;
     for (int pass = 0; pass < 2; pass++)
         for (int k = 0; k < p->k; k++) {
             logit_row(p, row / p->H, k, (int)(row % p->H), z);
             for (int x = 0; x < p->W; x++) {
-                if (!pass) max[x] = k == 0 || !(z[x] <= max[x]) ? z[x] : max[x];
-                else sum[x] = (k ? sum[x] : 0) + expf(z[x] - max[x]);
+                if (!pass) top[x] = k == 0 || !(z[x] <= top[x]) ? z[x] : top[x];
+                else sum[x] = (k ? sum[x] : 0) + expf(z[x] - top[x]);
             }
         }
-    for (int x = 0; x < p->W; x++) p->lse[row * p->W + x] = max[x] + logf(sum[x]);
+    for (int x = 0; x < p->W; x++) p->log_sum[row * p->W + x] = logf(sum[x]);
 }
 void planes_open(Planes *p, const OpCall *c, int head, char *memory) {
     const Shape z = c->src_shape[head], y = c->src_shape[1];
@@ -55,21 +55,23 @@ void planes_open(Planes *p, const OpCall *c, int head, char *memory) {
                   .w = (int)z.d[3],
                   .H = (int)y.d[1],
                   .W = (int)y.d[2],
-                  .lse = (float *)memory,
-                  .inner = (float *)(memory + map),
-                  .base = (float *)(memory + 2 * map),
-                  .col = (int32_t *)(memory + 3 * map),
-                  .fx = (float *)(memory + 3 * map + line)};
+                  .top = (float *)memory,
+                  .log_sum = (float *)(memory + map),
+                  .inner = (float *)(memory + 2 * map),
+                  .base = (float *)(memory + 3 * map),
+                  .col = (int32_t *)(memory + 4 * map),
+                  .fx = (float *)(memory + 4 * map + line)};
     for (int x = 0; x < p->W; x++) {
         const double at = p->W > 1 ? (double)x * (p->w - 1) / (p->W - 1) : 0;
         p->col[x] = at < p->w - 1 ? (int32_t)at : p->w > 1 ? p->w - 2 : 0;
         p->fx[x] = (float)(at - p->col[x]);
     }
-    parallel_for((int64_t)p->n * p->H, lse_row, p);
+    parallel_for((int64_t)p->n * p->H, sum_row, p);
 }
 void planes_row(const Planes *p, int k, int64_t row, float *out) {
     logit_row(p, row / p->H, k, (int)(row % p->H), out);
-    for (int x = 0; x < p->W; x++) out[x] = expf(out[x] - p->lse[row * p->W + x]);
+    const float *top = p->top + row * p->W, *log_sum = p->log_sum + row * p->W;
+    for (int x = 0; x < p->W; x++) out[x] = expf(out[x] - top[x] - log_sum[x]);
 }
 
 static void inner_row(void *arg, int64_t row) {

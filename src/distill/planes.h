@@ -12,7 +12,9 @@ typedef struct Planes {
     const float   *logits;           /* N x K x h x w */
     const int32_t *labels;           /* N x H x W */
     int n, k, h, w, H, W;
-    float   *lse, *inner, *base;     /* N x H x W: log-sums; sums of (g - base) p; slopes of the likeliest classes, NULL: 0 */
+    float   *top, *log_sum;          /* N x H x W: the largest logit, and the log of the sum of exp(logit - top): apart, since a sum of
+                                        both would lose the digits of log_sum where logits are large */
+    float   *inner, *base;           /* N x H x W: sums of (g - base) p; slopes of the likeliest classes, NULL: 0 */
     int32_t *col;                    /* [W] */
     float   *fx;                     /* [W] */
     /* Gradient by the probabilities of class k of row `row` = n H + y; the loss's own. p: the row's. 0 where void. */

@@ -62,12 +62,12 @@ static float row_max(const float *x, const float *mask, int64_t n) {
     for (int k = 0; k < VL; k++) best = lane[k] > best ? lane[k] : best;
     return best;
 }
-static double row_softmax(float *p, const float *x, float scale, const float *mask, int64_t n) {
+static RowSum row_softmax(float *p, const float *x, float scale, const float *mask, int64_t n) {
     const float max = row_max(x, mask, n);
     double total = 0;
     if (max == -INFINITY) {
         for (int64_t i = 0; i < n; i++) p[i] = 0;
-        return -INFINITY;
+        return (RowSum){-INFINITY, max};
     }
     for (int64_t i = 0; i < n; i += STRETCH) {
         const int64_t m = stretch(i, n);
@@ -86,12 +86,13 @@ static double row_softmax(float *p, const float *x, float scale, const float *ma
     }
     const float inverse = (float)(1 / total);
     for (int64_t i = 0; i < n; i++) p[i] *= inverse;
-    return log(total) + (double)max * (double)scale;
+    return (RowSum){log(total), max};
 }
 /* With r = log q - log p, p (e^r - 1 - r) summed is the divergence, each summand its own small number. */
 static double row_kl(const float *p, float *q, const float *x, const float *y, float scale,
-                     double shift, int64_t n) {
-    const vf near = v_set(0.34f);
+                     const RowSum of[2], int64_t n) {
+    const vf near = v_set(0.34f), top_x = v_set(of[0].top), top_y = v_set(of[1].top),
+             shift = v_set((float)(of[0].log - of[1].log));
     double total = 0;
     for (int64_t i = 0; i < n; i += STRETCH) {
         const int64_t m = stretch(i, n);
@@ -100,8 +101,9 @@ static double row_kl(const float *p, float *q, const float *x, const float *y, f
             const int64_t at = i + k;
             const int part = m - k < VL ? (int)(m - k) : VL;
             const vf pp = v_load_part(p + at, part), pq = v_load_part(q + at, part);
-            const vf r = (v_load_part(y + at, part) - v_load_part(x + at, part)) * v_set(scale) +
-                         v_set((float)shift);
+            const vf down_x = v_load_part(x + at, part) - top_x,
+                     down_y = v_load_part(y + at, part) - top_y;
+            const vf r = (down_y - down_x) * v_set(scale) + shift;
             const vm close = vm_and(v_not_above(r, near), v_not_above(v_set(0) - near, r));
             const vf rest = pp * v_exp_rest(v_sel(close, r, v_set(0)));
             const vf value = v_sel(close, rest, pq - pp - pp * r),
