@@ -106,7 +106,7 @@ static Err draw_maps(const TrainView *v, void *arg) {
     if (b->c->report_images > 0 && !b->no_maps) {
         if (!b->maps) rc = open_maps(b->c, dir, v->val, (int)b->c->report_images, &b->maps);
         if (!rc) rc = maps_student(b->maps, student);
-        if (!rc) rc = maps_remember(b->maps, student, v->step, b->c->steps);
+        if (!rc) rc = maps_remember(b->maps, v->step, b->c->steps);
         b->no_maps = rc != OK, b->drawn = !rc;
     }
     free(dir);

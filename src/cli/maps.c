@@ -181,13 +181,16 @@ static Err classes_write(const char *dir, const Dataset *d) {
     return rc;
 }
 
-/* Both kinds of pictures of image i, into dir; m keeps what the next time needs. */
-static Err image_pictures(Maps *m, int i, const char *dir, bool still, MapNet net, NetView *view) {
-    const int at = (int)((int64_t)i * m->d->n / m->n);   /* spread over the split: neighbours look alike */
+/* Spread over the split: neighbours look alike. */
+static int image_at(const Maps *m, int i) { return (int)((int64_t)i * m->d->n / m->n); }
+
+/* Both kinds of pictures of image i; m keeps what the next time needs. */
+static Err image_pictures(Maps *m, int i, bool still, MapNet net, NetView *view) {
+    const int at = image_at(m, i);
     Sample s = {0};
     TRY(dataset_read(m->d, at, &s));
     char *name = picture_name(m->d->names[at]);
-    PictureOut p = {dir, name, s.h, s.w, xcalloc((size_t)s.h * (size_t)s.w, 3)};
+    PictureOut p = {m->dir, name, s.h, s.w, xcalloc((size_t)s.h * (size_t)s.w, 3)};
     Err rc = view_run(net, &s, view);
     if (!rc) rc = still ? still_of_image(&m->image[i], &p, m->d, &s, view, m->rule)
                         : moving_of_image(&m->image[i], &p, m->d, &s, view, m->rule);
@@ -197,12 +200,12 @@ static Err image_pictures(Maps *m, int i, const char *dir, bool still, MapNet ne
     return rc;
 }
 
-static Err all_pictures(Maps *m, int n, const char *dir, bool still, MapNet net) {
+static Err all_pictures(Maps *m, bool still, MapNet net) {
     NetView view = {0};
-    Progress progress = progress_start("images", n, "drawing maps");
-    Err rc = sys_mkdirs(dir);
-    for (int i = 0; i < n && !rc; i++) {
-        rc = image_pictures(m, i, dir, still, net, &view);
+    Progress progress = progress_start("images", m->n, "drawing maps");
+    Err rc = sys_mkdirs(m->dir);
+    for (int i = 0; i < m->n && !rc; i++) {
+        rc = image_pictures(m, i, still, net, &view);
         progress_to(&progress, i + 1);
     }
     progress_end(&progress);
@@ -214,7 +217,7 @@ Err maps_open(const char *dir, Dataset *d, int n, MapNet teacher, TseRule rule, 
     Maps *m = xcalloc(1, sizeof *m);
     *m = (Maps){.dir = xstrdup(dir), .d = d, .n = n < d->n ? n : d->n, .rule = rule};
     m->image = xcalloc((size_t)m->n + 1, sizeof *m->image);
-    Err rc = all_pictures(m, m->n, dir, true, teacher);
+    Err rc = all_pictures(m, true, teacher);
     if (!rc) rc = classes_write(dir, d);
     if (rc) maps_close(m);
     else *out = m;
@@ -229,7 +232,7 @@ void maps_close(Maps *m) {
     free(m);
 }
 
-Err maps_student(Maps *m, MapNet student) { return all_pictures(m, m->n, m->dir, false, student); }
+Err maps_student(Maps *m, MapNet student) { return all_pictures(m, false, student); }
 
 /* Of about HISTORY evaluations, spread over the run, pictures are kept; which ones depends on nothing
  * but the steps, so that a resumed run keeps the same. */
@@ -248,11 +251,29 @@ static bool history_due(const char *dir, int64_t step, int64_t steps) {
                floor((double)last * HISTORY / (double)steps) + 1;
 }
 
-Err maps_remember(Maps *m, MapNet student, int64_t step, int64_t steps) {
+enum { PICTURE_BYTES_MAX = 1 << 28 };
+
+/* One of the pictures of image i as it is now, if it was made. */
+static Err keep_picture(const Maps *m, int i, const char *kind, const char *dir) {
+    char *name = picture_name(m->d->names[image_at(m, i)]),
+         *from = xprintf("%s/%s.%s.png", m->dir, name, kind),
+         *to = xprintf("%s/%s.%s.png", dir, name, kind);
+    Bytes b = {0};
+    Err rc = sys_exists(from) ? sys_read_file(from, PICTURE_BYTES_MAX, EXIT_OUTPUT, &b) : OK;
+    if (!rc && b.data) rc = durable_write_all(to, b.data, b.bytes);
+    free(b.data), free(name), free(from), free(to);
+    return rc;
+}
+
+Err maps_remember(const Maps *m, int64_t step, int64_t steps) {
     enum { IMAGES = 3 };
     if (!history_due(m->dir, step, steps)) return OK;
     char *dir = maps_step_dir(m->dir, step);
-    Err rc = all_pictures(m, m->n < IMAGES ? m->n : IMAGES, dir, false, student);
+    Err rc = sys_mkdirs(dir);
+    for (int i = 0; i < m->n && i < IMAGES && !rc; i++) {
+        rc = keep_picture(m, i, "student", dir);
+        if (!rc) rc = keep_picture(m, i, "tse", dir);
+    }
     free(dir);
     return rc;
 }

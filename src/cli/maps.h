@@ -20,7 +20,7 @@ typedef struct TseRule {
 typedef struct Maps Maps;
 Err  maps_open(const char *dir, Dataset *d, int n, MapNet teacher, TseRule rule, Maps **out);
 Err  maps_student(Maps *m, MapNet student);          /* DIR/NAME.{student,tse}.png as they are now */
-/* The same of the first images in DIR/step-N, at some of the steps of a run of `steps`. */
-Err  maps_remember(Maps *m, MapNet student, int64_t step, int64_t steps);
+/* Keeps those of the first images, as maps_student made them, in DIR/step-N, at some of the steps of a run of `steps`. */
+Err  maps_remember(const Maps *m, int64_t step, int64_t steps);
 void maps_close(Maps *m);                            /* NULL is fine */
 #endif
