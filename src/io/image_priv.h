@@ -9,9 +9,8 @@ Err io_image_check_size(const char *name, uint64_t h, uint64_t w, int row);
  * *out is untouched. */
 typedef enum { PNG_AS_RGB, PNG_AS_LABELS, PNG_AS_NUMBERS } PngAs;
 Err io_png_decode(const uint8_t *data, size_t bytes, const char *name, PngAs as, Image *out);
-/* png_whole.c: the quick way for pixels that are stored as they are wanted, 8 bits deep and in order: px[h x w x step], step 1 or 3.
- * False: not so, or something is wrong; px may have been written. */
-typedef struct PngRows { size_t h, w, step; } PngRows;
-bool io_png_whole(const uint8_t *data, size_t bytes, PngRows rows, uint8_t *px);
+/* png_loosen.c: the same picture for a quicker reading, *n bytes that the caller frees, of which critical chunks have been checked and
+ * carry no checksum of theirs; NULL: read it as it is. The sides of the picture have been found to be within the limits. */
+uint8_t *io_png_loosen(const uint8_t *data, size_t bytes, size_t *n);
 Err io_jpeg_decode(const uint8_t *data, size_t bytes, const char *name, Image *out);
 #endif

@@ -1,4 +1,4 @@
-/* png_read.c - PNG to bytes by libpng's row interface, or all at once after its header (png_whole.c).
+/* png_read.c - PNG to bytes by libpng's row interface, inflated before where that is quicker (png_loosen.c).
  *
  * Limits come before allocation: sides and pixels from the header, and the decompressed size
  * against what deflate can possibly make of the file (1032 : 1), so a tiny file never reserves
@@ -23,10 +23,11 @@ typedef struct {
     const char *name;
     bool cut;          /* a read went past the end */
     char message[128]; /* libpng's own words */
+    uint8_t *loose;    /* what data points to, if not the file */
     uint8_t *px;       /* decoded rows; owned until moved to the Image */
     size_t stride;
     uint32_t h, w;
-    int depth, colour, interlace;
+    int depth, colour;
 } Reader;
 
 static void on_error(png_structp png, png_const_charp message) {
@@ -64,10 +65,17 @@ static bool read_header(Reader *r) {
     png_set_chunk_malloc_max(r->png, CHUNK_BYTES_MAX);
     png_set_keep_unknown_chunks(r->png, PNG_HANDLE_CHUNK_NEVER, NULL,
                                 -1); /* -1: known ancillary ones too */
-    png_set_crc_action(r->png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
+    png_set_crc_action(r->png, r->loose ? PNG_CRC_QUIET_USE : PNG_CRC_ERROR_QUIT,
+                       PNG_CRC_ERROR_QUIT);
     png_set_benign_errors(r->png, 0);
+    if (r->loose) {
+        png_set_compression_buffer_size(r->png, 1 << 16);
+#ifdef PNG_IGNORE_ADLER32
+        png_set_option(r->png, PNG_IGNORE_ADLER32, PNG_OPTION_ON);
+#endif
+    }
     png_read_info(r->png, r->info);
-    png_get_IHDR(r->png, r->info, &r->w, &r->h, &r->depth, &r->colour, &r->interlace, NULL, NULL);
+    png_get_IHDR(r->png, r->info, &r->w, &r->h, &r->depth, &r->colour, NULL, NULL, NULL);
     return true;
 }
 
@@ -78,14 +86,6 @@ static bool read_rows(Reader *r) {
         for (uint32_t y = 0; y < r->h; y++) png_read_row(r->png, r->px + y * r->stride, NULL);
     png_read_end(r->png, NULL);
     return true;
-}
-
-/* All that the header let through, the quick way where there is one. */
-static bool read_pixels(Reader *r, bool labels) {
-    const PngRows rows = {r->h, r->w, labels ? 1 : 3};
-    const bool as_stored = r->depth == 8 && r->interlace == PNG_INTERLACE_NONE &&
-                           (labels || r->colour == PNG_COLOR_TYPE_RGB);
-    return (as_stored && io_png_whole(r->data, r->bytes, rows, r->px)) || read_rows(r);
 }
 
 static bool set_transforms(Reader *r, bool labels) {
@@ -153,6 +153,8 @@ static Err decode(Reader *r, PngAs as, Image *out) {
     const bool labels = as != PNG_AS_RGB;
     int channels = labels ? 1 : 3;
     TRY(check_size(r->data, r->bytes, r->name));
+    size_t n;
+    if ((r->loose = io_png_loosen(r->data, r->bytes, &n))) r->data = r->loose, r->bytes = n;
     if (!read_header(r)) return decode_error(r);
     if (labels) TRY(check_label_type(r));
     size_t raw =
@@ -166,7 +168,7 @@ static Err decode(Reader *r, PngAs as, Image *out) {
     if (!(r->px = malloc(r->stride * r->h)))
         return err_set(E(EXIT_LIMIT, 23), "%s: out of memory, %zu bytes wanted for its pixels",
                        r->name, r->stride * r->h);
-    if (!read_pixels(r, labels)) return decode_error(r);
+    if (!read_rows(r)) return decode_error(r);
     if (as == PNG_AS_NUMBERS && r->depth == 16) channels = 2;
     else if (labels && r->depth == 16) TRY(narrow_labels(r));
     *out = (Image){(int)r->h, (int)r->w, channels, r->px, false};
@@ -181,6 +183,6 @@ Err io_png_decode(const uint8_t *data, size_t bytes, const char *name, PngAs as,
     Err rc = r.info ? decode(&r, as, out)
                     : err_set(E(EXIT_LIMIT, 23), "%s: out of memory for the PNG decoder", name);
     png_destroy_read_struct(&r.png, &r.info, NULL);
-    free(r.px);
+    free(r.px), free(r.loose);
     return rc;
 }
