@@ -107,8 +107,6 @@ TEST(what_was_not_reached_is_named) {
     EXPECT_RUNS("check", TINY, "data.scenes.val=20000", "check.seconds=0.01", "check.floor=0", "teacher.model=deeplabv3_resnet18",
                 "teacher.weights=formula:1");
     EXPECT_HAS(ran.out, "not reached within check.seconds=0.01: ");
-    EXPECT_HAS(ran.out, "a step of either stage");
-    EXPECT(!strstr(ran.out, "one step of"));
     EXPECT_RUNS("check", TINY, "check.seconds=1e6");             /* a limit far away leaves nothing out */
     EXPECT_HAS(ran.out, "one step of the second stage");
     EXPECT(!strstr(ran.out, "not reached"));
