@@ -140,8 +140,13 @@ TEST(nor_with_one_thread) {                  /* libgomp makes a team per region 
     count_three_steps(NULL, NULL);
 }
 TEST(nor_a_lean_one) { count_three_steps("train.memory=lean", NULL); }
-TEST(nor_in_channels_last) { count_three_steps(NULL, choices_replay("*\tlast\n")); }
-TEST(nor_one_with_kernels_of_our_own) { count_three_steps(NULL, choices_replay("*\town\n")); }
+static void count_three_steps_in_way(const char *way) {
+    Choices *choices = choices_replay(way);
+    count_three_steps(NULL, choices);
+    choices_close(choices);
+}
+TEST(nor_in_channels_last) { count_three_steps_in_way("*\tlast\n"); }
+TEST(nor_one_with_kernels_of_our_own) { count_three_steps_in_way("*\town\n"); }
 TEST(nor_one_in_bfloat16) {
     if (!backend_has(DT_BF16)) SKIP("this processor (%s) has no bfloat16", backend_isa());
     count_three_steps("train.precision=bf16", NULL);

@@ -308,12 +308,14 @@ TEST(shipped_studies_compare_shipped_recipes) {
 }
 
 /* ---- units ----------------------------------------------------------------------------------- */
+static Arena *units;                 /* what the last units_of told lies in it */
 static void units_of(const char *own, const char *const *names, int n_images, const char *group,
                      int *unit, int *n, const char **what) {
     Dataset d = {.group = own, .n = n_images, .names = (const char **)(uintptr_t)names};
-    Arena *a = arena_open();         /* lives until the test's process ends */
+    if (units) arena_close(units);
+    units = arena_open();
     *n = -1;
-    EXPECT_OK(study_units(a, &d, group, unit, n, what));
+    EXPECT_OK(study_units(units, &d, group, unit, n, what));
 }
 #define FILM "^[^_]+"
 TEST(images_of_a_sequence_are_drawn_together) {
@@ -341,6 +343,7 @@ TEST(images_of_a_sequence_are_drawn_together) {
         EXPECT_STR(what, "groups of images");
         EXPECT(unit[2] == 0 && unit[3] == 1 && unit[39] == 13);
     }
+    arena_close(units);
 }
 
 TEST_MAIN(T(a_study_killed_twice_ends_with_the_same_report),
