@@ -66,6 +66,12 @@ static void put_ends(Proto *graph, const char *output) {
     pb_text(&out, 1, output);
     pb_message(graph, 11, &in), pb_message(graph, 12, &out);
 }
+/* The network of a graph whose result is "logits". */
+static Err open_graph(Proto *g, int opset, Net **n, ModelNodes *at) {
+    put_ends(g, "logits");
+    Proto m = onnx_model_of(g, opset);
+    return open_written(&m, NULL, n, at);
+}
 /* image -> 1x1 convolution to 4 channels: "logits". */
 static Proto conv_graph(void) {
     Proto g = {0};
@@ -75,11 +81,9 @@ static Proto conv_graph(void) {
 }
 TEST(a_written_file_is_a_network) {
     Proto g = conv_graph();
-    put_ends(&g, "logits");
-    Proto m = onnx_model_of(&g, 17);
     Net *n;
     ModelNodes at;
-    EXPECT_OK(open_written(&m, NULL, &n, &at));
+    EXPECT_OK(open_graph(&g, 17, &n, &at));
     EXPECT(shape_equal(net_shape(n, at.logits), SHAPE(1, 4, 16, 16)));
     EXPECT(n->params[0].data[7] == 0.1f * 2);
     net_close(n);
@@ -117,11 +121,9 @@ static void expect_scale(const char *op1, float c1, const char *op2, float c2, f
     put_floats(&g, "w", (const int64_t[]){4, 3, 1, 1}, 4, 12);
     put_node(&g, op1, "image c1", "a"), put_node(&g, op2, "a c2", "b"),
         put_node(&g, "Conv", "b w", "logits");
-    put_ends(&g, "logits");
-    Proto m = onnx_model_of(&g, 17);
     Net *n;
     ModelNodes at;
-    EXPECT_OK(open_written(&m, NULL, &n, &at));
+    EXPECT_OK(open_graph(&g, 17, &n, &at));
     EXPECT_NEAR(norm_of(n)->inv_std[0], want, 1e-7);
     EXPECT(norm_of(n)->mean[0] == 0 && !norm_of(n)->bgr);
     net_close(n);
@@ -133,11 +135,9 @@ TEST(a_file_that_normalises_gets_plain_pixels) {
     expect_scale("Div", 255, "Sub", 0.45f, 1);
     expect_scale("Mul", 1.0f / 255, "Sub", 0.45f, 1);
     Proto g = conv_graph();
-    put_ends(&g, "logits");
-    Proto m = onnx_model_of(&g, 17);
     Net *n;
     ModelNodes at;
-    EXPECT_OK(open_written(&m, NULL, &n, &at));
+    EXPECT_OK(open_graph(&g, 17, &n, &at));
     EXPECT_NEAR(norm_of(n)->mean[0], 255 * 0.485, 1e-4);
     net_close(n);
 }
@@ -303,22 +303,18 @@ TEST(slopes_may_have_a_dimension_for_the_batch) {
     Proto g = {0};
     put_floats(&g, "slopes", (const int64_t[]){1, 3, 1, 1}, 4, 3);
     put_node(&g, "PRelu", "image slopes", "logits");
-    put_ends(&g, "logits");
-    Proto m = onnx_model_of(&g, 17);
     Net *n;
     ModelNodes at;
-    EXPECT_OK(open_written(&m, NULL, &n, &at));
+    EXPECT_OK(open_graph(&g, 17, &n, &at));
     EXPECT_INT(((const PreluAttr *)net_node(n, at.logits)->attr)->slopes, 3);
     net_close(n);
 }
 TEST(a_norm_along_no_axes_is_the_magnitude) {
     Proto g = {0}, l2 = onnx_node_of("ReduceL2", "image", "logits");
     onnx_attr_int(&l2, "noop_with_empty_axes", 1), pb_message(&g, 1, &l2);
-    put_ends(&g, "logits");
-    Proto m = onnx_model_of(&g, 18);
     Net *n;
     ModelNodes at;
-    EXPECT_OK(open_written(&m, NULL, &n, &at));
+    EXPECT_OK(open_graph(&g, 18, &n, &at));
     EXPECT(net_node(n, at.logits)->op == &op_unary);
     EXPECT_INT(((const UnaryAttr *)net_node(n, at.logits)->attr)->kind, UNARY_ABS);
     net_close(n);
@@ -328,11 +324,9 @@ TEST(parts_of_a_split_have_their_own_names) {
     put_whole(&g, "sizes", (int64_t[]){2, 4, 10}, 3);
     onnx_attr_int(&split, "axis", 3), pb_message(&g, 1, &split);
     put_node(&g, "Relu", "a", "logits");
-    put_ends(&g, "logits");
-    Proto m = onnx_model_of(&g, 17);
     Net *n;
     ModelNodes at;
-    EXPECT_OK(open_written(&m, NULL, &n, &at));
+    EXPECT_OK(open_graph(&g, 17, &n, &at));
     EXPECT_INT(net_shape(n, net_find(n, "a")).d[3], 2);
     EXPECT_INT(net_shape(n, net_find(n, "b")).d[3], 4);
     EXPECT_INT(net_shape(n, net_find(n, "c")).d[3], 10);

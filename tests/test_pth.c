@@ -241,6 +241,12 @@ static Err finish(Str *s) {
     str_free(s);
     return rc;
 }
+/* The same behind the storage k of two numbers. */
+static Err finish_with_k(Str *s) {
+    str_add(s, ".(S'k'\nl.");
+    add_floats(s, 2, 2);
+    return finish(s);
+}
 /* One tensor over a storage of `held` elements that the pickle says has `numel`. */
 static Err one_tensor(const char *numel, const char *at, const char *size, const char *stride,
                       int64_t written, int held) {
@@ -334,9 +340,7 @@ TEST(shared_storages_have_a_bound) {
     begin(&s);                                           /* 80 megabytes, and a storage that is not there to cover them */
     add_item(&s, "w", "k", "2", "0", "L20000000L\n", "I0\n");
     add_item(&s, "z", "y", "1152921504606846976", "0", "K\1", "K\1");
-    str_add(&s, ".(S'k'\nl.");
-    add_floats(&s, 2, 2);
-    EXPECT_ERR(finish(&s), E(4, 58));
+    EXPECT_ERR(finish_with_k(&s), E(4, 58));
     EXPECT_HAS(err_text(), "shared so often");
 }
 TEST(keys_of_storages_have_a_bound) {
@@ -356,15 +360,11 @@ TEST(names_that_cannot_be_are_refused) {
     begin(&s);
     add_item(&s, "w", "k", "2", "0", "K\2", "K\1");
     add_item(&s, "w", "k", "2", "0", "K\1", "K\1");
-    str_add(&s, ".(S'k'\nl.");
-    add_floats(&s, 2, 2);
-    EXPECT_ERR(finish(&s), E(4, 56));
+    EXPECT_ERR(finish_with_k(&s), E(4, 56));
     EXPECT_HAS(err_text(), "stands twice");
     begin(&s);
     add_item(&s, "w\\x00x", "k", "2", "0", "K\2", "K\1");
-    str_add(&s, ".(S'k'\nl.");
-    add_floats(&s, 2, 2);
-    EXPECT_ERR(finish(&s), E(4, 56));
+    EXPECT_ERR(finish_with_k(&s), E(4, 56));
     EXPECT_HAS(err_text(), "NUL");
 }
 TEST(typed_views_of_untyped_storages_are_read) {
@@ -503,9 +503,7 @@ TEST(work_on_shared_parts_is_counted) {
     }
     str_add(&s, "l\x85\x81");
     for (int k = 0; k < 100000; k++) str_add(&s, ")\x81");
-    str_add(&s, ".(S'k'\nl.");
-    add_floats(&s, 2, 2);
-    EXPECT_ERR(finish(&s), E(7, 57));
+    EXPECT_ERR(finish_with_k(&s), E(7, 57));
     if (!SANITIZED) EXPECT(test_cpu_s() - t < 3);
 }
 TEST(gadgets_beside_weights_do_nothing) {

@@ -34,23 +34,16 @@ struct DurableFile {
 
 static atomic_int n_open;               /* of this process: durable_sweep must not touch these */
 
-static Err write_fully(int fd, const void *data, size_t bytes) {
-    for (const uint8_t *p = data; bytes;) {
-        size_t want = bytes < 1u << 30 ? bytes : 1u << 30;
-        ssize_t n = write(fd, p, want);
-        if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-        if (n < 0) return errno;
-        p += n, bytes -= (size_t)n;
-    }
-    return OK;
-}
+enum { AT_END = -1 };
 
-static Err write_fully_at(int fd, uint64_t offset, const void *data, size_t bytes) {
+/* All bytes, at an offset or at the file's end; the errno. */
+static Err write_fully(int fd, int64_t offset, const void *data, size_t bytes) {
     for (const uint8_t *p = data; bytes;) {
-        ssize_t n = pwrite(fd, p, bytes < 1u << 30 ? bytes : 1u << 30, (off_t)offset);
+        const size_t want = bytes < 1u << 30 ? bytes : 1u << 30;
+        const ssize_t n = offset == AT_END ? write(fd, p, want) : pwrite(fd, p, want, (off_t)offset);
         if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
         if (n < 0) return errno;
-        p += n, offset += (uint64_t)n, bytes -= (size_t)n;
+        p += n, bytes -= (size_t)n, offset += offset == AT_END ? 0 : n;
     }
     return OK;
 }
@@ -133,7 +126,7 @@ Err durable_open(const char *path, uint64_t expected_bytes, DurableFile **out) {
 
 Err durable_write_at(DurableFile *f, uint64_t offset, const void *data, size_t bytes) {
     if (f->err) return f->err;
-    int error = write_fully_at(f->fd, offset, data, bytes);
+    int error = write_fully(f->fd, (int64_t)offset, data, bytes);
     if (error) return durable_error(f, error, bytes);
     if (f->written < offset + bytes) f->written = offset + bytes;
     return OK;
@@ -255,7 +248,7 @@ Err append_open(const char *path, Appender **out) {
 Err append_line(Appender *a, const char *line) {
     Str s = {0};
     str_addf(&s, "%s%s\n", a->torn ? "\n" : "", line);
-    int error = write_fully(a->fd, s.s, s.n);
+    int error = write_fully(a->fd, AT_END, s.s, s.n);
     off_t end = lseek(a->fd, 0, SEEK_END);
     uint64_t before = a->bytes;
     if (end >= 0) a->bytes = (uint64_t)end;
@@ -268,7 +261,7 @@ Err append_line(Appender *a, const char *line) {
 }
 
 Err append_data(Appender *a, const void *data, size_t bytes) {
-    const int error = write_fully(a->fd, data, bytes);
+    const int error = write_fully(a->fd, AT_END, data, bytes);
     const off_t end = lseek(a->fd, 0, SEEK_END);
     if (end >= 0) a->bytes = (uint64_t)end;
     return error ? sys_output_error(a->path, error) : OK;

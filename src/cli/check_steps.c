@@ -164,7 +164,7 @@ static Err first_batch(Check *k, const DataOptions *o, Loader **l, const Batch *
 }
 
 static Err time_validation(Check *k, Job *j, Timing *t) {
-    Predictor *p;
+    Predictor *p = NULL;
     Sample s = {0};
     if (k->split[VAL] && sys_late())
         return check_unreached(k, "an image of %s by the student", k->c->eval_split), OK;
@@ -181,7 +181,7 @@ static Err time_validation(Check *k, Job *j, Timing *t) {
     if (rc == LATE && isnan(t->eval_s))
         check_unreached(k, "an image of %s by the student", k->c->eval_split);
     if (rc == LATE) rc = OK;
-    if (!rc) predictor_close(p);
+    if (p) predictor_close(p);
     free(pred);
     sample_free(&s);
     return rc;

@@ -67,9 +67,8 @@ static Err measure(Check *k, Predictor *p, Confusion *all, int64_t *counts) {
     Err rc = OK;
     int i = 0;
     while (i < d->n && !rc && (!i || allowed <= 0 || sys_now() < progress.until)) {
-        const int signal = sys_signal_pending();
-        rc = signal ? err_set(128 + signal, "stopped by signal %d", signal)
-                    : teach_one(p, d, (int)order[i], all, counts);
+        rc = sys_poll();
+        if (!rc) rc = teach_one(p, d, (int)order[i], all, counts);
         if (!rc) progress_to(&progress, ++i);
     }
     progress_end(&progress);

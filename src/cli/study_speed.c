@@ -44,8 +44,7 @@ static Err time_steps(const Config *c, Job *j, Optimizer *o, Loader *l, double *
     int n = 0;
     const double start = sys_now();
     for (int i = 0; n < STEPS_MIN || (n < STEPS_MAX && sys_now() - start < PROBE_S); i++) {
-        const int sig = sys_signal_pending();
-        if (sig) return err_set(128 + sig, "stopped by signal %d", sig);
+        TRY(sys_poll());
         TRY(time_step(c, j, o, l, &one));
         if (i >= WARM_UP) taken[n++] = one;
     }

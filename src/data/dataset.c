@@ -139,12 +139,11 @@ static Err drop_bad(Dataset *d, int64_t max_bad) {
     Err rc = OK;
     for (int i = 0; i < d->n && !rc; i++) {
         Sample s = {0};
-        const int signal = sys_signal_pending();
-        const Err one = signal ? OK : d->def->read(d, i, &s);
+        if ((rc = sys_poll())) break;
+        const Err one = d->def->read(d, i, &s);
         sample_free(&s);
         progress_to(&progress, i + 1);
-        if (signal) rc = err_set(128 + signal, "stopped by signal %d", signal);
-        else if (!one) dataset_move(d, i, kept++);
+        if (!one) dataset_move(d, i, kept++);
         else if (err_exit_code(one) != EXIT_DATA) rc = one;
         else if (++bad > max_bad)
             rc = err_wrap(one, "more than data.max_bad=%lld bad samples", (long long)max_bad);

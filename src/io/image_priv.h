@@ -9,6 +9,9 @@ Err io_image_check_size(const char *name, uint64_t h, uint64_t w, int row);
  * *out is untouched. */
 typedef enum { PNG_AS_RGB, PNG_AS_LABELS, PNG_AS_NUMBERS } PngAs;
 Err io_png_decode(const uint8_t *data, size_t bytes, const char *name, PngAs as, Image *out);
+static inline uint32_t io_big_endian(const uint8_t *p) {
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
 /* png_loosen.c: the same picture for a quicker reading, *n bytes that the caller frees, of which critical chunks have been checked and
  * carry no checksum of theirs; NULL: read it as it is. The sides of the picture have been found to be within the limits. */
 uint8_t *io_png_loosen(const uint8_t *data, size_t bytes, size_t *n);

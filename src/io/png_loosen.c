@@ -18,18 +18,15 @@ typedef struct Chunk {
     uint32_t bytes;
 } Chunk;
 
-static uint32_t big_endian(const uint8_t *p) {
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
 /* The sound chunk at *at, which moves behind it; false: there is none. */
 static bool next_chunk(const uint8_t *data, size_t bytes, size_t *at, Chunk *out) {
     if (bytes < *at + CHUNK_BYTES) return false;
     const uint8_t *p = data + *at;
-    *out = (Chunk){p + 4, p + 8, big_endian(p)};
+    *out = (Chunk){p + 4, p + 8, io_big_endian(p)};
     if (out->bytes > bytes - *at - CHUNK_BYTES) return false;
     *at += CHUNK_BYTES + out->bytes;
     return inflate_crc32(out->type, TYPE_BYTES + (size_t)out->bytes) ==
-           big_endian(out->data + out->bytes);
+           io_big_endian(out->data + out->bytes);
 }
 static bool is_type(const Chunk *c, const char *type) { return !memcmp(c->type, type, TYPE_BYTES); }
 
@@ -37,7 +34,7 @@ static bool is_type(const Chunk *c, const char *type) { return !memcmp(c->type, 
 static size_t row_bytes(const Chunk *ihdr) {
     static const uint8_t channels[7] = {1, 0, 3, 1, 2, 0, 4};            /* of a colour type */
     if (!is_type(ihdr, "IHDR") || ihdr->bytes != IHDR_BYTES) return 0;
-    const uint64_t w = big_endian(ihdr->data), h = big_endian(ihdr->data + 4);
+    const uint64_t w = io_big_endian(ihdr->data), h = io_big_endian(ihdr->data + 4);
     const unsigned depth = ihdr->data[8], colour = ihdr->data[9], interlaced = ihdr->data[12];
     if (colour > 6 || interlaced || depth > 16) return 0;
     const uint64_t row = 1 + (w * channels[colour] * depth + 7) / 8;
@@ -69,10 +66,10 @@ static uint8_t *put_big_endian(uint8_t *to, uint32_t v) {
     const uint8_t b[4] = {(uint8_t)(v >> 24), (uint8_t)(v >> 16), (uint8_t)(v >> 8), (uint8_t)v};
     return (uint8_t *)memcpy(to, b, 4) + 4;
 }
+static size_t block_count(const Parts *p) { return (p->rows + BLOCK_MAX - 1) / BLOCK_MAX; }
 /* The rows are inflated to where the last block will end; the others then move up between their heads. */
 static uint8_t *put_blocks(uint8_t *to, const Parts *p) {
-    const size_t blocks = (p->rows + BLOCK_MAX - 1) / BLOCK_MAX;
-    uint8_t *from = to + blocks * BLOCK_HEAD;
+    uint8_t *from = to + block_count(p) * BLOCK_HEAD;
     if (!inflate_whole(p->packed, p->n, from, p->rows)) return NULL;
     for (size_t left = p->rows; left;) {
         const size_t n = left < BLOCK_MAX ? left : BLOCK_MAX;
@@ -89,8 +86,7 @@ uint8_t *io_png_loosen(const uint8_t *data, size_t bytes, size_t *n) {
     Parts p = {.packed = malloc(bytes)};
     uint8_t *out = NULL, *to = NULL;
     if (p.packed && take_apart(data, bytes, &p)) {
-        const size_t blocks = (p.rows + BLOCK_MAX - 1) / BLOCK_MAX,
-                     stream = ZLIB_HEAD + blocks * BLOCK_HEAD + p.rows + ADLER_BYTES;
+        const size_t stream = ZLIB_HEAD + block_count(&p) * BLOCK_HEAD + p.rows + ADLER_BYTES;
         *n = p.head + CHUNK_BYTES + stream + p.end - p.tail;
         if ((to = out = malloc(*n))) {
             memcpy(to, data, p.head);

@@ -133,10 +133,6 @@ static Err narrow_labels(Reader *r) {
     return OK;
 }
 
-static uint32_t big_endian(const uint8_t *p) {
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
 /* The header's sides are within the limits; libpng's own refusal would not say which. */
 static Err check_size(const uint8_t *data, size_t bytes, const char *name) {
     enum { IHDR_AT = 12, WIDTH_AT = 16, HEIGHT_AT = 20, NEEDED = 24 };
@@ -145,7 +141,7 @@ static Err check_size(const uint8_t *data, size_t bytes, const char *name) {
                        name, bytes);
     if (memcmp(data + IHDR_AT, "IHDR", 4))
         return err_set(E(EXIT_DATA, 39), "%s: the PNG is damaged (no IHDR); replace it", name);
-    uint32_t width = big_endian(data + WIDTH_AT), height = big_endian(data + HEIGHT_AT);
+    uint32_t width = io_big_endian(data + WIDTH_AT), height = io_big_endian(data + HEIGHT_AT);
     return io_image_check_size(name, height, width, 40);
 }
 
